@@ -1,0 +1,59 @@
+"""The single door to onnx_ir: Module, uses, verification, stable text, dimensions, per-node inference."""
+
+from . import _onnx_ir as _onnx_ir  # isort: skip  (must come first: loads onnx_ir without sympy)
+
+from onnx_ir import (
+    Attr,
+    AttributeType,
+    DataType,
+    ExternalTensor,
+    Function,
+    Graph,
+    LazyTensor,
+    Model,
+    Node,
+    Shape,
+    SymbolicDim,
+    Tensor,
+    TensorProtocol,
+    TensorType,
+    Value,
+    tensor,
+)
+
+from .dims import Dim, as_dim, dims_of, to_shape
+from .module import Module, Rewrite
+from .uses import erase, is_dead, is_used, sole_user, subgraphs_of
+from .verify import verify, verify_nodes
+
+__all__ = [
+    "Attr",
+    "AttributeType",
+    "DataType",
+    "Dim",
+    "ExternalTensor",
+    "Function",
+    "Graph",
+    "LazyTensor",
+    "Model",
+    "Module",
+    "Node",
+    "Rewrite",
+    "Shape",
+    "SymbolicDim",
+    "Tensor",
+    "TensorProtocol",
+    "TensorType",
+    "Value",
+    "as_dim",
+    "dims_of",
+    "erase",
+    "is_dead",
+    "is_used",
+    "sole_user",
+    "subgraphs_of",
+    "tensor",
+    "to_shape",
+    "verify",
+    "verify_nodes",
+]

@@ -1,0 +1,159 @@
+"""Symbolic dimensions: integer polynomials over the symbols of a model, kept in one normal form.
+
+A dimension is an ``int``, or a ``Dim`` when it depends on a symbol, or ``None`` when nothing is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from onnx_ir import Shape, SymbolicDim, Value
+
+_TERM = re.compile(r"-?\d+|(?:-?\d+\*)?[^\s+*\d-][^\s+*]*(?:\*[^\s+*\d][^\s+*]*)*")
+Monomial = tuple[str, ...]
+
+
+class Dim:
+    """A polynomial with integer coefficients; symbols are non-negative integers.
+
+    ``2*batch + 1`` is {("batch",): 2, (): 1}.  Arithmetic that leaves no symbol returns a plain int.
+    A division that is not exact becomes a new opaque symbol, so equal text means equal value.
+    """
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: dict[Monomial, int]) -> None:
+        self.terms = terms
+
+    @staticmethod
+    def symbol(name: str) -> Dim:
+        return Dim({(name,): 1})
+
+    @staticmethod
+    def make(terms: dict[Monomial, int]) -> Dim | int:
+        kept = {m: c for m, c in sorted(terms.items()) if c}
+        if not kept:
+            return 0
+        return kept[()] if set(kept) == {()} else Dim(kept)
+
+    def __add__(self, other: Any) -> Dim | int:
+        terms = dict(self.terms)
+        for monomial, c in _terms(other).items():
+            terms[monomial] = terms.get(monomial, 0) + c
+        return Dim.make(terms)
+
+    def __mul__(self, other: Any) -> Dim | int:
+        terms: dict[Monomial, int] = {}
+        for a, ca in self.terms.items():
+            for b, cb in _terms(other).items():
+                key = tuple(sorted(a + b))
+                terms[key] = terms.get(key, 0) + ca * cb
+        return Dim.make(terms)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Dim | int:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Dim | int:
+        return self + (other * -1)
+
+    def __rsub__(self, other: Any) -> Dim | int:
+        return (self * -1) + other
+
+    def __floordiv__(self, other: Any) -> Dim | int:
+        quotient = exact_div(self, other)
+        if quotient is not None:
+            return quotient
+        return Dim.symbol(f"floor(({self})/({other}))".replace(" ", "").replace("+", "_p_").replace("*", "_x_"))
+
+    def __rfloordiv__(self, other: Any) -> Dim | int:
+        return Dim.symbol(f"floor(({other})/({self}))".replace(" ", "").replace("+", "_p_").replace("*", "_x_"))
+
+    def __mod__(self, other: Any) -> Dim | int:
+        return self - (self // other) * other
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dim) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.terms.items()))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        parts = []
+        for monomial, c in reversed(self.terms.items()):
+            if not monomial:
+                parts.append(str(c))
+            else:
+                parts.append("*".join(([] if c == 1 else [str(c)]) + list(monomial)))
+        return " + ".join(parts)
+
+    def symbols(self) -> set[str]:
+        """Return the symbols this dimension depends on."""
+        return {s for monomial in self.terms for s in monomial}
+
+
+def _terms(x: Any) -> dict[Monomial, int]:
+    return x.terms if isinstance(x, Dim) else {(): int(x)}
+
+
+def exact_div(a: Dim | int, b: Dim | int) -> Dim | int | None:
+    """Return a / b when it is exact for every value of the symbols (b a single term), else None."""
+    divisor = _terms(b)
+    if len(divisor) != 1:
+        return 1 if a == b else None
+    ((symbols, c),) = divisor.items()
+    if c == 0:
+        return None
+    out: dict[Monomial, int] = {}
+    for monomial, ca in _terms(a).items():
+        rest = list(monomial)
+        for s in symbols:
+            if s not in rest:
+                return None
+            rest.remove(s)
+        if ca % c:
+            return None
+        out[tuple(rest)] = ca // c
+    return Dim.make(out)
+
+
+def parse(text: str) -> Dim | int:
+    """Return the polynomial that ``text`` writes, or one opaque symbol when it is not one."""
+    parts = [p.strip() for p in text.split(" + ")]
+    if not all(_TERM.fullmatch(p) for p in parts):
+        return Dim.symbol(text)
+    total: Dim | int = 0
+    for part in parts:
+        product: Dim | int = 1
+        for factor in part.split("*"):
+            product = product * (int(factor) if re.fullmatch(r"-?\d+", factor) else Dim.symbol(factor))
+        total = product + total
+    return total
+
+
+def as_dim(d: int | SymbolicDim | Dim | str | None) -> Dim | int | None:
+    """Return one axis of an onnx_ir shape as int, Dim, or None when unknown."""
+    if isinstance(d, SymbolicDim):
+        return parse(d.value) if d.value else None
+    if isinstance(d, str):
+        return parse(d) if d else None
+    return d
+
+
+def dims_of(value: Value | None) -> tuple[Dim | int | None, ...] | None:
+    """Return the shape of a value as dims, or None when even the rank is unknown."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(as_dim(d) for d in value.shape)
+
+
+def to_shape(dims: Iterable[Dim | int | None]) -> Shape:
+    """Return an onnx_ir shape; symbols are written in normal form."""
+    return Shape([str(d) if isinstance(d, Dim) else d for d in dims])

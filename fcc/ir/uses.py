@@ -1,0 +1,58 @@
+"""Questions about uses that know graph outputs and nested graphs, and the safe way to remove a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnx_ir import AttributeType, Graph, Node, Value
+
+
+def subgraphs_of(node: Node) -> Iterator[Graph]:
+    """Yield the graphs held by the attributes of a node (If, Loop, Scan)."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def is_used(value: Value) -> bool:
+    """Return whether any node, of any nested graph, or any graph output uses the value."""
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def sole_user(value: Value) -> Node | None:
+    """Return the only node that uses the value, or None (several users, none, or a graph output)."""
+    if value.is_graph_output():
+        return None
+    users = {id(u.node): u.node for u in value.uses()}
+    return next(iter(users.values())) if len(users) == 1 else None
+
+
+def is_dead(node: Node) -> bool:
+    """Return whether nothing uses any output of the node."""
+    return not any(is_used(v) for v in node.outputs)
+
+
+def _detach(node: Node) -> None:
+    for graph in subgraphs_of(node):
+        for inner in graph:
+            _detach(inner)
+            for i in range(len(inner.inputs)):
+                inner.replace_input_with(i, None)
+
+
+def erase(node: Node) -> None:
+    """Remove a dead node, with the uses that its nested graphs make of outer values. O(nodes inside it).
+
+    Raises:
+        ValueError: an output of the node is still used.
+    """
+    if not is_dead(node):
+        raise ValueError(f"node {node.name!r} ({node.op_type}) is still used")
+    graph = node.graph
+    assert graph is not None
+    _detach(node)
+    graph.remove(node, safe=True)

@@ -1,0 +1,96 @@
+"""The verifier: what must hold for every graph between any two rewrites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from onnx_ir import Graph, Node, Value
+
+from ..errors import VerifyError
+from .module import Module
+from .uses import subgraphs_of
+
+
+def verify(module: Module) -> None:
+    """Check the whole module.
+
+    Rules: every value is produced once, before its uses, in the graph of its user or one around it; names are
+    present and unique; a value's use list and its users agree; initializers hold tensors; graph outputs exist.
+
+    Raises:
+        VerifyError: the first broken rule, with the nodes around it.
+    """
+    names: dict[str, Value] = {}
+    _check_graph(module.graph, set(), names)
+
+
+def verify_nodes(nodes: Iterable[Node]) -> None:
+    """Check the rules that can be seen from single nodes (used after each pass on what it touched).
+
+    Raises:
+        VerifyError: the first broken rule.
+    """
+    for node in nodes:
+        if node.graph is None:
+            continue
+        for i, value in enumerate(node.inputs):
+            if value is not None and (node, i) not in {(u.node, u.idx) for u in value.uses() if u.node is node}:
+                raise _broken(node, f"input {i} does not list the node as its user")
+            producer = value.producer() if value is not None else None
+            if producer is not None and producer.graph is None:
+                raise _broken(node, f"input {i} ({value.name if value else ''}) comes from an erased node")
+        for value in node.outputs:
+            if not value.name:
+                raise _broken(node, "an output has no name")
+
+
+def _check_graph(graph: Graph, outer: set[Value], names: dict[str, Value]) -> None:
+    seen = set(outer)
+    for value in _sources(graph):
+        _check_name(value, names)
+        seen.add(value)
+    for name, value in graph.initializers.items():
+        if value.const_value is None:
+            raise VerifyError(f"initializer {name!r} holds no tensor")
+    for node in graph:
+        for value in node.inputs:
+            if value is not None and value not in seen:
+                raise _broken(node, f"input {value.name!r} is used before it is produced, or out of scope")
+        for value in node.outputs:
+            _check_name(value, names, node)
+        for nested in subgraphs_of(node):
+            _check_graph(nested, seen, names)
+        seen.update(node.outputs)
+    for value in graph.outputs:
+        if value not in seen:
+            raise VerifyError(f"graph output {value.name!r} is not produced")
+    verify_nodes(graph)
+
+
+def _sources(graph: Graph) -> Iterator[Value]:
+    yield from graph.inputs
+    inputs = set(graph.inputs)
+    yield from (v for v in graph.initializers.values() if v not in inputs)
+
+
+def _check_name(value: Value, names: dict[str, Value], node: Node | None = None) -> None:
+    if value.name is None or (value.name == "" and node is None):
+        raise VerifyError("a value has no name")
+    if value.name == "":
+        return
+    if names.setdefault(value.name, value) is not value:
+        raise _broken(node, f"name {value.name!r} is given to two values")
+
+
+def _broken(node: Node | None, why: str) -> VerifyError:
+    if node is None or node.graph is None:
+        return VerifyError(why)
+    nodes = list(node.graph)
+    at = nodes.index(node)
+    around = "; ".join(_line(n) for n in nodes[max(0, at - 1) : at + 2])
+    return VerifyError(f"{why} at node {node.name!r} [{around}]")
+
+
+def _line(node: Node) -> str:
+    ins = ", ".join(v.name or "" if v is not None else "" for v in node.inputs)
+    return f"{', '.join(v.name or '' for v in node.outputs)} = {node.op_type}({ins})"

@@ -1,0 +1,2 @@
+if __name__ != "fcc.models":
+    raise ImportError("this folder is the package fcc.models: import it by that name")
