@@ -1,0 +1,74 @@
+"""How a target wants int8: which ops, which operands, which types (targets.md 1.1-1.3, algorithms.md 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class QdqRule:
+    """An op that has an integer kernel when the operands named here are quantized.
+
+    ``weight_axes`` is the per-channel axis of the weight when the attribute transB is 0 and 1: any other axis fuses
+    all the same and computes wrong values. ``needs_output_q``: without a QuantizeLinear right after it the op stays
+    float and its weight is dequantized at every run. ``absorbs`` names ops that vanish between this one and that
+    QuantizeLinear, provided the zero point is the type's minimum.
+    """
+
+    op_type: str
+    activation: int
+    weight: int
+    bias: int | None
+    weight_axes: tuple[int, int]
+    needs_output_q: bool
+    k_orders: Literal["conv", "rows"]
+    absorbs: frozenset[str] = frozenset({"Relu"})
+
+    def weight_axis(self, attributes: Mapping[str, Any], rank: int) -> int:
+        """Return the output-channel axis of a weight of this rank, non-negative."""
+        return self.weight_axes[int(attributes.get("transB", 0))] % rank
+
+
+@dataclass(frozen=True)
+class QdqScheme:
+    """The types of a quantized model and the rows of ops it may quantize.
+
+    Scales and zero points of activations are rank-0 initializers and every zero point is explicit: without them the
+    runtime leaves Gemm and all pass-through ops unfused. A bias is int32 with scale x_scale * w_scale, zero point 0.
+    ``pair_safe``: the kernels add two products in int16, so weights must satisfy |q[2i] + q[2i+1]| <= 128.
+    ``pass_through`` maps ops that run on int8 as they are, with one scale and zero point on both sides, to the first
+    opset version where they do.
+    """
+
+    activation_dtype: Literal["uint8", "int8"]
+    weight_dtype: Literal["uint8", "int8"]
+    pair_safe: bool
+    rules: Mapping[str, QdqRule]
+    pass_through: Mapping[str, int]
+
+
+def _rules(*rows: QdqRule) -> dict[str, QdqRule]:
+    return {row.op_type: row for row in rows}
+
+
+CPU_RULES = _rules(
+    QdqRule("Conv", 0, 1, 2, weight_axes=(0, 0), needs_output_q=True, k_orders="conv"),
+    # Without an output Q a Gemm fuses only if its bias is absent or a dequantized int32.
+    QdqRule("Gemm", 0, 1, 2, weight_axes=(1, 0), needs_output_q=False, k_orders="rows"),
+    QdqRule("MatMul", 0, 1, None, weight_axes=(-1, -1), needs_output_q=False, k_orders="rows"),
+)
+
+# isa -> (activations, int16 pair sums saturate).  avx2: vpmaddubsw adds u8 x s8 pairs in int16.
+ISA_TYPES: Mapping[str, tuple[Literal["uint8", "int8"], bool]] = {
+    "avx2": ("uint8", True),
+    "vnni": ("uint8", False),
+    "arm": ("int8", False),
+}
+
+
+def cpu_scheme(isa: str) -> QdqScheme:
+    """Return the int8 scheme of the cpu target for an instruction set (a key of ``ISA_TYPES``)."""
+    activation_dtype, pair_safe = ISA_TYPES[isa]
+    return QdqScheme(activation_dtype, "int8", pair_safe, CPU_RULES, pass_through={"MaxPool": 12})
