@@ -1,0 +1,1 @@
+"""Samples: typed input descriptions, streamed files and iterables, and generated probes."""
