@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx_ir import Graph, Model, Node, Value
 
+from .source import Source
 from .uses import subgraphs_of
 
 
@@ -36,6 +37,7 @@ class Module:
     history: list[Rewrite] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+    source: Source | None = None
     version: int = 0
     _facts: dict[str, tuple[int, Any]] = field(default_factory=dict)
     _counters: dict[str, int] = field(default_factory=dict)
@@ -121,6 +123,6 @@ class Module:
 
     def clone(self) -> Module:
         """Return a deep copy; tensors are shared, since nothing writes into one. O(nodes)."""
-        copy = Module(self.model.clone(), list(self.history), list(self.notes), set(self.names))
+        copy = Module(self.model.clone(), list(self.history), list(self.notes), set(self.names), self.source)
         copy._counters = dict(self._counters)
         return copy

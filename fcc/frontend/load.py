@@ -1,0 +1,90 @@
+"""read(): a model from anywhere, checked, normalized, with its source remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import onnx
+from onnx_ir import from_proto
+
+from fcc import ir
+from fcc.errors import LoadError
+from fcc.ir.source import Source
+
+from .acquire import Acquired, acquire
+from .bind import bind_shapes
+from .external import attach
+from .normalize import normalize
+from .schema import check_nodes
+from .scopes import check_scopes
+from .sparse import densify
+from .specs import loosen, proto_specs, specs_of, strip_exotic_types
+from .versions import check_versions
+
+_IR_LIMIT = 13  # the newest IR version that onnxruntime 1.31 loads
+
+
+def read(model: Any, *, shapes: Mapping[str, Any] | None = None) -> ir.Module:
+    """Return the normalized module of a path, bytes, ModelProto, onnx_ir.Model or GraphSurgeon graph.
+
+    ``shapes`` binds an input to a tuple of sizes, or a dimension symbol to a size everywhere. External data stays
+    mapped in its file. The argument is not changed, and must not change while the module is in use.
+
+    Raises:
+        LoadError: unreadable, invalid, or outside opset 7..26.
+        OptionError: ``shapes`` names no input or symbol, or contradicts a fixed size.
+    """
+    got = acquire(model)
+    try:
+        graph, inputs, outputs = _import(got)
+        loosen(graph)
+        if shapes:
+            inputs, outputs = bind_shapes(graph, shapes, inputs, outputs)
+        external = attach(graph, got.base_dir, got.path)
+        check_versions(graph)
+        check_nodes(graph)
+        source = Source(got.path, got.size + external, inputs, outputs, got.base_dir, _runnable(got, graph.ir_version))
+        module = ir.Module(graph, source=source)
+        normalize(module)
+    except RecursionError:
+        raise LoadError(f"{got.where} nests graphs too deeply", "flatten the model") from None
+    return module
+
+
+def _import(got: Acquired) -> tuple[ir.Model, Any, Any]:
+    proto = got.model
+    if isinstance(proto, ir.Model):
+        return proto, *specs_of(proto)
+    check_scopes(proto)
+    inputs, outputs = proto_specs(proto)
+    densify(proto)
+    strip_exotic_types(proto.graph)
+    try:
+        return from_proto(proto), inputs, outputs
+    except Exception as error:  # any failure of the library on data we did not write is an invalid model
+        raise LoadError(f"{got.where} is not valid ONNX: {_cause(error)}", "run onnx.checker on it") from error
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _runnable(got: Acquired, ir_version: int | None) -> Callable[[], str | bytes]:
+    """Return what loads the original; one whose ir_version is too new for onnxruntime is handed out with a lower one."""
+    if ir_version is None or ir_version <= _IR_LIMIT or got.base_dir is None:
+        return got.load
+
+    def lowered() -> str | bytes:
+        original = got.load()
+        proto = onnx.ModelProto()
+        if isinstance(original, str):
+            proto = onnx.load(original, load_external_data=False)
+        else:
+            proto.ParseFromString(original)
+        proto.ir_version = _IR_LIMIT
+        return bytes(proto.SerializeToString())
+
+    return lowered

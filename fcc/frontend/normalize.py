@@ -1,0 +1,46 @@
+"""normalize(): one form for every model, so that passes meet each thing once."""
+
+from __future__ import annotations
+
+from fcc import ir
+
+from .constants import lift_constants
+from .inline import inline_functions
+from .names import name_everything
+from .order import sort_nodes
+from .outputs import own_inputs, own_outputs, resolve_captured_outputs
+from .upgrade import upgrade_opset
+from .versions import settle_versions
+
+
+def normalize(module: ir.Module) -> None:
+    """Bring a module into the one form all passes rely on, in place. Run once, right after import.
+
+    Constant nodes -> initializers of their graph; functions inlined where legal; opset at least 13 where every node
+    allows it; nodes sorted; names present and unique over all graphs; an output of a graph is an own value of that
+    graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
+
+    Raises:
+        LoadError: the graph has a cycle.
+    """
+    resolve_captured_outputs(module)
+    own_inputs(module)
+    inline_functions(module)
+    lift_constants(module)
+    own_outputs(module)
+    sort_nodes(module)
+    upgrade_opset(module)
+    name_everything(module)
+    trim_inputs(module)
+    settle_versions(module.model)
+    module.reindex()
+
+
+def trim_inputs(module: ir.Module) -> None:
+    """Drop omitted optional inputs at the end of a node: ``Clip(x, , )`` -> ``Clip(x)``."""
+    for node in module.nodes():
+        count = len(node.inputs)
+        while count and node.inputs[count - 1] is None:
+            count -= 1
+        if count < len(node.inputs):
+            node.resize_inputs(count)

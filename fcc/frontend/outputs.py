@@ -1,0 +1,84 @@
+"""Every output of a graph becomes a value of that graph; initializers of old models leave the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fcc import ir
+
+from .names import rename
+
+_SEQUENCE_IDENTITY = {"SequenceType": 14, "OptionalType": 16}
+
+
+def own_inputs(module: ir.Module) -> None:
+    """Remove initializers from the inputs of the main graph below ir_version 4, where they are constants."""
+    if (module.model.ir_version or 0) >= 4:
+        return
+    graph = module.graph
+    for value in [v for v in graph.inputs if v.is_initializer()]:
+        graph.inputs.remove(value)
+    module.model.ir_version = 4
+
+
+def resolve_captured_outputs(module: ir.Module) -> None:
+    """Bind outputs of nested graphs that name an outer value; onnx_ir leaves a dangling value there."""
+    for node in module.graph:
+        for nested in ir.subgraphs_of(node):
+            _resolve(nested, [module.graph])
+
+
+def _resolve(graph: ir.Graph, around: list[ir.Graph]) -> None:
+    for i, value in enumerate(graph.outputs):
+        if value.producer() is None and not value.is_graph_input() and not value.is_initializer():
+            outer = next((v for g in reversed(around) for v in _values(g) if v.name == value.name), None)
+            if outer is not None:
+                graph.outputs[i] = outer
+    for node in graph:
+        for nested in ir.subgraphs_of(node):
+            _resolve(nested, [*around, graph])
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+
+
+def own_outputs(module: ir.Module) -> None:
+    """Put an Identity before outputs that are captured, inputs, initializers or repeated: each then has its producer.
+
+    In the main graph an output that is an input (or repeats one) must share its name, so it stays as it is.
+    """
+    for graph in module.graphs():
+        main = graph is module.graph
+        seen: set[ir.Value] = set()
+        for i, value in enumerate(list(graph.outputs)):
+            producer = value.producer()
+            owned = producer is not None and producer.graph is graph and value not in seen
+            seen.add(value)
+            if owned or not _copyable(module, value):
+                continue
+            if main and (value.is_graph_input() or producer is not None):
+                continue
+            _insert_identity(module, graph, i, value, main)
+
+
+def _copyable(module: ir.Module, value: ir.Value) -> bool:
+    return module.opset() >= _SEQUENCE_IDENTITY.get(type(value.type).__name__, 0)
+
+
+def _insert_identity(module: ir.Module, graph: ir.Graph, i: int, value: ir.Value, keep_name: bool) -> None:
+    name = value.name or ""
+    if keep_name:
+        rename(value, module.fresh(name))
+    node = ir.Node("", "Identity", [value], num_outputs=1, name=module.fresh(f"Identity_{name}"))
+    out = node.outputs[0]
+    out.name = name if keep_name else module.fresh(name)
+    out.type = value.type
+    out.shape = value.shape.copy() if value.shape is not None else None
+    graph.append(node)
+    for k in range(len(graph.outputs)):
+        if k == i or (keep_name and graph.outputs[k] is value):
+            graph.outputs[k] = out

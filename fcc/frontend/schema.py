@@ -1,0 +1,101 @@
+"""Checks of nodes against operator schemas: the op exists at its opset, arity, attributes. Linear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from onnx import defs
+
+from fcc import ir
+from fcc.errors import LoadError, did_you_mean
+
+# ops without an ONNX schema that onnxruntime has in the default domain
+_RUNTIME_OPS = frozenset(
+    "Affine Crop DisentangledAttention_TRT DynamicSlice EfficientNMS_TRT GRUUnit GivenTensorFill ImageScaler "
+    "LayerNormalization MemcpyFromHost MemcpyToHost MultilevelCropAndResize_TRT ParametricSoftplus "
+    "PyramidROIAlign_TRT Scale ScaledTanh SimplifiedLayerNormalization ThresholdedRelu "
+    "MeanVarianceNormalization".split()
+)
+_CHECKED = ("", "ai.onnx.ml")
+_INVALID = "run onnx.checker on the model and export it again"
+
+
+def check_nodes(model: ir.Model) -> None:
+    """Check every node of the ONNX domains, in nested graphs and functions too.
+
+    Raises:
+        LoadError: unknown op (with the nearest name), wrong number of inputs or outputs, unknown or missing attribute.
+    """
+    functions = {key[:2] for key in model.functions}
+    _check(model.graph.all_nodes(), dict(model.opset_imports), functions)
+    for function in model.functions.values():
+        _check(function.all_nodes(), {**model.opset_imports, **function.opset_imports}, functions)
+
+
+def _check(nodes: Iterable[ir.Node], imports: dict[str, int], functions: set[tuple[str, str]]) -> None:
+    found: dict[tuple[str, str], Any] = {}
+    for node in nodes:
+        key = (node.domain, node.op_type)
+        if node.domain not in _CHECKED or key in functions:
+            continue
+        if key not in found:
+            found[key] = _schema(node, imports.get(node.domain))
+        if found[key] is not None:
+            _check_node(node, found[key])
+
+
+def _schema(node: ir.Node, opset: int | None) -> Any:
+    if opset is None:
+        raise LoadError(f"{describe(node)} is of domain {node.domain!r}, which the model does not import", _INVALID)
+    try:
+        schema = defs.get_schema(node.op_type, opset, node.domain)
+        if not schema.deprecated or node.op_type in _RUNTIME_OPS:
+            return _Facts(schema)
+    except defs.SchemaError:
+        if node.domain == "" and node.op_type in _RUNTIME_OPS:
+            return None
+    domain = node.domain or "ai.onnx"
+    known = {s.name for s in defs.get_all_schemas_with_history() if s.domain == node.domain and not s.deprecated}
+    if node.op_type in known:
+        since = min(s.since_version for s in defs.get_all_schemas_with_history() if s.name == node.op_type)
+        when = f"it came with opset {since}" if since > opset else "a later op replaces it"
+        raise LoadError(
+            f"{describe(node)}: {domain} has no such op at opset {opset}", f"{when}; raise the opset import"
+        )
+    raise LoadError(
+        f"{describe(node)}: {domain} has no op {node.op_type} at opset {opset}", did_you_mean(node.op_type, known)
+    )
+
+
+class _Facts:
+    """What is asked of a schema for every node, read once."""
+
+    def __init__(self, schema: Any) -> None:
+        self.inputs = (schema.min_input, schema.max_input)
+        self.outputs = (schema.min_output, schema.max_output)
+        self.attributes = frozenset(schema.attributes)
+        self.required = tuple(a.name for a in schema.attributes.values() if a.required)
+        self.opset = schema.since_version
+
+
+def _check_node(node: ir.Node, facts: _Facts) -> None:
+    for what, count, (low, high) in (
+        ("inputs", len(node.inputs), facts.inputs),
+        ("outputs", len(node.outputs), facts.outputs),
+    ):
+        if not low <= count <= high:
+            wanted = str(low) if low == high else f"{low} to {high}"
+            raise LoadError(f"{describe(node)} has {count} {what}, its schema wants {wanted}", _INVALID)
+    for name in node.attributes:
+        if name not in facts.attributes and not name.startswith("__"):
+            raise LoadError(f"{describe(node)} has unknown attribute {name!r}", did_you_mean(name, facts.attributes))
+    for name in facts.required:
+        if name not in node.attributes:
+            raise LoadError(f"{describe(node)} lacks the required attribute {name!r}", _INVALID)
+
+
+def describe(node: ir.Node) -> str:
+    """Return words that identify a node: op type and name, else its first output."""
+    name = node.name or next((v.name for v in node.outputs if v.name), "")
+    return f"node {name!r} ({node.op_type})"

@@ -1,0 +1,82 @@
+"""Sparse tensors become dense ones on the protobuf: onnx_ir holds no sparse tensor, and onnxruntime densifies too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from fcc.errors import LoadError
+
+_LIMIT = 1 << 31  # a protobuf cannot hold more, so no onnxruntime could have loaded it from there
+
+
+def densify(model: onnx.ModelProto) -> None:
+    """Make sparse initializers and ``Constant(sparse_value)`` dense, in place.
+
+    Raises:
+        LoadError: indices that do not fit, or a dense size of 2 GiB and more.
+    """
+    for graph in _graphs(model.graph):
+        for sparse in graph.sparse_initializer:
+            graph.initializer.append(to_dense(sparse, sparse.values.name))
+        del graph.sparse_initializer[:]
+        _densify_constants(graph.node)
+    for function in model.functions:
+        _densify_constants(function.node)
+        for node in function.node:
+            for attribute in node.attribute:
+                for graph in _attribute_graphs(attribute):
+                    for inner in _graphs(graph):
+                        _densify_constants(inner.node)
+
+
+def _densify_constants(nodes: object) -> None:
+    for node in nodes:  # type: ignore[attr-defined]
+        if node.op_type != "Constant":
+            continue
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
+                dense = to_dense(attribute.sparse_tensor, node.output[0])
+                attribute.Clear()
+                attribute.name, attribute.type = "value", onnx.AttributeProto.TENSOR
+                attribute.t.CopyFrom(dense)
+
+
+def to_dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
+    """Return the dense tensor: values [NNZ] put at indices [NNZ] (linear) or [NNZ, rank], zeros elsewhere.
+
+    Source: ONNX IR specification, SparseTensorProto.
+    """
+    dims = tuple(sparse.dims)
+    try:
+        values = numpy_helper.to_array(sparse.values).reshape(-1)
+        if math.prod(dims) * values.itemsize >= _LIMIT:
+            raise LoadError(f"sparse tensor {name!r} needs {math.prod(dims) * values.itemsize} bytes when dense")
+        indices = numpy_helper.to_array(sparse.indices) if values.size else np.zeros(0, np.int64)
+        flat = np.ravel_multi_index(tuple(indices.T), dims) if indices.ndim == 2 else indices
+        dense = np.zeros(math.prod(dims), values.dtype)
+        if flat.size != values.size or (flat.size and flat.min() < 0):
+            raise ValueError("indices and values do not agree")
+        dense[flat] = values
+    except (ValueError, IndexError, TypeError) as error:
+        raise LoadError(f"sparse tensor {name!r} is not valid: {error}", "export the model again") from None
+    return numpy_helper.from_array(dense.reshape(dims), name)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in _attribute_graphs(attribute):
+                yield from _graphs(inner)
+
+
+def _attribute_graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    if attribute.type == onnx.AttributeProto.GRAPH:
+        yield attribute.g
+    elif attribute.type == onnx.AttributeProto.GRAPHS:
+        yield from attribute.graphs
