@@ -29,7 +29,7 @@ def self_attention(
     """x [batch, tokens, width] -> y [batch, tokens, width]; a causal one reads at most ``max_tokens`` tokens."""
     g = Graph("self_attention", opset=opset, seed=seed)
     x = g.input("x", [batch, tokens, width])
-    mask = causal_mask(g, "attn.bias", _longest(tokens, max_tokens)) if causal else None
+    mask = causal_mask(g, "attn.bias", token_limit(tokens, max_tokens)) if causal else None
     multi_head(g, x, "attn", width, heads, mask, output="y")
     g.output("y", [batch, tokens, width])
     return g.model()
@@ -75,8 +75,11 @@ def lower_triangle(size: int) -> Array:
     return np.tri(size, dtype=np.bool_)[None, None]
 
 
-def _longest(tokens: Dim, max_tokens: int) -> int:
-    return tokens if isinstance(tokens, int) else max_tokens
+def token_limit(tokens: Dim, max_tokens: int) -> int:
+    """Return ``max_tokens``; a fixed number of tokens beyond it is a ValueError."""
+    if isinstance(tokens, int) and tokens > max_tokens:
+        raise ValueError(f"tokens {tokens} is more than max_tokens {max_tokens}")
+    return max_tokens
 
 
 def _split_heads(g: Graph, x: str, width: int, heads: int, perm: list[int]) -> str:

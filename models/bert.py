@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from . import layers
-from .attention import LOWEST, Mask
+from .attention import LOWEST, Mask, token_limit
 from .graph import Dim, Graph
 from .transformer import post_norm_block
 
@@ -28,12 +28,14 @@ def bert(
     Inputs are int64 [batch, tokens] with at most ``max_tokens`` tokens; the outputs are float32 [batch, tokens, width]
     and [batch, width] (the first token through a dense layer and tanh).
     """
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}")
     g = Graph("bert", opset=opset, seed=seed)
     ids, visible, segments = (
         g.input(name, [batch, tokens], np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")
     )
     mask = _padding_mask(g, visible)
-    x = _embed(g, ids, segments, vocabulary, width, max_tokens)
+    x = _embed(g, ids, segments, vocabulary, width, token_limit(tokens, max_tokens))
     for i in range(depth):
         output = "last_hidden_state" if i == depth - 1 else ""
         x = post_norm_block(g, x, f"encoder.layer.{i}", width, heads, "erf", mask, output=output)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from . import layers
-from .attention import Mask, attend, causal_mask
+from .attention import Mask, attend, causal_mask, token_limit
 from .graph import Dim, Graph
 
 
@@ -33,7 +33,7 @@ def gpt(
     positions = g.op("Unsqueeze", g.op("Range", start, g.dim(ids, 1), step), g.ints(0))
     position = g.op("Gather", g.normal("wpe.weight", (max_tokens, width), 0.5), positions)
     x = g.op("Add", g.op("Gather", embedding, ids), position)
-    mask = causal_mask(g, "attn.bias", max_tokens)
+    mask = causal_mask(g, "attn.bias", token_limit(tokens, max_tokens))
     for i in range(depth):
         x = _block(g, x, f"h.{i}", width, heads, mask)
     x = layers.layer_norm(g, x, "ln_f", width)

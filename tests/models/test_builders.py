@@ -134,6 +134,17 @@ def test_width_must_divide_into_heads() -> None:
         BUILDERS["self_attention"](heads=5)
 
 
+@pytest.mark.parametrize(("name", "options"), [("bert", {}), ("gpt", {}), ("self_attention", {"causal": True})])
+def test_more_tokens_than_positions_are_refused(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="tokens 9 is more than max_tokens 8"):
+        BUILDERS[name](tokens=9, max_tokens=8, **options)
+
+
+def test_bert_needs_a_layer() -> None:
+    with pytest.raises(ValueError, match="depth must be at least 1"):
+        BUILDERS["bert"](depth=0)
+
+
 def test_options_decide_the_nodes() -> None:
     plain, full = BUILDERS["mlp"](), BUILDERS["mlp"](batchnorm=True, dropout=True)
     assert ops_of(plain) == ["Gemm", "Relu"] * 2 + ["Gemm"]
