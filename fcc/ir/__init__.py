@@ -21,7 +21,9 @@ from onnx_ir import (
     tensor,
 )
 
+from .attributes import attribute, plain, set_attributes
 from .dims import Dim, as_dim, dims_of, to_shape
+from .infer import infer_types, schema_of, since_version
 from .module import Module, Rewrite
 from .uses import erase, is_dead, is_used, sole_user, subgraphs_of
 from .verify import verify, verify_nodes
@@ -46,10 +48,16 @@ __all__ = [
     "TensorType",
     "Value",
     "as_dim",
+    "attribute",
     "dims_of",
     "erase",
+    "infer_types",
     "is_dead",
     "is_used",
+    "plain",
+    "schema_of",
+    "set_attributes",
+    "since_version",
     "sole_user",
     "subgraphs_of",
     "tensor",

@@ -1,0 +1,169 @@
+"""Output dimensions of operators whose result depends on contents or on sums and products of symbols.
+
+Each rule takes the node, the dims of its inputs and the known elements of its inputs, and returns dims or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ir
+from ..ir.dims import exact_div
+
+Known = ir.Dim | int | None
+Dims = tuple[Known, ...]
+Contents = Sequence[np.ndarray[Any, Any] | None]
+Rule = Callable[[ir.Node, Sequence[Dims | None], Contents], Dims | None]
+
+
+def product(dims: Iterable[Known]) -> Known:
+    """Return the product of dims, None when one is unknown."""
+    total: ir.Dim | int = 1
+    for d in dims:
+        if d is None:
+            return None
+        total = d * total
+    return total
+
+
+def _flat(contents: np.ndarray[Any, Any] | None) -> list[Any] | None:
+    if contents is None:
+        return None
+    return [x if isinstance(x, ir.Dim) else int(x) for x in contents.reshape(-1).tolist()]
+
+
+def reshape_dims(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    """Reshape-14: 0 copies (unless allowzero), -1 takes what is left."""
+    source, target = dims[0], _flat(contents[1])
+    if target is None:
+        return None
+    copy = not node.attributes.get_int("allowzero", 0)
+    out: list[Known] = []
+    for i, d in enumerate(target):
+        copied = copy and isinstance(d, int) and d == 0
+        out.append((source[i] if source is not None and i < len(source) else None) if copied else d)
+    if -1 in out:
+        at = out.index(-1)
+        total = None if source is None else product(source)
+        rest = product(d for i, d in enumerate(out) if i != at)
+        left = None if total is None or rest is None else exact_div(total, rest)
+        out[at] = left
+    return tuple(out)
+
+
+def broadcast(a: Dims, b: Dims) -> Dims:
+    """Return the multidirectional broadcast of two shapes; None where symbols do not decide."""
+    n = max(len(a), len(b))
+    left = (1,) * (n - len(a)) + a
+    right = (1,) * (n - len(b)) + b
+    out: list[Known] = []
+    for p, q in zip(left, right, strict=True):
+        if p == q:
+            out.append(p)
+        elif isinstance(p, int) and p == 1:
+            out.append(q)
+        elif (isinstance(q, int) and q == 1) or (isinstance(p, int) and p > 1):
+            out.append(p)
+        else:
+            out.append(q if isinstance(q, int) and q > 1 else None)
+    return tuple(out)
+
+
+def _expand(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    target = _flat(contents[1])
+    return None if target is None or dims[0] is None else broadcast(dims[0], tuple(target))
+
+
+def _constant_of_shape(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    target = _flat(contents[0])
+    return None if target is None else tuple(target)
+
+
+def _tile(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    repeats = _flat(contents[1])
+    if repeats is None or dims[0] is None or len(repeats) != len(dims[0]):
+        return None
+    return tuple(None if d is None else r * d for d, r in zip(dims[0], repeats, strict=True))
+
+
+def _concat(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    known = [d for d in dims if d is not None]
+    if len(known) != len(dims) or len({len(d) for d in known}) != 1:
+        return None
+    axis = node.attributes.get_int("axis", 0) % len(known[0])
+    total: Known = 0
+    for d in known:
+        size = d[axis]
+        total = None if total is None or size is None else size + total
+    merged = []
+    for i in range(len(known[0])):
+        column = [d[i] for d in known]
+        fixed = next((c for c in column if isinstance(c, int)), column[0])
+        merged.append(total if i == axis else fixed)
+    return tuple(merged)
+
+
+def _flatten(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    if dims[0] is None:
+        return None
+    axis = node.attributes.get_int("axis", 1)
+    axis = axis + len(dims[0]) if axis < 0 else axis
+    return product(dims[0][:axis]), product(dims[0][axis:])
+
+
+def _pad(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    pads = _flat(contents[1]) if len(contents) > 1 else None
+    if pads is None or dims[0] is None or (len(contents) > 3 and node.inputs[3] is not None):
+        return None
+    n = len(dims[0])
+    if len(pads) != 2 * n:
+        return None
+    return tuple(None if d is None else d + (pads[i + n] + pads[i]) for i, d in enumerate(dims[0]))
+
+
+def _range(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    parts = [_flat(c) for c in contents]
+    if any(p is None or len(p) != 1 for p in parts):
+        return None
+    start, limit, delta = (p[0] for p in parts if p is not None)
+    if isinstance(limit, ir.Dim) and isinstance(start, int) and start == 0 and isinstance(delta, int) and delta == 1:
+        return (limit,)
+    return None
+
+
+def _slice(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    """Keep a symbol that a slice takes whole: [0:] up to a bound no size reaches, or up to the size itself."""
+    if dims[0] is None or len(contents) < 3:
+        return None
+    starts, ends = _flat(contents[1]), _flat(contents[2])
+    if starts is None or ends is None:
+        return None
+    axes = _flat(contents[3]) if len(contents) > 3 and node.inputs[3] is not None else list(range(len(starts)))
+    steps = _flat(contents[4]) if len(contents) > 4 and node.inputs[4] is not None else [1] * len(starts)
+    if axes is None or steps is None:
+        return None
+    out = list(dims[0])
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        size = out[axis]
+        whole = step == 1 and start == 0 and (end == size or (isinstance(end, int) and end >= 2**31 - 1))
+        if isinstance(size, int) and all(isinstance(x, int) for x in (start, end, step)):
+            out[axis] = len(range(*slice(start, end, step).indices(size)))
+        elif not whole:
+            out[axis] = None
+    return tuple(out)
+
+
+DATA_DEPENDENT: dict[str, Rule] = {
+    "Concat": _concat,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Pad": _pad,
+    "Range": _range,
+    "Reshape": reshape_dims,
+    "Slice": _slice,
+    "Tile": _tile,
+}

@@ -1,0 +1,217 @@
+"""Shapes, element types and known integers of every value, symbols included.
+
+onnx infers each node by its schema; this module adds what the schemas leave out: symbolic dimensions through
+data-dependent operators, contents of small integer tensors, and nested graphs. Partial results are usable: a dimension
+that nothing determines becomes a symbol named after its tensor, ``name:axis``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .. import ir
+from . import evaluate
+from .shape_rules import DATA_DEPENDENT
+
+ELEMENTS = "fcc.elements"
+SMALL = 1024
+Array = np.ndarray[Any, Any]
+
+
+def infer(module: ir.Module) -> list[tuple[ir.Node, str]]:
+    """Infer every value of a module, outer graphs first; return (node, reason) for each node that stopped it.
+
+    A shape declared in the file is used only where inference finds nothing. O(nodes).
+    """
+    stopped: list[tuple[ir.Node, str]] = []
+    _infer_graph(module, module.graph, stopped)
+    return stopped
+
+
+def infer_node(module: ir.Module, node: ir.Node, stopped: list[tuple[ir.Node, str]] | None = None) -> None:
+    """Infer the outputs of one node (and its nested graphs) from its inputs."""
+    for nested in ir.subgraphs_of(node):
+        _bind_body(node, nested)
+        _infer_graph(module, nested, stopped if stopped is not None else [])
+    if node.op_type in _CONTROL and node.domain == "":
+        _CONTROL[node.op_type](node)
+    else:
+        _infer_plain(module, node, stopped)
+    for value in node.outputs:
+        _name_unknown(value)
+    _set_elements(node)
+
+
+def elements(value: ir.Value | None) -> Array | None:
+    """Return what is known of the contents of a small integer or bool tensor, as an object or numeric array.
+
+    Elements are ints, or ir.Dim where they depend on symbols; None when the contents are not known.
+    """
+    if value is None:
+        return None
+    found = value.meta.get(ELEMENTS)
+    if found is None and ir.Module.is_constant(value) and _small_integer(value):
+        assert value.const_value is not None
+        found = value.const_value.numpy()
+        value.meta[ELEMENTS] = found
+    return found
+
+
+def static_size(value: ir.Value) -> int | None:
+    """Return the number of elements when every dimension is an integer, else None."""
+    dims = ir.dims_of(value)
+    if dims is None or not all(isinstance(d, int) for d in dims):
+        return None
+    return prod(d for d in dims if isinstance(d, int))
+
+
+def _small_integer(value: ir.Value) -> bool:
+    dtype, size = value.dtype, static_size(value)
+    return dtype is not None and size is not None and size <= SMALL and (dtype.is_integer() or dtype == ir.DataType.BOOL)
+
+
+def _infer_graph(module: ir.Module, graph: ir.Graph, stopped: list[tuple[ir.Node, str]]) -> None:
+    for value in graph.inputs:
+        _name_unknown(value)
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            value.type = value.type or ir.TensorType(value.const_value.dtype)
+            value.shape = ir.Shape(tuple(value.const_value.shape))
+    for node in graph:
+        infer_node(module, node, stopped)
+
+
+def _infer_plain(module: ir.Module, node: ir.Node, stopped: list[tuple[ir.Node, str]] | None) -> None:
+    try:
+        results = ir.infer_types(node, module.model.opset_imports, _known_inputs(node))
+    except ValueError as error:
+        if stopped is not None:
+            stopped.append((node, str(error)))
+        return
+    for value, (found_type, dims) in zip(node.outputs, results, strict=True):
+        if found_type is not None:
+            value.type = found_type
+        if dims is not None:
+            value.shape = ir.to_shape(dims)
+    rule = DATA_DEPENDENT.get(node.op_type) if node.domain == "" else None
+    if rule is not None:
+        better = rule(node, [ir.dims_of(v) for v in node.inputs], [elements(v) for v in node.inputs])
+        if better is not None:
+            node.outputs[0].shape = ir.to_shape(better)
+
+
+def _known_inputs(node: ir.Node) -> dict[int, Array]:
+    known: dict[int, Array] = {}
+    for i, value in enumerate(node.inputs):
+        if value is None or value.dtype is None:
+            continue
+        if ir.Module.is_constant(value):
+            size = static_size(value)
+            if size is not None and size <= SMALL and value.const_value is not None:
+                known[i] = value.const_value.numpy()
+            continue
+        found = value.meta.get(ELEMENTS)
+        if found is not None and not _has_symbols(found):
+            known[i] = found.astype(value.dtype.numpy())
+    return known
+
+
+def _has_symbols(array: Array) -> bool:
+    return array.dtype == object and any(isinstance(x, ir.Dim) for x in array.reshape(-1))
+
+
+def _name_unknown(value: ir.Value) -> None:
+    dims = ir.dims_of(value)
+    if dims is not None and None in dims:
+        value.shape = ir.to_shape(
+            ir.Dim.symbol(f"{value.name}:{i}") if d is None else d for i, d in enumerate(dims)
+        )
+
+
+# -- contents --------------------------------------------------------------------------------------------------------
+def _set_elements(node: ir.Node) -> None:
+    for value in node.outputs:
+        value.meta.pop(ELEMENTS, None)
+    out = node.outputs[0] if node.outputs else None
+    if out is None or out.dtype not in _CONTENT_TYPES or (static_size(out) or 0) > SMALL or node.domain != "":
+        return
+    found: Array | None
+    if node.op_type == "Shape":
+        found = _shape_elements(node)
+    elif node.op_type == "Size":
+        dims = ir.dims_of(node.inputs[0])
+        found = None if dims is None else np.asarray(_product(d for d in dims if d is not None), dtype=object)
+    else:
+        inputs = [elements(v) for v in node.inputs]
+        if any(e is None and v is not None for e, v in zip(inputs, node.inputs, strict=True)):
+            return
+        found = evaluate.symbolic(node, inputs)
+    if found is not None and found.size <= SMALL:
+        out.meta[ELEMENTS] = found
+        if out.shape is None or not out.shape.is_static():
+            out.shape = ir.Shape(found.shape)
+
+
+_CONTENT_TYPES = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
+
+
+def _shape_elements(node: ir.Node) -> Array | None:
+    dims = ir.dims_of(node.inputs[0])
+    if dims is None:
+        return None
+    picked = dims[node.attributes.get_int("start", 0) : node.attributes.get_int("end", len(dims))]
+    out = np.empty(len(picked), dtype=object)
+    out[:] = picked
+    return out
+
+
+def _product(dims: Iterable[ir.Dim | int]) -> ir.Dim | int:
+    total: ir.Dim | int = 1
+    for d in dims:
+        total = d * total
+    return total
+
+
+# -- nested graphs ---------------------------------------------------------------------------------------------------
+def _bind_body(node: ir.Node, body: ir.Graph) -> None:
+    """Give the inputs of a Loop or Scan body the element types of what is fed to them (shapes may change by step)."""
+    if node.op_type == "Loop":
+        fed: Sequence[ir.Value | None] = [None, None, *node.inputs[2:]]
+        fixed = (ir.DataType.INT64, ir.DataType.BOOL)
+        for value, dtype in zip(body.inputs, fixed, strict=False):
+            value.type = value.type or ir.TensorType(dtype)
+            value.shape = value.shape or ir.Shape(())
+    elif node.op_type == "Scan":
+        fed = node.inputs
+    else:
+        return
+    for inner, outer in zip(body.inputs, fed, strict=False):
+        if outer is not None and inner.type is None:
+            inner.type = outer.type
+
+
+def _infer_if(node: ir.Node) -> None:
+    branches = [g.outputs for g in ir.subgraphs_of(node)]
+    for i, value in enumerate(node.outputs):
+        options = [b[i] for b in branches if i < len(b)]
+        value.type = next((o.type for o in options if o.type is not None), value.type)
+        dims = [ir.dims_of(o) for o in options]
+        first = dims[0] if dims else None
+        if first is None or any(d is None or len(d) != len(first) for d in dims):
+            continue
+        same = zip(*(d for d in dims if d is not None), strict=True)
+        value.shape = ir.to_shape(column[0] if len(set(column)) == 1 else None for column in same)
+
+
+def _infer_body_types(node: ir.Node) -> None:
+    body = next(iter(ir.subgraphs_of(node)))
+    outputs = list(body.outputs)[1:] if node.op_type == "Loop" else list(body.outputs)
+    for value, inner in zip(node.outputs, outputs, strict=False):
+        value.type = value.type or inner.type
+
+
+_CONTROL = {"If": _infer_if, "Loop": _infer_body_types, "Scan": _infer_body_types}

@@ -1,0 +1,73 @@
+"""What happened during a compile: applications, refusals, and the gate that bisection closes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..ir import Node, Rewrite
+
+MAX_REASONS = 50
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A site where a pass did nothing: how many nodes of its pattern matched, and the first failed condition."""
+
+    pass_name: str
+    site: str
+    reason: str
+    depth: int
+
+
+@dataclass
+class Log:
+    """Applications in order, refusals with reasons, touched nodes, and which applications are admitted.
+
+    ``limit`` stops after so many applications; ``skip`` holds (pass, site) pairs that are never applied.
+    """
+
+    limit: int | None = None
+    skip: frozenset[tuple[str, str]] = frozenset()
+    explain: frozenset[str] = frozenset()
+    strict: bool = False
+    applied: list[Rewrite] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: list[Refusal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    touched: list[Node] = field(default_factory=list)
+
+    def admits(self, pass_name: str, site: str) -> bool:
+        """Return whether the next application may happen."""
+        if (pass_name, site) in self.skip:
+            return False
+        return self.limit is None or len(self.applied) < self.limit
+
+    def apply(self, pass_name: str, site: str, before: Iterable[Node], after: Iterable[Node]) -> Rewrite:
+        """Record an application."""
+        rewrite = Rewrite(
+            len(self.applied),
+            pass_name,
+            site,
+            tuple(n.name or n.op_type for n in before),
+            tuple(n.name or n.op_type for n in after),
+        )
+        self.applied.append(rewrite)
+        return rewrite
+
+    def refuse(self, pass_name: str, site: str, reason: str, depth: int = 0) -> None:
+        """Record why a pass left a site alone; the first few of each kind are kept with their site."""
+        self.refusals[(pass_name, reason)] += 1
+        kept = self.refusals[(pass_name, reason)] <= (MAX_REASONS if pass_name in self.explain else 3)
+        if kept:
+            self.refused.append(Refusal(pass_name, site, reason, depth))
+
+    def fail(self, pass_name: str, site: str, reason: str) -> None:
+        """Record that a pass raised at a site (its change was undone)."""
+        self.failures.append(Refusal(pass_name, site, reason, 0))
+
+    def counts(self) -> Counter[str]:
+        """Return the number of applications of each pass."""
+        return Counter(r.pass_name for r in self.applied)

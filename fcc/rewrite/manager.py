@@ -1,0 +1,107 @@
+"""The pass manager: runs a pipeline, verifies what each pass touched, and tells instruments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .. import ir
+from ..errors import FccError, PassError, VerifyError
+from .base import Pass, PassContext
+from .engine import run_pass
+from .pipeline import Fixpoint, Pipeline, Step
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One run of one pass: how many rewrites it applied and how long it took (seconds)."""
+
+    name: str
+    applied: int
+    seconds: float
+
+
+class Instrument:
+    """Something that watches passes; subclasses override what they need."""
+
+    def before(self, p: Pass, module: ir.Module) -> None:
+        """Called before a pass runs."""
+
+    def after(self, p: Pass, module: ir.Module, record: PassRecord) -> None:
+        """Called after a pass ran and what it touched was verified."""
+
+
+@dataclass
+class PrintAfter(Instrument):
+    """Print the text form of the module after a pass of this name."""
+
+    name: str
+    write: Callable[[str], None]
+
+    def after(self, p: Pass, module: ir.Module, record: PassRecord) -> None:
+        from ..ir.text import to_text
+
+        if p.name == self.name and record.applied:
+            self.write(f"// after {p}\n{to_text(module)}")
+
+
+@dataclass
+class Manager:
+    """Runs a pipeline over a module. The same input, pipeline and gate give the same result."""
+
+    instruments: Sequence[Instrument] = ()
+    records: list[PassRecord] = field(default_factory=list)
+
+    def run(self, pipeline: Pipeline, module: ir.Module, ctx: PassContext) -> int:
+        """Run every step and return the number of applications; the whole module is verified at the end.
+
+        Raises:
+            VerifyError: the graph is broken; the message names the pass.
+            PassError: a pass raised, under strict.
+        """
+        total = sum(self._step(step, module, ctx) for step in pipeline.steps)
+        if total:
+            ir.verify(module)
+        return total
+
+    def _step(self, step: Step, module: ir.Module, ctx: PassContext) -> int:
+        if not isinstance(step, Fixpoint):
+            return self._run(step, module, ctx)
+        total = 0
+        idle: dict[int, int] = {}
+        for _ in range(step.rounds):
+            changed = 0
+            for i, inner in enumerate(step.steps):
+                if idle.get(i) == module.version:
+                    continue
+                changed += self._step(inner, module, ctx)
+                idle[i] = module.version
+            total += changed
+            if not changed:
+                break
+        return total
+
+    def _run(self, p: Pass, module: ir.Module, ctx: PassContext) -> int:
+        for instrument in self.instruments:
+            instrument.before(p, module)
+        start = time.perf_counter()
+        ctx.log.touched.clear()
+        try:
+            applied = run_pass(p, module, ctx)
+            ir.verify_nodes(ctx.log.touched)
+        except VerifyError as error:
+            raise VerifyError(f"after pass {p.name}: {error.message}", error.hint) from error
+        except FccError:
+            raise
+        except Exception as error:
+            raise PassError(
+                f"pass {p.name} failed: {type(error).__name__}: {error}",
+                f"--disable {p.name} leaves it out",
+                pass_name=p.name,
+            ) from error
+        record = PassRecord(p.name, applied, time.perf_counter() - start)
+        self.records.append(record)
+        for instrument in self.instruments:
+            instrument.after(p, module, record)
+        return applied

@@ -1,0 +1,241 @@
+"""The Rewriter: the only thing that changes a graph, in one commit, after a match and its check succeeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ir
+from ..analysis import shapes
+from ..errors import VerifyError
+
+ORIGIN = "fcc.origin"
+
+
+class Rewriter:
+    """Collect new nodes and replacements for one rewrite, then commit them all or none.
+
+    New nodes are placed before ``anchor``, in its graph. ``op`` infers the types of what it makes, so that a rewrite
+    may ask for dtypes and shapes of its own intermediate values.
+    """
+
+    def __init__(self, module: ir.Module, anchor: ir.Node, pass_name: str) -> None:
+        assert anchor.graph is not None
+        self.module = module
+        self.anchor = anchor
+        self.graph = anchor.graph
+        self.pass_name = pass_name
+        self._made: list[ir.Node] = []
+        self._constants: list[ir.Value] = []
+        self._replaced: list[tuple[ir.Value, ir.Value]] = []
+        self._inputs: list[tuple[ir.Node, int, ir.Value | None]] = []
+        self._attributes: list[tuple[ir.Node, dict[str, Any]]] = []
+        self._erased: list[ir.Node] = []
+
+    # -- making ------------------------------------------------------------------------------------------------
+    def op(
+        self,
+        op_type: str,
+        *inputs: ir.Value | np.ndarray[Any, Any] | None,
+        domain: str = "",
+        outputs: int = 1,
+        name: str = "",
+        **attributes: Any,
+    ) -> Any:
+        """Return the output of a new node (a tuple when ``outputs`` > 1); arrays become constants, None is absent."""
+        values = [self.const(i) if isinstance(i, np.ndarray) else i for i in inputs]
+        base = name or self.anchor.outputs[0].name or op_type
+        node = ir.Node(
+            domain,
+            op_type,
+            values,
+            [ir.attribute(k, v) for k, v in attributes.items() if v is not None],
+            num_outputs=outputs,
+            name=self.module.fresh(f"{base}/{op_type}"),
+        )
+        for i, out in enumerate(node.outputs):
+            out.name = self.module.fresh(f"{base}/{op_type}_{i}" if i else f"{base}/{op_type}_out")
+        shapes.infer_node(self.module, node)
+        self._made.append(node)
+        return node.outputs[0] if outputs == 1 else tuple(node.outputs)
+
+    def like(self, node: ir.Node, *inputs: ir.Value | np.ndarray[Any, Any] | None, **changed: Any) -> Any:
+        """Return the output(s) of a copy of ``node`` with other inputs and some attributes changed (None drops one)."""
+        attributes = {k: a for k, a in node.attributes.items() if k not in changed}
+        made = self.op(
+            node.op_type, *inputs, domain=node.domain, outputs=len(node.outputs), name="", **attributes, **changed
+        )
+        self._made[-1].doc_string = node.doc_string
+        self._made[-1].metadata_props.update(node.metadata_props)
+        return made
+
+    def const(self, array: np.ndarray[Any, Any] | Any, name: str = "") -> ir.Value:
+        """Return a new constant holding ``array`` (dtype kept)."""
+        array = np.asarray(array)
+        return self._constant(ir.tensor(array), name)
+
+    def lazy(self, compute: Callable[[], np.ndarray[Any, Any]], like: ir.Value, name: str = "") -> ir.Value:
+        """Return a constant of the dtype and shape of ``like`` that is computed when it is read or saved."""
+        assert like.dtype is not None
+        assert like.shape is not None
+        tensor = ir.LazyTensor(lambda: ir.tensor(compute()), like.dtype, like.shape)
+        return self._constant(tensor, name)
+
+    def _constant(self, tensor: Any, name: str) -> ir.Value:
+        value = ir.Value(
+            name=self.module.fresh(name or f"{self.anchor.outputs[0].name}/const"),
+            type=ir.TensorType(tensor.dtype),
+            shape=ir.Shape(tuple(int(d) for d in tensor.shape)),
+            const_value=tensor,
+        )
+        tensor.name = value.name
+        self._constants.append(value)
+        return value
+
+    # -- changing ----------------------------------------------------------------------------------------------
+    def replace(self, old: ir.Value, new: ir.Value) -> None:
+        """Let every user of ``old`` use ``new``; a new value takes the name of the old one."""
+        self._replaced.append((old, new))
+
+    def set_input(self, node: ir.Node, index: int, value: ir.Value | np.ndarray[Any, Any] | None) -> None:
+        """Replace one input of a node that stays."""
+        self._inputs.append((node, index, self.const(value) if isinstance(value, np.ndarray) else value))
+
+    def set_attributes(self, node: ir.Node, **attributes: Any) -> None:
+        """Set attributes of a node that stays (None removes one)."""
+        self._attributes.append((node, attributes))
+
+    def erase(self, *nodes: ir.Node) -> None:
+        """Remove nodes that are dead after the rewrite; a node that is still used then stays."""
+        self._erased.extend(nodes)
+
+    # -- ending ------------------------------------------------------------------------------------------------
+    def abort(self) -> None:
+        """Forget everything: detach the new nodes from the values they use."""
+        for node in self._made:
+            for i in range(len(node.inputs)):
+                node.replace_input_with(i, None)
+
+    def commit(self) -> list[ir.Node]:
+        """Apply the rewrite and return the nodes that are new or changed.
+
+        Raises:
+            VerifyError: a replacement has another element type or a contradicting shape (nothing was changed).
+        """
+        for old, new in self._replaced:
+            self._guard(old, new)
+        used = {id(v) for n in self._made for v in n.inputs} | {id(n) for _, n in self._replaced}
+        used |= {id(v) for _, _, v in self._inputs}
+        for value in self._constants:
+            if id(value) in used:
+                self.graph.initializers.add(value)
+        self.graph.insert_before(self.anchor, self._made)
+        touched = list(self._made)
+        for node, index, value in self._inputs:
+            before = node.inputs[index] if index < len(node.inputs) else None
+            if index >= len(node.inputs):
+                node.resize_inputs(index + 1)
+            node.replace_input_with(index, value)
+            self._drop_constant(before)
+            touched.append(node)
+        for node, attributes in self._attributes:
+            ir.set_attributes(node, attributes)
+            touched.append(node)
+        for old, new in self._replaced:
+            touched.extend(self._redirect(old, new))
+        self._erase()
+        for node in touched:
+            if node.graph is not None:
+                shapes.infer_node(self.module, node)
+        self.module.touch()
+        return touched
+
+    def _guard(self, old: ir.Value, new: ir.Value) -> None:
+        if None not in (old.dtype, new.dtype) and old.dtype != new.dtype:
+            raise VerifyError(f"{self.pass_name} would change the type of {old.name!r} from {old.dtype} to {new.dtype}")
+        if old.shape is None or new.shape is None:
+            return
+        a, b = ir.dims_of(old) or (), ir.dims_of(new) or ()
+        clash = len(a) != len(b) or any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a, b, strict=True))
+        if clash:
+            raise VerifyError(f"{self.pass_name} would change the shape of {old.name!r} from {old.shape} to {new.shape}")
+
+    def _redirect(self, old: ir.Value, new: ir.Value) -> list[ir.Node]:
+        origin = old.producer()
+        users = [u.node for u in old.uses()]
+        added: list[ir.Node] = []
+        producer = new.producer()
+        fresh = producer is not None and producer in self._made
+        if old.is_graph_output() and not self._may_be_output(old, new):
+            identity = ir.Node("", "Identity", [new], name=self.module.fresh(f"{old.name}/Identity"), num_outputs=1)
+            assert old.graph is not None
+            old.graph.insert_before(origin or self.anchor, identity)
+            new, fresh, producer = identity.outputs[0], True, identity
+            added.append(identity)
+        if new.shape is None or (old.shape is not None and not new.shape.is_static()):
+            new.shape = old.shape
+        if new.type is None:
+            new.type = old.type
+        takes_name = fresh or old.is_graph_output()
+        name = old.name
+        for key, text in old.metadata_props.items():
+            new.metadata_props.setdefault(key, text)
+        new.doc_string = new.doc_string or old.doc_string
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        if takes_name and name:
+            old.name = self.module.fresh(f"{name}/replaced")
+            new.name = name
+        if producer is not None and origin is not None and producer is not origin:
+            _inherit(producer, origin)
+        return added + [u for u in users if u.graph is not None]
+
+    @staticmethod
+    def _may_be_output(old: ir.Value, new: ir.Value) -> bool:
+        producer = new.producer()
+        if producer is None or new.is_graph_output() or old.graph is None:
+            return False
+        at = producer.graph if producer.graph is not None else None
+        return at is old.graph
+
+    def _erase(self) -> None:
+        queue = [*self._erased, *reversed(self._made)]
+        while queue:
+            node = queue.pop(0)
+            if node.graph is None or not ir.is_dead(node):
+                continue
+            inputs = [v for v in node.inputs if v is not None]
+            ir.erase(node)
+            for value in inputs:
+                self._drop_constant(value)
+                producer = value.producer()
+                if producer is not None and producer in self._made:
+                    queue.append(producer)
+
+    @staticmethod
+    def _drop_constant(value: ir.Value | None) -> None:
+        if value is not None and ir.Module.is_constant(value) and not ir.is_used(value):
+            graph = value.graph
+            if graph is not None and value.name in graph.initializers:
+                del graph.initializers[value.name]
+
+    def stamp(self, before: Sequence[ir.Node]) -> None:
+        """Write on every new node which pass made it, and from which nodes."""
+        names = ",".join(n.name or n.op_type for n in before)
+        for node in self._made:
+            earlier = node.metadata_props.get(ORIGIN)
+            text = f"{self.pass_name}({names})"
+            node.metadata_props[ORIGIN] = f"{earlier};{text}" if earlier else text
+
+    @property
+    def made(self) -> list[ir.Node]:
+        """The nodes this rewrite made."""
+        return self._made
+
+
+def _inherit(node: ir.Node, origin: ir.Node) -> None:
+    for key, text in origin.metadata_props.items():
+        if key != ORIGIN:
+            node.metadata_props.setdefault(key, text)
+    node.doc_string = node.doc_string or origin.doc_string

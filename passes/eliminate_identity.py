@@ -1,0 +1,40 @@
+"""eliminate-identity: Identity(x) -> x."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fcc import ir
+from fcc.rewrite import Match, PatternPass, Rewriter, op, var
+
+
+@dataclass(frozen=True)
+class EliminateIdentity(PatternPass):
+    """Remove a node that returns its input: Identity.
+
+    Identity(x) -> x
+
+    Shapes: any. An Identity that gives a graph output its name stays where the input cannot take that name (it is a
+    graph input, a constant, a value of an outer graph, or an output itself).
+    Source: ONNX Identity-1.
+    """
+
+    name: ClassVar[str] = "eliminate-identity"
+    pattern = op.Identity(var("x"))
+
+    def check(self, m: Match) -> str | None:
+        x, y = m["x"], m.root.outputs[0]
+        if not y.is_graph_output():
+            return None
+        producer = x.producer()
+        if producer is None:
+            return "a graph output may not be an input or a constant"
+        if x.is_graph_output():
+            return "the input is a graph output itself"
+        if producer.graph is not m.root.graph:
+            return "the input belongs to an outer graph"
+        return None
+
+    def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
+        return m["x"]
