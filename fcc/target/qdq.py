@@ -23,7 +23,6 @@ class QdqRule:
     bias: int | None
     weight_axes: tuple[int, int]
     needs_output_q: bool
-    k_orders: Literal["conv", "rows"]
     absorbs: frozenset[str] = frozenset({"Relu"})
 
     def weight_axis(self, attributes: Mapping[str, Any], rank: int) -> int:
@@ -54,10 +53,10 @@ def _rules(*rows: QdqRule) -> dict[str, QdqRule]:
 
 
 CPU_RULES = _rules(
-    QdqRule("Conv", 0, 1, 2, weight_axes=(0, 0), needs_output_q=True, k_orders="conv"),
+    QdqRule("Conv", 0, 1, 2, weight_axes=(0, 0), needs_output_q=True),
     # Without an output Q a Gemm fuses only if its bias is absent or a dequantized int32.
-    QdqRule("Gemm", 0, 1, 2, weight_axes=(1, 0), needs_output_q=False, k_orders="rows"),
-    QdqRule("MatMul", 0, 1, None, weight_axes=(-1, -1), needs_output_q=False, k_orders="rows"),
+    QdqRule("Gemm", 0, 1, 2, weight_axes=(1, 0), needs_output_q=False),
+    QdqRule("MatMul", 0, 1, None, weight_axes=(-1, -1), needs_output_q=False),
 )
 
 # isa -> (activations, int16 pair sums saturate).  avx2: vpmaddubsw adds u8 x s8 pairs in int16.

@@ -1,0 +1,1 @@
+"""Pure maths on arrays: quantization, calibration statistics, low rank, redundant neurons."""
