@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fcc import ir
 from fcc.errors import LoadError, OptionError

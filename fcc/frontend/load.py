@@ -20,9 +20,7 @@ from .schema import check_nodes
 from .scopes import check_scopes
 from .sparse import densify
 from .specs import loosen, proto_specs, specs_of, strip_exotic_types
-from .versions import check_versions
-
-_IR_LIMIT = 13  # the newest IR version that onnxruntime 1.31 loads
+from .versions import IR_LIMIT, check_versions
 
 
 def read(model: Any, *, shapes: Mapping[str, Any] | None = None) -> ir.Module:
@@ -73,8 +71,8 @@ def _cause(error: BaseException) -> str:
 
 
 def _runnable(got: Acquired, ir_version: int | None) -> Callable[[], str | bytes]:
-    """Return what loads the original; one whose ir_version is too new for onnxruntime is handed out with a lower one."""
-    if ir_version is None or ir_version <= _IR_LIMIT or got.base_dir is None:
+    """Return what loads the original, its ir_version lowered when it is too new for onnxruntime."""
+    if ir_version is None or ir_version <= IR_LIMIT:
         return got.load
 
     def lowered() -> str | bytes:
@@ -84,7 +82,7 @@ def _runnable(got: Acquired, ir_version: int | None) -> Callable[[], str | bytes
             proto = onnx.load(original, load_external_data=False)
         else:
             proto.ParseFromString(original)
-        proto.ir_version = _IR_LIMIT
+        proto.ir_version = IR_LIMIT
         return bytes(proto.SerializeToString())
 
     return lowered

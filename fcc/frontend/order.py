@@ -16,7 +16,8 @@ def sort_nodes(module: ir.Module) -> None:
     Raises:
         LoadError: a cycle, naming the nodes on it.
     """
-    for owner in (module.model.graph, *module.model.functions.values()):
+    owners: list[ir.Graph | ir.Function] = [module.model.graph, *module.model.functions.values()]
+    for owner in owners:
         if _is_sorted(owner, set()):
             continue
         try:

@@ -12,10 +12,27 @@ from fcc.errors import LoadError, did_you_mean
 
 # ops without an ONNX schema that onnxruntime has in the default domain
 _RUNTIME_OPS = frozenset(
-    "Affine Crop DisentangledAttention_TRT DynamicSlice EfficientNMS_TRT GRUUnit GivenTensorFill ImageScaler "
-    "LayerNormalization MemcpyFromHost MemcpyToHost MultilevelCropAndResize_TRT ParametricSoftplus "
-    "PyramidROIAlign_TRT Scale ScaledTanh SimplifiedLayerNormalization ThresholdedRelu "
-    "MeanVarianceNormalization".split()
+    {
+        "Affine",
+        "Crop",
+        "DisentangledAttention_TRT",
+        "DynamicSlice",
+        "EfficientNMS_TRT",
+        "GRUUnit",
+        "GivenTensorFill",
+        "ImageScaler",
+        "LayerNormalization",
+        "MeanVarianceNormalization",
+        "MemcpyFromHost",
+        "MemcpyToHost",
+        "MultilevelCropAndResize_TRT",
+        "ParametricSoftplus",
+        "PyramidROIAlign_TRT",
+        "Scale",
+        "ScaledTanh",
+        "SimplifiedLayerNormalization",
+        "ThresholdedRelu",
+    }
 )
 _CHECKED = ("", "ai.onnx.ml")
 _INVALID = "run onnx.checker on the model and export it again"

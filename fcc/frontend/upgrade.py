@@ -1,9 +1,67 @@
-"""Raising the opset."""
+"""Raising the opset of the default domain to 13, so that passes meet one form of every operator."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from fcc import ir
+
+from .adapters import ADAPTERS, Step
+from .compatible import incompatibility, versions_between
+from .schema import describe
+from .site import Facts
+
+GOAL = 13
 
 
 def upgrade_opset(module: ir.Module) -> None:
-    """Upgrade."""
+    """Raise the model to opset 13 when it is below and every node allows it; otherwise note which one does not."""
+    opset = module.opset()
+    if opset >= GOAL:
+        return
+    kept = upgrade_nodes(module.nodes, dict(module.model.opset_imports), GOAL)
+    if kept is None:
+        module.model.opset_imports[""] = GOAL
+    else:
+        module.notes.append(f"opset {opset} is kept: {kept}")
+
+
+def upgrade_nodes(nodes: Callable[[], Iterable[ir.Node]], opsets: dict[str, int], goal: int) -> str | None:
+    """Raise the default-domain nodes to opset ``goal`` in place; return why not, and change nothing, if one refuses."""
+    facts = Facts(nodes, opsets)
+    plans: list[tuple[ir.Node, list[Step]]] = []
+    for node in nodes():
+        if node.domain == "":
+            steps, refused = _plan(node, opsets[""], goal, facts)
+            if refused:
+                return f"{describe(node)} {refused}"
+            if steps:
+                plans.append((node, steps))
+    for node, steps in reversed(plans):  # nested nodes before the ones that hold them
+        for step in steps:
+            step.adapt(node, facts)
+    return None
+
+
+def _plan(node: ir.Node, opset: int, goal: int, facts: Facts) -> tuple[list[Step], str | None]:
+    """Return the steps that raise a node; an op renamed on the way (Upsample) goes on as the new one."""
+    steps: list[Step] = []
+    op_type = node.op_type
+    for version in range(opset + 1, goal + 1):
+        if version not in (versions_between(op_type, version - 1, version) or ()):
+            continue
+        step = next((s for s in ADAPTERS.get(op_type, ()) if s.since == version), None)
+        if step is None:
+            why = incompatibility(op_type, version)
+            if why:
+                return [], f"cannot become {op_type}-{version}: version {version} {why}"
+            continue
+        why = step.refuse(node, facts)
+        if why:
+            return [], f"cannot become {op_type}-{version}: {why}"
+        steps.append(step)
+        op_type = _SUCCESSOR.get((op_type, version), op_type)
+    return steps, None
+
+
+_SUCCESSOR = {("Upsample", 10): "Resize", ("Scatter", 11): "ScatterElements"}

@@ -1,0 +1,69 @@
+"""Whether a newer schema of an operator accepts every older node with the same meaning."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from onnx import defs
+
+
+def versions_between(op_type: str, old: int, new: int) -> list[int] | None:
+    """Return the schema versions after opset ``old`` up to ``new``; None when the op is unknown at either."""
+    try:
+        first = defs.get_schema(op_type, old, "").since_version
+        last = defs.get_schema(op_type, new, "").since_version
+    except defs.SchemaError:
+        return None
+    return [v for v in _history(op_type) if first < v <= last]
+
+
+@lru_cache(maxsize=512)
+def _history(op_type: str) -> tuple[int, ...]:
+    found = [s.since_version for s in defs.get_all_schemas_with_history() if s.name == op_type and s.domain == ""]
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=2048)
+def incompatibility(op_type: str, version: int) -> str | None:
+    """Return why version ``version`` of an op differs in more than types from the one before it, else None.
+
+    Allowed: more types, required inputs that became optional, new optional inputs, outputs or attributes. Not
+    allowed: anything removed, deprecated, or with another default.
+    """
+    old, new = defs.get_schema(op_type, version - 1, ""), defs.get_schema(op_type, version, "")
+    if new.deprecated:
+        return "is deprecated"
+    return (
+        _formals(list(old.inputs), list(new.inputs), "input")
+        or _formals(list(old.outputs), list(new.outputs), "output")
+        or _attributes(old.attributes, new.attributes)
+        or None
+    )
+
+
+def _formals(old: list[Any], new: list[Any], what: str) -> str:
+    if len(new) < len(old):
+        return f"has fewer {what}s"
+    option = defs.OpSchema.FormalParameterOption
+    for i, after in enumerate(new):
+        if i >= len(old):
+            if after.option != option.Optional:
+                return f"requires another {what} ({after.name})"
+        elif (old[i].option == option.Variadic) != (after.option == option.Variadic):
+            return f"changed {what} {after.name}"
+        elif old[i].option == option.Optional and after.option == option.Single:
+            return f"requires {what} {after.name}"
+        elif not old[i].types <= after.types:
+            return f"accepts fewer types as {what} {after.name}"
+    return ""
+
+
+def _attributes(old: Any, new: Any) -> str:
+    for name, before in old.items():
+        after = new.get(name)
+        if after is None:
+            return f"has no attribute {name}"
+        if after.type != before.type or after.default_value != before.default_value:
+            return f"changed attribute {name}"
+    return next((f"requires attribute {n}" for n, a in new.items() if a.required and n not in old), "")
