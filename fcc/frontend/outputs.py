@@ -58,27 +58,32 @@ def own_outputs(module: ir.Module) -> None:
             producer = value.producer()
             owned = producer is not None and producer.graph is graph and value not in seen
             seen.add(value)
-            if owned or not _copyable(module, value):
+            if owned or module.opset() < _SEQUENCE_IDENTITY.get(type(value.type).__name__, 0):
                 continue
-            if main and (value.is_graph_input() or producer is not None):
-                continue
-            _insert_identity(module, graph, i, value, main)
+            if not main:
+                insert_identity(module, graph, i, value)
+            elif producer is None and not value.is_graph_input():
+                _copy_initializer(module, graph, i, value)
 
 
-def _copyable(module: ir.Module, value: ir.Value) -> bool:
-    return module.opset() >= _SEQUENCE_IDENTITY.get(type(value.type).__name__, 0)
-
-
-def _insert_identity(module: ir.Module, graph: ir.Graph, i: int, value: ir.Value, keep_name: bool) -> None:
-    name = value.name or ""
-    if keep_name:
-        rename(value, module.fresh(name))
-    node = ir.Node("", "Identity", [value], num_outputs=1, name=module.fresh(f"Identity_{name}"))
+def insert_identity(module: ir.Module, graph: ir.Graph, i: int, value: ir.Value) -> ir.Value:
+    """Make output ``i`` of a graph ``Identity(value)``, and return it."""
+    node = ir.Node("", "Identity", [value], num_outputs=1)
     out = node.outputs[0]
-    out.name = name if keep_name else module.fresh(name)
+    out.name = module.fresh(value.name or "output")
     out.type = value.type
     out.shape = value.shape.copy() if value.shape is not None else None
     graph.append(node)
-    for k in range(len(graph.outputs)):
-        if k == i or (keep_name and graph.outputs[k] is value):
+    graph.outputs[i] = out
+    return out
+
+
+def _copy_initializer(module: ir.Module, graph: ir.Graph, i: int, value: ir.Value) -> None:
+    """The output keeps its name, so the initializer takes another one."""
+    name = value.name or ""
+    rename(value, module.fresh(name))
+    out = insert_identity(module, graph, i, value)
+    out.name = name
+    for k, other in enumerate(list(graph.outputs)):
+        if other is value:
             graph.outputs[k] = out

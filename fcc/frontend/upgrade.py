@@ -35,6 +35,8 @@ def upgrade_nodes(nodes: Callable[[], Iterable[ir.Node]], opsets: dict[str, int]
             steps, refused = _plan(node, opsets[""], goal, facts)
             if refused:
                 return f"{describe(node)} {refused}"
+            if steps and any(a.is_ref() for a in node.attributes.values()):
+                return f"{describe(node)} takes an attribute from the caller of its function"
             if steps:
                 plans.append((node, steps))
     for node, steps in reversed(plans):  # nested nodes before the ones that hold them
