@@ -46,7 +46,8 @@ def numerical_rank(weight: Array, rtol: float | None = None) -> int:
     """Return how many singular values exceed ``rtol`` times the largest.
 
     Default threshold: what rounding the weight to its own dtype may add, eps * ||W||_F * (m^-1/2 + n^-1/2), which
-    bounds the norm of a matrix of independent rounding errors (Davidson & Szarek 2001) with room to spare.
+    bounds the norm of a matrix of independent rounding errors (Davidson & Szarek 2001) with room to spare; and at least
+    the backward error of the SVD itself.
     """
     matrix = _finite(weight, "weight")
     if not matrix.size:
@@ -55,9 +56,10 @@ def numerical_rank(weight: Array, rtol: float | None = None) -> int:
     if rtol is not None:
         threshold = rtol * singular[0]
     else:
-        eps = float(ml_dtypes.finfo(weight.dtype).eps)
+        eps = float(ml_dtypes.finfo(weight.dtype).eps)  # type: ignore[no-untyped-call]
         m, n = matrix.shape
-        threshold = eps * float(np.linalg.norm(matrix)) * (m**-0.5 + n**-0.5)
+        rounding = eps * float(np.linalg.norm(matrix)) * (m**-0.5 + n**-0.5)
+        threshold = max(rounding, max(m, n) * float(np.finfo(np.float64).eps) * float(singular[0]))
     return int(np.count_nonzero(singular > threshold))
 
 

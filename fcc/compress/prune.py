@@ -44,11 +44,11 @@ def duplicate_rows(weight: Array) -> NDArray[np.intp]:
 def scaled_duplicate_rows(weight: Array) -> Scaled:
     """Return, per row, the first row of which it is a positive multiple: w[i] = factor[i] * w[representative[i]].
 
-    Equal to rounding: a match is confirmed element by element within 2 eps of the dtype of the weight; pairs whose ratio straddles a
-    rounding boundary of the hash may be missed, none is invented. Rows of zeros, NaN or infinity match nothing.
+    Equal to rounding: a match is confirmed element by element within 2 eps of the dtype of the weight; a pair that
+    straddles a rounding boundary of the hash may be missed. Rows of zeros, NaN or infinity match nothing.
     """
     rows = _rows(weight)
-    eps = float(ml_dtypes.finfo(rows.dtype).eps)
+    eps = float(ml_dtypes.finfo(rows.dtype).eps)  # type: ignore[no-untyped-call]
     exact = rows.astype(np.float64)
     norms = np.max(np.abs(exact), axis=1, initial=0.0)
     usable = np.isfinite(norms) & (norms > 0)
