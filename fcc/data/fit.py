@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from fcc.errors import DataError, did_you_mean
 
 from .cast import cast, castable
@@ -25,7 +27,7 @@ class Plan:
 
     def __iter__(self) -> Iterator[Array]:
         for block in self.rows.blocks(self.size or 1):
-            yield cast(block if self.size else block[0], self.spec, self.rows.where)
+            yield cast(block if self.size else np.asarray(block[0]), self.spec, self.rows.where)
 
 
 def plan(spec: TensorSpec, rows: Rows, opt_shape: Sequence[int] | None = None) -> Plan:
