@@ -49,7 +49,8 @@ def inline_functions(module: ir.Module) -> None:
 def _calls(module: ir.Module) -> dict[Key, list[ir.Node]]:
     found: dict[Key, list[ir.Node]] = {}
     functions = module.model.functions
-    for owner in (module.model.graph, *functions.values()):
+    owners: list[ir.Graph | ir.Function] = [module.model.graph, *functions.values()]
+    for owner in owners:
         for node in owner.all_nodes():
             if node.op_identifier() in functions:
                 found.setdefault(node.op_identifier(), []).append(node)
