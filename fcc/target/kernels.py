@@ -28,6 +28,9 @@ class Support:
 
 NATIVE = Support("native")
 
+# Ops of the default domain that need no kernel: onnxruntime turns them into initializers when it loads a model.
+_LOADED = frozenset({"Constant"})
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -67,8 +70,11 @@ class KernelTable:
         """Return None when a kernel takes the op with these dtypes, else the reason in words.
 
         ``version`` is the op's since-version or any opset version of its domain; ``dtypes`` maps the type variables of
-        the schema (or the name of an input) to ONNX element types: {"T": "float16"}. What is not given is not judged.
+        the schema (or the name of an input) to element types, {"T": "float16"}, or for other than tensors to ONNX type
+        strings, {"S": "seq(tensor(float))"}. What is not given is not judged.
         """
+        if not domain and op_type in _LOADED:
+            return None
         name = f"{domain}::{op_type}" if domain else op_type
         listed = self.kernels(op_type, domain)
         if not listed:

@@ -62,6 +62,17 @@ def test_unknown_op_and_domain() -> None:
     assert cpu.refusal("Relu", "ai.onnx", 14, F) is None
 
 
+@pytest.mark.parametrize("target", ["cpu", "cuda", "tensorrt"])
+def test_constant_needs_no_kernel(target: str) -> None:
+    assert get_target(target).refusal("Constant", "", 21, {}) is None
+
+
+def test_sequence_types_are_type_strings() -> None:
+    cpu = get_target("cpu")
+    assert cpu.refusal("SequenceAt", "", 11, {"S": "seq(tensor(float))", "T": "float"}) is None
+    assert cpu.refusal("SequenceAt", "", 11, {"S": "float"}) is not None
+
+
 def test_contrib_ops_are_per_provider() -> None:
     assert get_target("cpu").refusal("QuickGelu", "com.microsoft", 1, F) is None
     assert get_target("cpu").refusal("GroupNorm", "com.microsoft", 1, H) is not None
