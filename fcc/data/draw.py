@@ -55,7 +55,7 @@ def draw(
 
 
 def _settled(roles: Sequence[Role], dtype: np.dtype[Any], kind: str) -> list[Role]:
-    """Return the roles that a dtype can play; a doubtful mask counts for wide integers of which nothing else is known."""
+    """Return the roles that a dtype can play; a doubtful mask counts for wide integers when nothing else does."""
     sure = [r for r in roles if r.kind not in _NOT_FOR.get(kind, frozenset({"mask?"}))]
     doubtful = kind == "int" and dtype.itemsize > 1 and not sure and roles
     return [Role("mask")] if doubtful else sure

@@ -12,7 +12,8 @@ import numpy as np
 from fcc.errors import DataError
 
 if TYPE_CHECKING:
-    from fcc.ir import Module
+    from fcc.ir import Module, Value
+    from fcc.ir.source import ValueSpec
 
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Any]
@@ -101,21 +102,30 @@ def parse_type(text: str) -> tuple[str, np.dtype[Any]]:
 
 
 def inputs_of(module: Module) -> list[TensorSpec]:
-    """Return the inputs of a module; overridable initializers are ``optional``."""
-    from fcc.ir import Dim, dims_of
-
-    specs = []
-    for value in module.graph.inputs:
-        initialized = value.is_initializer()
-        if initialized and module.model.ir_version < 4:
-            continue
-        kind = type(value.type).__name__.removesuffix("Type").lower() if value.type is not None else "tensor"
-        dtype = np.dtype(value.dtype.numpy()) if value.dtype is not None else np.dtype(np.float32)
-        dims = dims_of(value)
-        shown = None if dims is None else tuple(str(d) if isinstance(d, Dim) else _known(d) for d in dims)
-        specs.append(TensorSpec(value.name or "", dtype, shown, initialized, kind))
-    return specs
+    """Return the inputs of a module as its source declares them; overridable initializers are ``optional``."""
+    if module.source is not None:
+        return [_declared(v) for v in module.source.inputs]
+    values = [v for v in module.graph.inputs if not v.is_initializer() or module.model.ir_version >= 4]
+    return [_spec(v) for v in values]
 
 
-def _known(d: int | None) -> int | None:
-    return None if d is None or d < 0 else d
+def _declared(spec: ValueSpec) -> TensorSpec:
+    kind = "tensor" if spec.dtype is not None else "sequence"
+    dtype = spec.dtype.numpy() if spec.dtype is not None else np.float32
+    return TensorSpec(spec.name, np.dtype(dtype), spec.dims, spec.overridable, kind)
+
+
+def _spec(value: Value) -> TensorSpec:
+    from fcc.ir import dims_of
+
+    kind = type(value.type).__name__.removesuffix("Type").lower() if value.type is not None else "tensor"
+    dtype = np.dtype(value.dtype.numpy()) if value.dtype is not None else np.dtype(np.float32)
+    dims = dims_of(value)
+    shown = None if dims is None else tuple(_axis(d) for d in dims)
+    return TensorSpec(value.name or "", dtype, shown, value.is_initializer(), kind)
+
+
+def _axis(d: Any) -> int | str | None:
+    if isinstance(d, int):
+        return d if d > 0 else None
+    return None if d is None else str(d)

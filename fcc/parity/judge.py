@@ -1,0 +1,264 @@
+"""Judge: the source prepared once, any number of candidates compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fcc.data.dataset import Data, Run, open_data
+from fcc.data.probes import probes
+from fcc.data.randomness import random_outputs
+from fcc.data.spec import Feeds, Outputs, inputs_of, is_float
+from fcc.errors import DataError, FccError
+from fcc.ir import Module
+from fcc.runtime import CPU, Session, Source, available, open_session
+
+from .compare import Loop, Parity, loop_over, measure, rows_of
+from .meter import Meter, leaves, unjudged, worst_of
+from .metrics import Metric
+from .tolerance import floor_of
+from .verdict import Verdict
+
+_KEEP_BYTES = 256 << 20
+_SUSPICIOUS = 1e-2  # a float source that differs this much from itself is asked again: it may be random
+
+
+@dataclass
+class _Prepared:
+    """What is known of the source: its reference outputs (while they fit in memory), and its own noise."""
+
+    session: Session
+    feeds: Data | list[Feeds]
+    loop: Loop
+    kept: list[Outputs] | None
+    noise: Mapping[str, float]
+    random: Mapping[str, str]
+    notes: list[str]
+
+    def references(self) -> Iterator[Outputs]:
+        return iter(self.kept) if self.kept is not None else self.loop(self.session.run)
+
+
+@dataclass
+class Judge:
+    """Compares emitted models with their source: references with optimizations off, limits from its own noise.
+
+    The source runs on the CPU provider with optimizations off (reference) and on ``provider`` with them on (noise), on
+    the user's ``data`` (its first ``samples`` feeds; None for all) or on generated probes, once, when first needed.
+    State goes round on each side by itself.  Use one Judge from one thread.
+    """
+
+    source: Source
+    module: Module
+    data: Any = None
+    state: Mapping[str, str] | None = None
+    seed: int = 0
+    count: int = 3
+    samples: int | None = 256
+    provider: str = CPU
+    opt_shapes: Mapping[str, Sequence[int]] | None = None
+    custom_ops: Sequence[str] = ()
+    threads: int = 1
+    _state: _Prepared | str | None = field(default=None, init=False, repr=False)
+
+    @property
+    def skipped_reason(self) -> str:
+        """Why the source cannot be compared with anything; empty when it can.
+
+        Raises:
+            DataError: the user's data does not fit the model.
+        """
+        prepared = self._prepared()
+        return prepared if isinstance(prepared, str) else ""
+
+    def feeds(self) -> Data | list[Feeds] | None:
+        """Return what the models are run on; None when nothing can be compared."""
+        prepared = self._prepared()
+        return None if isinstance(prepared, str) else prepared.feeds
+
+    def judge(
+        self,
+        emitted: Source,
+        *,
+        options: Mapping[str, str] | None = None,
+        provider_options: Mapping[str, str] | None = None,
+        floor: float | None = None,
+        limit: float | None = None,
+        metric: Metric | None = None,
+        budget: float | None = None,
+    ) -> Verdict:
+        """Return the verdict on an emitted model, run with default options and with the recommended ``options``.
+
+        ``floor`` replaces the tolerance of float outputs, ``limit`` every limit.  With ``metric`` and ``budget`` only
+        the metric decides, and structure still must match.
+
+        Raises:
+            DataError: the user's data does not fit the model.
+        """
+        prepared = self._prepared()
+        if isinstance(prepared, str):
+            return Verdict(True, skipped_reason=prepared)
+        try:
+            parity, own = self._compare(prepared, emitted, {}, {}, floor, limit, metric)
+            rows = list(parity.rows)
+            if options or provider_options:
+                second, more = self._compare(
+                    prepared, emitted, options or {}, provider_options or {}, floor, limit, metric
+                )
+                rows, own = worst_of(rows, list(second.rows)), own + more
+        except FccError as e:
+            return Verdict(False, notes=tuple(prepared.notes), failure=f"the emitted model does not run: {e.message}")
+        rows = [unjudged(r, prepared.random[r.name]) if r.name in prepared.random else r for r in rows]
+        notes = [*prepared.notes, *Parity(tuple(rows), parity.feeds).warnings]
+        ok = all(r.ok for r in rows)
+        if metric is not None and budget is not None:
+            value = metric.value(rows, own)
+            ok = metric.within(value, budget) and all(np.isfinite(r.error) for r in rows if r.judged)
+            notes.append(f"{metric.name} {value:.3g}, budget {budget:.3g}")
+        return Verdict(ok, tuple(rows), parity.feeds, tuple(notes))
+
+    def _compare(
+        self,
+        prepared: _Prepared,
+        emitted: Source,
+        options: Mapping[str, str],
+        provider_options: Mapping[str, str],
+        floor: float | None,
+        limit: float | None,
+        metric: Metric | None,
+    ) -> tuple[Parity, list[float]]:
+        session = self._open(emitted, options=options, provider_options=provider_options)
+        own: list[float] = []
+
+        def watched(references: Iterator[Outputs], found: Iterator[Outputs]) -> Iterator[tuple[Outputs, Outputs]]:
+            for expected, y in zip(references, found, strict=True):
+                if metric is not None and metric.per_feed is not None:
+                    own.append(float(metric.per_feed(expected, y)))
+                yield expected, y
+
+        meters, count = measure(watched(prepared.references(), prepared.loop(session.run)))
+        rows = rows_of(meters, limit=limit, noise=prepared.noise, floor=self._floors(floor))
+        return Parity(rows, count), own
+
+    def _floors(self, floor: float | None) -> Callable[[Meter], float]:
+        inside = {np.dtype(v.dtype.numpy()) for v in self.module.graph.initializers.values() if v.dtype is not None}
+
+        def of(meter: Meter) -> float:
+            if meter.dtype is None:
+                return 0.0
+            return floor if floor is not None and is_float(meter.dtype) else floor_of(meter.dtype, inside)
+
+        return of
+
+    def _open(self, model: Source, *, optimize: bool = True, provider: str | None = None, **more: Any) -> Session:
+        chosen = provider or (self.provider if self.provider in available() else CPU)
+        return open_session(
+            model, provider=chosen, optimize=optimize, threads=self.threads, custom_ops=self.custom_ops, **more
+        )
+
+    def _prepared(self) -> _Prepared | str:
+        if self._state is None:
+            self._state = self._prepare()
+        return self._state
+
+    def _prepare(self) -> _Prepared | str:
+        random = random_outputs(self.module)
+        if random and len(random) == len(self.module.graph.outputs):
+            return f"the source is not deterministic: {next(iter(random.values()))}"
+        notes = [] if self.provider in available() else [f"judged on the CPU: no {self.provider} here"]
+        try:
+            session = self._open(self.source, optimize=False, provider=CPU)
+        except FccError as e:
+            return e.message
+        found = self._feeds(session, notes)
+        if isinstance(found, str):
+            return found
+        return self._reference(session, found, dict(random), notes)
+
+    def _feeds(self, session: Session, notes: list[str]) -> Data | list[Feeds] | str:
+        if self.data is not None:
+            names = [o.name for o in session.outputs]
+            specs = inputs_of(self.module)
+            data = open_data(self.data, specs, opt_shapes=self.opt_shapes, state=self.state, outputs=names)
+            if self.samples is not None:
+                data = data.take(self.samples)
+            return data
+        try:
+            made = probes(self.module, seed=self.seed, count=self.count, opt_shapes=self.opt_shapes, run=session.run)
+        except FccError as e:
+            return e.message
+        return _running(made, session.run, notes)
+
+    def _reference(
+        self, session: Session, feeds: Data | list[Feeds], random: dict[str, str], notes: list[str]
+    ) -> _Prepared | str:
+        loop = loop_over(feeds)
+        try:
+            kept = _collect(loop(session.run))
+        except DataError:
+            raise
+        except FccError as e:
+            return e.message
+        prepared = _Prepared(session, feeds, loop, kept, {}, random, notes)
+        try:
+            optimized = self._open(self.source)
+            meters, _ = measure(zip(prepared.references(), loop(optimized.run), strict=True))
+        except FccError as e:
+            notes.append(f"the source does not run optimized: {e.message}")
+            return prepared
+        prepared.noise = {m.name: m.error for m in meters}
+        return self._ask_again(prepared, meters)
+
+    def _ask_again(self, prepared: _Prepared, meters: Sequence[Meter]) -> _Prepared | str:
+        """Run the source twice where it differs from itself: an output that does not repeat judges nothing."""
+        loud = [m for m in meters if m.error > _SUSPICIOUS and m.name not in prepared.random]
+        if not loud:
+            return prepared
+        again, _ = measure(zip(prepared.references(), prepared.loop(prepared.session.run), strict=True))
+        unstable = {m.name for m in again if m.error > 0}
+        for meter in loud:
+            if meter.name in unstable:
+                prepared.random = {**prepared.random, meter.name: "differs from run to run"}
+            else:
+                prepared.notes.append(f"output {meter.name} moves by {meter.error:.2g} when optimizations are on")
+        if len(prepared.random) == len(prepared.session.outputs):
+            return "the source is not deterministic: it differs from run to run"
+        return prepared
+
+
+def judge(source: Source, emitted: Source, module: Module, **how: Any) -> Verdict:
+    """Return the verdict on one emitted model; ``how`` is what Judge takes."""
+    return Judge(source, module, **how).judge(emitted)
+
+
+def _running(made: Sequence[Feeds], run: Run, notes: list[str]) -> list[Feeds] | str:
+    """Return the probes on which the source runs; a reason when there is none."""
+    good: list[Feeds] = []
+    why = "no probe"
+    for feeds in made:
+        try:
+            run(feeds)
+            good.append(feeds)
+        except FccError as e:
+            why = e.message
+    if not good:
+        return why
+    if len(good) < len(made):
+        notes.append(f"the source ran on {len(good)} of {len(made)} probes: {why}")
+    return good
+
+
+def _collect(outputs: Iterator[Outputs]) -> list[Outputs] | None:
+    """Return all outputs, or None when they take more than 256 MB (they are then computed again when needed)."""
+    kept: list[Outputs] | None = []
+    size = 0
+    for one in outputs:
+        size += sum(a.nbytes for y in one.values() for _, a in leaves(y))
+        if size > _KEEP_BYTES:
+            kept = None
+        if kept is not None:
+            kept.append(one)
+    return kept
