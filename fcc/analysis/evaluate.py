@@ -7,6 +7,7 @@ and known integers. Semantics follow the ONNX operator of the same name at opset
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,14 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None], opset: int) -> list[
     Arrays are numeric; results have the dtype the operator specifies. Raises whatever the evaluator raises on inputs
     that the operator does not accept.
     """
-    rule = RULES.get(node.op_type) if node.domain == "" else None
-    if rule is not None:
+    rule = RULES.get(node.op_type) if node.domain == "" and len(node.outputs) == 1 else None
+    with np.errstate(all="ignore"):
         try:
-            result = rule(node, inputs)
+            if rule is not None:
+                return [np.asarray(rule(node, inputs), dtype=_dtype(node))]
         except NotImplementedError:
-            result = None
-        if result is not None:
-            return [np.asarray(result, dtype=_dtype(node))] if node.outputs[0].dtype else [np.asarray(result)]
-    return _reference(node, inputs, opset)
+            pass
+        return _reference(node, inputs, opset)
 
 
 def symbolic(node: ir.Node, inputs: Sequence[Array | None]) -> Array | None:
@@ -40,8 +40,9 @@ def symbolic(node: ir.Node, inputs: Sequence[Array | None]) -> Array | None:
     if rule is None or len(node.outputs) != 1 or node.op_type not in SYMBOLIC:
         return None
     try:
-        return np.asarray(rule(node, inputs))
-    except (NotImplementedError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError):
+        with np.errstate(all="ignore"):
+            return np.asarray(rule(node, inputs))
+    except (NotImplementedError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, OverflowError):
         return None
 
 
@@ -79,25 +80,72 @@ def _unary(f: Callable[[Array], Array]) -> Rule:
     return lambda node, x: f(_need(x[0]))
 
 
+def _elementwise(f: Callable[[Any, Any], Any]) -> Callable[[Array, Array], Array]:
+    """Return ``f`` over the elements of two broadcast arrays that may hold symbols."""
+
+    def apply(a: Array, b: Array) -> Array:
+        left, right = np.broadcast_arrays(a, b)
+        out = np.empty(left.shape, dtype=object)
+        for i in np.ndindex(left.shape):
+            out[i] = f(_plain(left[i]), _plain(right[i]))
+        return out
+
+    return apply
+
+
+def _plain(x: Any) -> Any:
+    return x if isinstance(x, ir.Dim) else int(x)
+
+
+def _truncated(p: Any, q: Any) -> Any:
+    if isinstance(p, int) and isinstance(q, int):
+        return abs(p) // abs(q) * (1 if (p < 0) == (q < 0) else -1)
+    if not (ir.at_least(p, 0) and ir.at_least(q, 1)):
+        raise NotImplementedError("the sign of a symbol decides")
+    return p // q
+
+
+def _modulo(p: Any, q: Any) -> Any:
+    if not (isinstance(p, int) and isinstance(q, int)) and not (ir.at_least(p, 0) and ir.at_least(q, 1)):
+        raise NotImplementedError("the sign of a symbol decides")
+    return p % q
+
+
+def _mod(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    a, b = _need(x[0]), _need(x[1])
+    if node.attributes.get_int("fmod", 0) or "f" in (a.dtype.kind, b.dtype.kind):
+        raise NotImplementedError("fmod")
+    return _elementwise(_modulo)(a, b)
+
+
 def _div(a: Array, b: Array) -> Array:
     if a.dtype == object or b.dtype == object:
-        return np.floor_divide(a, b)
+        return _elementwise(_truncated)(a, b)
     if a.dtype.kind in "iu":
         if (b == 0).any():
             raise NotImplementedError("division by zero")
         quotient = np.abs(a) // np.abs(b)
         return np.where((a < 0) == (b < 0), quotient, -quotient).astype(a.dtype)
-    raise NotImplementedError("float")
+    return np.divide(a, b)
+
+
+def _axes(node: ir.Node, x: Sequence[Array | None]) -> tuple[int, ...] | None:
+    """Return the axes operand, which was an attribute before opset 13."""
+    if len(x) > 1 and x[1] is not None:
+        return tuple(_ints(x[1]))
+    found = node.attributes.get_ints("axes", None)
+    return None if found is None else tuple(found)
 
 
 def _unsqueeze(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    data, axes = _need(x[0]), _ints(_need(x[1]))
-    return np.expand_dims(data, tuple(axes))
+    axes = _axes(node, x)
+    if axes is None:
+        raise NotImplementedError("axes")
+    return np.expand_dims(_need(x[0]), axes)
 
 
 def _squeeze(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    axes = _ints(x[1]) if len(x) > 1 and x[1] is not None else None
-    return np.squeeze(_need(x[0]), None if axes is None else tuple(axes))
+    return np.squeeze(_need(x[0]), _axes(node, x))
 
 
 def _gather(node: ir.Node, x: Sequence[Array | None]) -> Array:
@@ -113,13 +161,15 @@ def _gather(node: ir.Node, x: Sequence[Array | None]) -> Array:
 
 def _slice(node: ir.Node, x: Sequence[Array | None]) -> Array:
     data = _need(x[0])
+    if len(x) < 3:
+        raise NotImplementedError("Slice-1")
     starts, ends = _ints(_need(x[1])), _ints(_need(x[2]))
     axes = _ints(x[3]) if len(x) > 3 and x[3] is not None else list(range(len(starts)))
     steps = _ints(x[4]) if len(x) > 4 and x[4] is not None else [1] * len(starts)
     index: list[Any] = [slice(None)] * data.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         index[axis] = _bounds(start, end, step, data.shape[axis])
-    return data[tuple(index)]
+    return np.asarray(data[tuple(index)])
 
 
 def _bounds(start: int, end: int, step: int, size: int) -> slice:
@@ -139,10 +189,12 @@ def _reshape(node: ir.Node, x: Sequence[Array | None]) -> Array:
 
 
 def _cast(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    data, to = _need(x[0]), ir.DataType(node.attributes.get_int("to", 0))
+    data, to = _need(x[0]), _cast_type(node)
     if data.dtype == object:
         if to in (ir.DataType.INT64, ir.DataType.INT32):
             return data
+        if to == ir.DataType.BOOL:
+            return np.asarray([_truth(v) for v in data.reshape(-1)], dtype=bool).reshape(data.shape)
         raise NotImplementedError("symbolic cast")
     if to == ir.DataType.STRING or data.dtype.kind not in "iufb" or str(to).startswith(("FLOAT8", "FLOAT4", "FLOAT6")):
         raise NotImplementedError("cast")
@@ -150,6 +202,21 @@ def _cast(node: ir.Node, x: Sequence[Array | None]) -> Array:
     if data.dtype.kind == "f" and target.kind in "iu" and not _fits(data, target):
         raise NotImplementedError("out of range: implementation-defined")
     return data.astype(target)
+
+
+def _cast_type(node: ir.Node) -> ir.DataType:
+    if node.op_type == "Cast":
+        return ir.DataType(node.attributes.get_int("to", 0))
+    dtype = node.inputs[1].dtype if len(node.inputs) > 1 and node.inputs[1] is not None else node.outputs[0].dtype
+    if dtype is None:
+        raise NotImplementedError("unknown type")
+    return dtype
+
+
+def _truth(v: Any) -> bool:
+    if isinstance(v, ir.Dim) and not ir.at_least(v, 1):
+        raise NotImplementedError("a symbol may be zero")
+    return isinstance(v, ir.Dim) or bool(v)
 
 
 def _fits(data: Array, target: Any) -> bool:
@@ -161,26 +228,45 @@ def _concat(node: ir.Node, x: Sequence[Array | None]) -> Array:
     return np.concatenate([_need(a) for a in x], axis=node.attributes.get_int("axis", 0))
 
 
-def _equal(a: Array, b: Array) -> Array:
-    if a.dtype == object or b.dtype == object:
-        return _compare_symbols(a, b)
-    return np.equal(a, b)
+def _compare(f: Callable[[Array, Array], Array], symbols: Callable[[Any], bool | None]) -> Rule:
+    """Return a comparison; ``symbols`` decides it from the difference of two symbolic elements, None when it cannot."""
+
+    def decide(p: Any, q: Any) -> bool:
+        found = symbols(p - q)
+        if found is None:
+            raise NotImplementedError("the values of symbols decide")
+        return found
+
+    def rule(node: ir.Node, x: Sequence[Array | None]) -> Array:
+        a, b = _need(x[0]), _need(x[1])
+        if a.dtype != object and b.dtype != object:
+            return f(a, b)
+        return _elementwise(decide)(a, b).astype(bool)
+
+    return rule
 
 
-def _compare_symbols(a: Array, b: Array) -> Array:
-    left, right = np.broadcast_arrays(a, b)
-    out = np.empty(left.shape, dtype=bool)
-    for i in np.ndindex(left.shape):
-        p, q = left[i], right[i]
-        if isinstance(p, ir.Dim) != isinstance(q, ir.Dim) and (q if isinstance(p, ir.Dim) else p) < 0:
-            out[i] = False
-        elif isinstance(p, ir.Dim) or isinstance(q, ir.Dim):
-            if p != q:
-                raise NotImplementedError("symbols may be equal")
-            out[i] = True
-        else:
-            out[i] = p == q
-    return out
+def _is_zero(d: Any) -> bool | None:
+    if isinstance(d, int):
+        return d == 0
+    return False if ir.at_least(d, 1) or ir.at_least(-d, 1) else None
+
+
+def _is_at_least(bound: int) -> Callable[[Any], bool | None]:
+    def decide(d: Any) -> bool | None:
+        if ir.at_least(d, bound):
+            return True
+        return False if ir.at_least(-d, 1 - bound) else None
+
+    return decide
+
+
+def _negated(decide: Callable[[Any], bool | None]) -> Callable[[Any], bool | None]:
+    def negated(d: Any) -> bool | None:
+        found = decide(d)
+        return None if found is None else not found
+
+    return negated
 
 
 def _constant_of_shape(node: ir.Node, x: Sequence[Array | None]) -> Array:
@@ -209,6 +295,10 @@ def _expand(node: ir.Node, x: Sequence[Array | None]) -> Array:
     return np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(shape)))
 
 
+def _tile(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    return np.tile(_need(x[0]), _ints(_need(x[1])))
+
+
 def _where(node: ir.Node, x: Sequence[Array | None]) -> Array:
     return np.where(_need(x[0]), _need(x[1]), _need(x[2]))
 
@@ -218,23 +308,28 @@ def _reduce(f: Callable[..., Array]) -> Rule:
         data = _need(x[0])
         if data.dtype.kind == "f":
             raise NotImplementedError("float reductions round by implementation")
-        axes = _ints(x[1]) if len(x) > 1 and x[1] is not None else list(node.attributes.get_ints("axes", []) or [])
+        axes = _ints(x[1]) if len(x) > 1 and x[1] is not None else list(node.attributes.get_ints("axes", ()))
         if not axes and node.attributes.get_int("noop_with_empty_axes", 0):
             return data
-        keep = bool(node.attributes.get_int("keepdims", 1))
-        return f(data, axis=tuple(axes) if axes else None, keepdims=keep)
+        keepdims: int = node.attributes.get_int("keepdims", 1)
+        return f(data, axis=tuple(axes) if axes else None, keepdims=keepdims != 0)
 
     return rule
 
 
-def _elementwise_extreme(f: Callable[[Array, Array], Array]) -> Rule:
+def _elementwise_extreme(f: Callable[[Array, Array], Array], sign: int) -> Rule:
+    def pick(p: Any, q: Any) -> Any:
+        if ir.at_least((p - q) * sign, 0):
+            return p
+        if ir.at_least((q - p) * sign, 0):
+            return q
+        raise NotImplementedError("the order of symbols decides")
+
     def rule(node: ir.Node, x: Sequence[Array | None]) -> Array:
-        out = _need(x[0])
-        for other in x[1:]:
-            out = f(out, _need(other))
-        if out.dtype == object and any(isinstance(v, ir.Dim) for v in out.reshape(-1)):
-            raise NotImplementedError("order of symbols")
-        return out
+        arrays = [_need(a) for a in x]
+        if any(a.dtype == object for a in arrays):
+            return reduce(_elementwise(pick), arrays)
+        return reduce(f, arrays)
 
     return rule
 
@@ -249,10 +344,17 @@ RULES: dict[str, Rule] = {
     "Not": _unary(np.logical_not),
     "And": _binary(np.logical_and),
     "Or": _binary(np.logical_or),
-    "Equal": _binary(_equal),
-    "Max": _elementwise_extreme(np.maximum),
-    "Min": _elementwise_extreme(np.minimum),
+    "Xor": _binary(np.logical_xor),
+    "Mod": _mod,
+    "Equal": _compare(np.equal, _is_zero),
+    "Greater": _compare(np.greater, _is_at_least(1)),
+    "GreaterOrEqual": _compare(np.greater_equal, _is_at_least(0)),
+    "Less": _compare(np.less, _negated(_is_at_least(0))),
+    "LessOrEqual": _compare(np.less_equal, _negated(_is_at_least(1))),
+    "Max": _elementwise_extreme(np.maximum, 1),
+    "Min": _elementwise_extreme(np.minimum, -1),
     "Cast": _cast,
+    "CastLike": _cast,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
@@ -263,6 +365,7 @@ RULES: dict[str, Rule] = {
     "Reshape": _reshape,
     "Slice": _slice,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Where": _where,

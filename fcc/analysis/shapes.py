@@ -61,6 +61,12 @@ def elements(value: ir.Value | None) -> Array | None:
     return found
 
 
+def known(value: ir.Value) -> tuple[Any, ...]:
+    """Return what inference found of a value, comparable: element type, dims, known elements."""
+    found = value.meta.get(ELEMENTS)
+    return value.type, ir.dims_of(value), None if found is None else (found.shape, found.reshape(-1).tolist())
+
+
 def static_size(value: ir.Value) -> int | None:
     """Return the number of elements when every dimension is an integer, else None."""
     dims = ir.dims_of(value)
@@ -71,16 +77,18 @@ def static_size(value: ir.Value) -> int | None:
 
 def _small_integer(value: ir.Value) -> bool:
     dtype, size = value.dtype, static_size(value)
-    return dtype is not None and size is not None and size <= SMALL and (dtype.is_integer() or dtype == ir.DataType.BOOL)
+    if dtype is None or size is None or size > SMALL:
+        return False
+    return dtype.is_integer() or dtype == ir.DataType.BOOL
 
 
 def _infer_graph(module: ir.Module, graph: ir.Graph, stopped: list[tuple[ir.Node, str]]) -> None:
     for value in graph.inputs:
         _name_unknown(value)
     for value in graph.initializers.values():
-        if value.const_value is not None:
+        if value.const_value is not None and not value.is_graph_input():
             value.type = value.type or ir.TensorType(value.const_value.dtype)
-            value.shape = ir.Shape(tuple(value.const_value.shape))
+            value.shape = ir.Shape(value.const_value.shape.numpy())
     for node in graph:
         infer_node(module, node, stopped)
 
@@ -95,13 +103,21 @@ def _infer_plain(module: ir.Module, node: ir.Node, stopped: list[tuple[ir.Node, 
     for value, (found_type, dims) in zip(node.outputs, results, strict=True):
         if found_type is not None:
             value.type = found_type
-        if dims is not None:
-            value.shape = ir.to_shape(dims)
+        _refine(value, dims)
     rule = DATA_DEPENDENT.get(node.op_type) if node.domain == "" else None
     if rule is not None:
         better = rule(node, [ir.dims_of(v) for v in node.inputs], [elements(v) for v in node.inputs])
-        if better is not None:
-            node.outputs[0].shape = ir.to_shape(better)
+        _refine(node.outputs[0], better)
+
+
+def _refine(value: ir.Value, dims: tuple[ir.Dim | int | None, ...] | None) -> None:
+    """Set the shape of a value; an axis that ``dims`` leaves open keeps what was known of it."""
+    if dims is None:
+        return
+    known = ir.dims_of(value)
+    if known is not None and len(known) == len(dims):
+        dims = tuple(old if new is None else new for old, new in zip(known, dims, strict=True))
+    value.shape = ir.to_shape(dims)
 
 
 def _known_inputs(node: ir.Node) -> dict[int, Array]:
@@ -127,9 +143,7 @@ def _has_symbols(array: Array) -> bool:
 def _name_unknown(value: ir.Value) -> None:
     dims = ir.dims_of(value)
     if dims is not None and None in dims:
-        value.shape = ir.to_shape(
-            ir.Dim.symbol(f"{value.name}:{i}") if d is None else d for i, d in enumerate(dims)
-        )
+        value.shape = ir.to_shape(ir.Dim.symbol(f"{value.name}:{i}") if d is None else d for i, d in enumerate(dims))
 
 
 # -- contents --------------------------------------------------------------------------------------------------------
@@ -137,7 +151,10 @@ def _set_elements(node: ir.Node) -> None:
     for value in node.outputs:
         value.meta.pop(ELEMENTS, None)
     out = node.outputs[0] if node.outputs else None
-    if out is None or out.dtype not in _CONTENT_TYPES or (static_size(out) or 0) > SMALL or node.domain != "":
+    if out is None or out.dtype not in _CONTENT_TYPES or node.domain != "":
+        return
+    size = static_size(out)
+    if (size is None and node.op_type in _GROWING) or (size or 0) > SMALL:
         return
     found: Array | None
     if node.op_type == "Shape":
@@ -150,12 +167,21 @@ def _set_elements(node: ir.Node) -> None:
         if any(e is None and v is not None for e, v in zip(inputs, node.inputs, strict=True)):
             return
         found = evaluate.symbolic(node, inputs)
-    if found is not None and found.size <= SMALL:
+    if found is not None and found.size <= SMALL and _representable(found, out.dtype):
         out.meta[ELEMENTS] = found
         if out.shape is None or not out.shape.is_static():
             out.shape = ir.Shape(found.shape)
 
 
+def _representable(array: Array, dtype: ir.DataType) -> bool:
+    """Return whether Python integers of an object array fit the type: where they do not, the operator wraps around."""
+    if array.dtype != object or dtype == ir.DataType.BOOL:
+        return True
+    info = np.iinfo(dtype.numpy())
+    return all(isinstance(x, ir.Dim) or info.min <= x <= info.max for x in array.reshape(-1))
+
+
+_GROWING = frozenset({"ConstantOfShape", "Expand", "Range", "Tile"})
 _CONTENT_TYPES = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 

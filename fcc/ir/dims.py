@@ -124,6 +124,14 @@ def exact_div(a: Dim | int, b: Dim | int) -> Dim | int | None:
     return Dim.make(out)
 
 
+def at_least(d: Dim | int | None, bound: int) -> bool:
+    """Return whether a dimension is >= ``bound`` for every value of its (non-negative) symbols."""
+    if d is None:
+        return False
+    terms = _terms(d)
+    return terms.get((), 0) >= bound and all(c >= 0 for monomial, c in terms.items() if monomial)
+
+
 def parse(text: str) -> Dim | int:
     """Return the polynomial that ``text`` writes, or one opaque symbol when it is not one."""
     parts = [p.strip() for p in text.split(" + ")]

@@ -146,11 +146,23 @@ class Rewriter:
         for old, new in self._replaced:
             touched.extend(self._redirect(old, new))
         self._erase()
-        for node in touched:
-            if node.graph is not None:
-                shapes.infer_node(self.module, node)
+        self._infer(touched)
         self.module.touch()
         return touched
+
+    def _infer(self, touched: list[ir.Node]) -> None:
+        """Infer what was touched, and further down whatever uses a result that is known better now."""
+        queue = dict.fromkeys(touched)
+        while queue:
+            node = next(iter(queue))
+            del queue[node]
+            if node.graph is None:
+                continue
+            before = [shapes.known(v) for v in node.outputs]
+            shapes.infer_node(self.module, node)
+            for value, old in zip(node.outputs, before, strict=True):
+                if shapes.known(value) != old:
+                    queue.update(dict.fromkeys(u.node for u in value.uses()))
 
     def _guard(self, old: ir.Value, new: ir.Value) -> None:
         if None not in (old.dtype, new.dtype) and old.dtype != new.dtype:
