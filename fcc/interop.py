@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import onnx
@@ -48,6 +49,7 @@ def from_graphsurgeon(graph: Any, like: ir.Module | None = None) -> ir.Module:
     if like is not None:
         _restore_model(module, like)
         _restore_graphs(module, like)
+        _restore_overridable(module, like)
         module.source, module.history = like.source, list(like.history)
         module.notes = [*like.notes, *(n for n in module.notes if n not in like.notes)]
     return module
@@ -65,20 +67,34 @@ def graphsurgeon_to_proto(graph: Any) -> onnx.ModelProto:
         proto = gs.export_onnx(graph, do_type_check=False)
     except Exception as error:  # the library raises many kinds for graphs that its user broke
         raise LoadError(f"onnx-graphsurgeon cannot export the graph: {error}", "check the graph script") from error
-    _drop_captured_copies(proto.graph, {})
+    _share_captured(proto.graph)
     return proto
 
 
-def _drop_captured_copies(graph: Any, outer: dict[str, Any]) -> None:
-    """GraphSurgeon exports a weight once more in every nested graph that captures it; keep the outer one."""
-    copies = [t for t in graph.initializer if t.name in outer and t == outer[t.name]]
-    for tensor in copies:
-        graph.initializer.remove(tensor)
-    visible = {**outer, **{t.name: t for t in graph.initializer}}
+def _share_captured(main: onnx.GraphProto) -> None:
+    """GraphSurgeon exports a captured weight into every nested graph that uses it; keep one, in the main graph."""
+    graphs = list(_graphs(main))
+    defined = {v.name for g in graphs for v in g.input} | {o for g in graphs for n in g.node for o in n.output}
+    places: dict[str, list[onnx.GraphProto]] = {}
+    for graph in graphs:
+        for tensor in graph.initializer:
+            places.setdefault(tensor.name, []).append(graph)
+    shared = {name for name, where in places.items() if len(where) > 1 and name not in defined}
+    tensors: dict[str, onnx.TensorProto] = {}
+    for graph in graphs:
+        for tensor in [t for t in graph.initializer if t.name in shared]:
+            if tensors.setdefault(tensor.name, tensor) == tensor:
+                tensors[tensor.name] = onnx.TensorProto.FromString(tensor.SerializeToString())
+                graph.initializer.remove(tensor)
+    main.initializer.extend(tensors.values())
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for nested in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                _drop_captured_copies(nested, visible)
+                yield from _graphs(nested)
 
 
 def _graphsurgeon() -> Any:
@@ -124,6 +140,16 @@ def _restore_value(value: ir.Value, old: ir.Value) -> None:
         value.meta.setdefault(key, entry)
     if value.type is None:
         value.type, value.shape = old.type, old.shape
+
+
+def _restore_overridable(module: ir.Module, like: ir.Module) -> None:
+    """GraphSurgeon makes a constant of an input with a default; it becomes an input again at its old place."""
+    present = {v.name for v in module.graph.inputs}
+    for i, old in enumerate(like.graph.inputs):
+        value = module.graph.initializers.get(old.name or "")
+        if old.is_initializer() and value is not None and old.name not in present:
+            value.type, value.shape = old.type, old.shape
+            module.graph.inputs.insert(min(i, len(module.graph.inputs)), value)
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
