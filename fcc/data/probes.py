@@ -84,12 +84,11 @@ def probes(
     """
     maker = _maker(module, seed)
     bound = bound_sizes(maker.axes, opt_shapes)
-    works = _trial(maker, run)
-    base = base_sizes(module, maker.axes, bound, works)
+    base = base_sizes(module, maker.axes, bound, _trial(maker, run, 0))
     if base is None:
         open_dims = ", ".join(v for v in maker.axes.variables if v not in bound)
         raise DataError(f"no sizes found for {open_dims} with which the model runs", "give --opt-shape or --data")
-    other = other_sizes(maker.axes, base, bound, works) if run is not None else base
+    other = other_sizes(maker.axes, base, bound, _trial(maker, run, 1)) if run is not None else base
     made = [maker.probe(k, other if k % 3 == 1 else base) for k in range(count)]
     return made if run is None else made + _other_branches(maker, made[0], run)
 
@@ -120,12 +119,12 @@ def _ranked(module: Module, spec: TensorSpec) -> TensorSpec:
     return TensorSpec(spec.name, spec.dtype, (None, None))
 
 
-def _trial(maker: _Maker, run: Callable[[Feeds], Outputs] | None) -> Callable[[Sizes], bool]:
+def _trial(maker: _Maker, run: Callable[[Feeds], Outputs] | None, number: int) -> Callable[[Sizes], bool]:
     def works(sizes: Sizes) -> bool:
         if run is None:
             return True
         try:
-            outputs = run(maker.probe(0, sizes))
+            outputs = run(maker.probe(number, sizes))
         except FccError:
             return False
         return any(np.size(y) for y in outputs.values())

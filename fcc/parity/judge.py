@@ -17,12 +17,12 @@ from fcc.ir import Module
 from fcc.runtime import CPU, Session, Source, available, open_session
 
 from .compare import Loop, Parity, loop_over, measure, rows_of
-from .meter import Meter, leaves, unjudged, worst_of
+from .memory import Memory, collect
+from .meter import Meter, unjudged, worst_of
 from .metrics import Metric
 from .tolerance import floor_of
 from .verdict import Verdict
 
-_KEEP_BYTES = 256 << 20
 _SUSPICIOUS = 1e-2  # a float source that differs this much from itself is asked again: it may be random
 
 
@@ -48,7 +48,8 @@ class Judge:
 
     The source runs on the CPU provider with optimizations off (reference) and on ``provider`` with them on (noise), on
     the user's ``data`` (its first ``samples`` feeds; None for all) or on generated probes, once, when first needed.
-    State goes round on each side by itself.  Use one Judge from one thread.
+    State goes round on each side by itself.  ``folder`` holds the external data of a source given as bytes.
+    Use one Judge from one thread.
     """
 
     source: Source
@@ -62,7 +63,15 @@ class Judge:
     opt_shapes: Mapping[str, Sequence[int]] | None = None
     custom_ops: Sequence[str] = ()
     threads: int = 1
+    folder: str | None = None
     _state: _Prepared | str | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def of(cls, module: Module, **how: Any) -> Judge:
+        """Return the judge of candidates for a module that was read: the original is its source."""
+        if module.source is None:
+            raise ValueError("the module has no source")
+        return cls(module.source.load(), module, folder=module.source.base_dir, **how)
 
     @property
     def skipped_reason(self) -> str:
@@ -170,15 +179,16 @@ class Judge:
             return f"the source is not deterministic: {next(iter(random.values()))}"
         notes = [] if self.provider in available() else [f"judged on the CPU: no {self.provider} here"]
         try:
-            session = self._open(self.source, optimize=False, provider=CPU)
+            session = self._open(self.source, optimize=False, provider=CPU, folder=self.folder)
         except FccError as e:
             return e.message
-        found = self._feeds(session, notes)
+        run: Run = session.run if self.data is not None else Memory(session.run).run
+        found = self._feeds(session, run, notes)
         if isinstance(found, str):
             return found
-        return self._reference(session, found, dict(random), notes)
+        return self._reference(_Prepared(session, found, loop_over(found), None, {}, dict(random), notes), run)
 
-    def _feeds(self, session: Session, notes: list[str]) -> Data | list[Feeds] | str:
+    def _feeds(self, session: Session, run: Run, notes: list[str]) -> Data | list[Feeds] | str:
         if self.data is not None:
             names = [o.name for o in session.outputs]
             specs = inputs_of(self.module)
@@ -187,27 +197,23 @@ class Judge:
                 data = data.take(self.samples)
             return data
         try:
-            made = probes(self.module, seed=self.seed, count=self.count, opt_shapes=self.opt_shapes, run=session.run)
+            made = probes(self.module, seed=self.seed, count=self.count, opt_shapes=self.opt_shapes, run=run)
         except FccError as e:
             return e.message
-        return _running(made, session.run, notes)
+        return _running(made, run, notes)
 
-    def _reference(
-        self, session: Session, feeds: Data | list[Feeds], random: dict[str, str], notes: list[str]
-    ) -> _Prepared | str:
-        loop = loop_over(feeds)
+    def _reference(self, prepared: _Prepared, run: Run) -> _Prepared | str:
         try:
-            kept = _collect(loop(session.run))
+            prepared.kept = collect(prepared.loop(run))
         except DataError:
             raise
         except FccError as e:
             return e.message
-        prepared = _Prepared(session, feeds, loop, kept, {}, random, notes)
         try:
-            optimized = self._open(self.source)
-            meters, _ = measure(zip(prepared.references(), loop(optimized.run), strict=True))
+            optimized = self._open(self.source, folder=self.folder)
+            meters, _ = measure(zip(prepared.references(), prepared.loop(optimized.run), strict=True))
         except FccError as e:
-            notes.append(f"the source does not run optimized: {e.message}")
+            prepared.notes.append(f"the source does not run optimized: {e.message}")
             return prepared
         prepared.noise = {m.name: m.error for m in meters}
         return self._ask_again(prepared, meters)
@@ -249,16 +255,3 @@ def _running(made: Sequence[Feeds], run: Run, notes: list[str]) -> list[Feeds] |
     if len(good) < len(made):
         notes.append(f"the source ran on {len(good)} of {len(made)} probes: {why}")
     return good
-
-
-def _collect(outputs: Iterator[Outputs]) -> list[Outputs] | None:
-    """Return all outputs, or None when they take more than 256 MB (they are then computed again when needed)."""
-    kept: list[Outputs] | None = []
-    size = 0
-    for one in outputs:
-        size += sum(a.nbytes for y in one.values() for _, a in leaves(y))
-        if size > _KEEP_BYTES:
-            kept = None
-        if kept is not None:
-            kept.append(one)
-    return kept
