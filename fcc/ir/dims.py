@@ -106,6 +106,8 @@ def _terms(x: Any) -> dict[Monomial, int]:
 def exact_div(a: Dim | int, b: Dim | int) -> Dim | int | None:
     """Return a / b when it is exact for every value of the symbols (b a single term), else None."""
     divisor = _terms(b)
+    if a == 0 and b != 0:
+        return 0
     if len(divisor) != 1:
         return 1 if a == b else None
     ((symbols, c),) = divisor.items()

@@ -8,7 +8,7 @@ from onnx_ir import Graph, Node, Value
 
 from ..errors import VerifyError
 from .module import Module
-from .uses import subgraphs_of
+from .uses import is_used, subgraphs_of
 
 
 def verify(module: Module) -> None:
@@ -30,17 +30,22 @@ def verify_nodes(nodes: Iterable[Node]) -> None:
     Raises:
         VerifyError: the first broken rule.
     """
+    users: dict[Value, frozenset[tuple[Node, int]]] = {}
     for node in nodes:
         if node.graph is None:
             continue
         for i, value in enumerate(node.inputs):
-            if value is not None and (node, i) not in {(u.node, u.idx) for u in value.uses() if u.node is node}:
+            if value is None:
+                continue
+            if value not in users:
+                users[value] = frozenset(value.uses())
+            if (node, i) not in users[value]:
                 raise _broken(node, f"input {i} does not list the node as its user")
-            producer = value.producer() if value is not None else None
+            producer = value.producer()
             if producer is not None and producer.graph is None:
-                raise _broken(node, f"input {i} ({value.name if value else ''}) comes from an erased node")
+                raise _broken(node, f"input {i} ({value.name}) comes from an erased node")
         for value in node.outputs:
-            if not value.name:
+            if not value.name and (value.name is None or is_used(value)):
                 raise _broken(node, "an output has no name")
 
 

@@ -1,1 +1,1 @@
-""""""
+"""Searches that drive everything below: bisection."""

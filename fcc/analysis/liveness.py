@@ -1,0 +1,59 @@
+"""Liveness of the main graph: where each value dies, and the largest sum of live activation bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .. import ir
+from .cost import sizes
+
+
+def last_uses(graph: ir.Graph) -> dict[ir.Value, int]:
+    """Return for each produced value the index of the last node (of this graph) that needs it; outputs: the end.
+
+    A use inside a nested graph counts at the node that holds the graph. O(nodes + uses).
+    """
+    order = {node: i for i, node in enumerate(graph)}
+    last: dict[ir.Value, int] = {}
+    for i, node in enumerate(graph):
+        for value in _needed(node):
+            if value.producer() in order or value.is_graph_input():
+                last[value] = i
+        for value in node.outputs:
+            last.setdefault(value, i)
+    for value in graph.outputs:
+        last[value] = len(order)
+    return last
+
+
+def _needed(node: ir.Node) -> list[ir.Value]:
+    values = [v for v in node.inputs if v is not None]
+    for graph in ir.subgraphs_of(node):
+        for inner in graph:
+            values.extend(_needed(inner))
+    return values
+
+
+def peak_bytes(graph: ir.Graph, symbols: Mapping[str, int] | None = None) -> int:
+    """Return the largest number of bytes of activations alive at once, symbols bound (default 1)."""
+    last = last_uses(graph)
+    ends: dict[int, list[ir.Value]] = {}
+    for value, at in last.items():
+        ends.setdefault(at, []).append(value)
+
+    def size(value: ir.Value) -> int:
+        shape = sizes(value, symbols)
+        if shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
+            return 0
+        total = value.dtype.itemsize
+        for d in shape:
+            total *= d
+        return int(total)
+
+    live = sum(size(v) for v in graph.inputs)
+    peak = live
+    for i, node in enumerate(graph):
+        live += sum(size(v) for v in node.outputs)
+        peak = max(peak, live)
+        live -= sum(size(v) for v in ends.get(i, ()))
+    return peak

@@ -1,0 +1,148 @@
+"""The driver: one compile as phases over frozen options; fcc.compile calls them in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import ir, passes, plugins
+from .analysis import shapes
+from .backends import Backend, Emitted, get_backend
+from .frontend import read
+from .options import Options
+from .rewrite import Log, Pass, PassContext
+from .rewrite.manager import Instrument, Manager, PassRecord
+from .rewrite.pipeline import Pipeline
+from .search.bisect import Build, Outcome, Skip, skip_guilty
+from .target import TargetSpec, get_target
+
+Progress = Callable[[str, int, int], None]
+Oracle = Callable[[Emitted], bool]
+
+
+@dataclass(frozen=True)
+class Product:
+    """One replay: the emitted form, what happened, and the first pass after which the outputs were wrong (--verify each)."""
+
+    module: ir.Module
+    emitted: Emitted
+    log: Log
+    records: tuple[PassRecord, ...]
+    broken_by: str = ""
+
+
+@dataclass
+class JudgeEach(Instrument):
+    """Judge the outputs after every pass that changed something; remember the first pass that failed."""
+
+    emit: Callable[[ir.Module], Emitted]
+    oracle: Oracle
+    broken_by: str = ""
+
+    def after(self, p: Pass, module: ir.Module, record: PassRecord) -> None:
+        if record.applied and not self.broken_by and not self.oracle(self.emit(module)):
+            self.broken_by = p.name
+
+
+@dataclass
+class Driver:
+    """Runs the phases of one compile and remembers their times (seconds)."""
+
+    options: Options
+    source: Any
+    progress: Progress | None = None
+    instruments: tuple[Instrument, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        with self.phase("prepare"):
+            o = self.options
+            self.target: TargetSpec = get_target(o.target, isa=o.cpu_isa)
+            self.backend: Backend = get_backend(self.target)
+            self.plugins = plugins.load(o.plugins)
+            self.pipeline: Pipeline = passes.pipeline(o.opt_level, o.passes, o.disable, self.plugins)
+        self._fresh: ir.Module | None = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase and announce it."""
+        if self.progress is not None:
+            self.progress(name, 0, 0)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def load(self) -> ir.Module:
+        """Read, normalize and infer the source; the next replay uses this module up."""
+        with self.phase("load"):
+            module = read(self.source, shapes=self.options.shapes)
+            for node, reason in shapes.infer(module)[:10]:
+                module.notes.append(f"shape inference stopped at {node.name!r}: {reason}")
+        self._fresh = module
+        return module
+
+    def replay(
+        self,
+        limit: int | None = None,
+        skip: Skip = frozenset(),
+        *,
+        lossy: Callable[[ir.Module, PassContext, Manager], None] | None = None,
+        oracle: Oracle | None = None,
+    ) -> Build[Product]:
+        """Run the pipeline, the lossy steps if any, legalize and emit. Deterministic in its arguments."""
+        module = self._fresh if self._fresh is not None else self.load()
+        self._fresh = None
+        o = self.options
+        limits = [x for x in (limit, o.rewrite_limit) if x is not None]
+        log = Log(min(limits, default=None), skip, frozenset(o.explain), o.strict)
+        ctx = PassContext(self.target, log, self.opt_symbols(module))
+        each = JudgeEach(self.emit, oracle) if oracle is not None else None
+        manager = Manager((*self.instruments, *((each,) if each else ())))
+        with self.phase("optimize"):
+            manager.run(self.pipeline, module, ctx)
+        if lossy is not None:
+            with self.phase("compress"):
+                lossy(module, ctx, manager)
+        with self.phase("legalize"):
+            self.backend.legalize(module, ctx, Manager(self.instruments, manager.records))
+        with self.phase("emit"):
+            emitted = self.emit(module)
+        records, broken = tuple(manager.records), each.broken_by if each else ""
+        return Build(Product(module, emitted, log, records, broken), tuple(log.applied))
+
+    def emit(self, module: ir.Module) -> Emitted:
+        """Emit a module as it stands, with the profile and metadata of this compile."""
+        o = self.options
+        return self.backend.emit(
+            module,
+            meta={"level": str(o.opt_level), "pipeline": str(self.pipeline)},
+            opt_shapes=o.opt_shapes,
+            min_shapes=o.min_shapes,
+            max_shapes=o.max_shapes,
+        )
+
+    def settle(self, first: Build[Product], oracle: Oracle) -> Outcome[Product] | None:
+        """Skip guilty rewrites until the oracle accepts the product; None when it rejects the bare model."""
+        each = oracle if self.options.verify == "each" else None
+
+        def good(product: Product) -> bool:
+            return not product.broken_by and oracle(product.emitted)
+
+        return skip_guilty(lambda limit, skip: self.replay(limit, skip, oracle=each), good, first)
+
+    def opt_symbols(self, module: ir.Module) -> Mapping[str, int]:
+        """Return symbol -> size at the opt-shape."""
+        found: dict[str, int] = {}
+        given = self.options.opt_shapes or {}
+        for value in module.graph.inputs:
+            sizes = given.get(value.name or "")
+            for dim, size in zip(ir.dims_of(value) or (), sizes if isinstance(sizes, tuple) else (), strict=False):
+                if isinstance(dim, ir.Dim):
+                    found[str(dim)] = size
+        found.update({k: v for k, v in given.items() if isinstance(v, int)})
+        return found

@@ -1,0 +1,138 @@
+"""Options of a compile: one frozen dataclass, the same names in Python and on the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import OptionError, did_you_mean
+
+TARGETS = ("cpu", "cuda", "tensorrt")
+PRECISIONS = ("fp32", "fp16", "int8")
+VERIFY = ("off", "end", "each")
+ISAS = ("avx2", "vnni", "arm", "native")
+OBJECTIVES = ("latency", "size")
+METRICS = ("rel", "agreement", "sqnr", "max_abs")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compile was asked to do; ``fcc.compile`` documents each field."""
+
+    target: str = "cpu"
+    opt_level: int = 2
+    precision: str | None = None
+    passes: str | None = None
+    disable: tuple[str, ...] = ()
+    low_rank: Mapping[str, float] | None = None
+    calibration: Any = None
+    data: Any = None
+    state: Mapping[str, str] = field(default_factory=dict)
+    budget: float | None = None
+    metric: str = "rel"
+    objective: str = "latency"
+    shapes: Mapping[str, Any] | None = None
+    opt_shapes: Mapping[str, Any] | None = None
+    min_shapes: Mapping[str, Any] | None = None
+    max_shapes: Mapping[str, Any] | None = None
+    verify: str = "end"
+    seed: int = 0
+    plugins: tuple[Any, ...] = ()
+    require_parity: bool = False
+    strict: bool = False
+    force: bool = False
+    allow_growth: bool = False
+    allow_cuda_only: bool = False
+    custom_ops: tuple[str, ...] = ()
+    cpu_isa: str = "avx2"
+    threads: int = 1
+    rewrite_limit: int | None = None
+    explain: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _among("target", self.target, TARGETS)
+        _among("verify", self.verify, VERIFY)
+        _among("cpu_isa", self.cpu_isa, ISAS)
+        _among("objective", self.objective, OBJECTIVES)
+        if self.precision is not None:
+            _among("precision", self.precision, PRECISIONS)
+        if self.opt_level not in (0, 1, 2, 3):
+            raise OptionError(f"opt_level is 0, 1, 2 or 3, not {self.opt_level!r}")
+        if ":" not in self.metric:
+            _among("metric", self.metric, METRICS)
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise OptionError(f"budget is a positive share such as 0.01 or 1%, not {self.budget!r}")
+        if self.threads < 1:
+            raise OptionError(f"threads is at least 1, not {self.threads}")
+        if self.rewrite_limit is not None and self.rewrite_limit < 0:
+            raise OptionError(f"rewrite_limit is at least 0, not {self.rewrite_limit}")
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the compile may move the outputs beyond rounding."""
+        return self.opt_level == 3 or self.precision in ("fp16", "int8") or self.low_rank is not None
+
+
+def _among(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise OptionError(f"{name} has no value {value!r}", did_you_mean(str(value), known))
+
+
+def parse_budget(text: str | float | None) -> float | None:
+    """Return a budget as a share: ``1%`` and ``0.01`` are the same.
+
+    Raises:
+        OptionError: the text is no number.
+    """
+    if text is None or isinstance(text, int | float):
+        return None if text is None else float(text)
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise OptionError(f"budget is a share such as 0.01 or 1%, not {text!r}") from None
+
+
+def parse_shapes(items: Sequence[str] | None, option: str = "shape") -> dict[str, Any] | None:
+    """Return {input: (sizes...), symbol: size} from ``x=1x3x224x224`` and ``batch=1``.
+
+    Raises:
+        OptionError: an item is not written so.
+    """
+    if not items:
+        return None
+    found: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.rpartition("=")
+        sizes = text.split("x")
+        if not equals or not name or not all(s.isdigit() for s in sizes):
+            raise OptionError(f"--{option} is written input=1x3x224x224 or symbol=1, not {item!r}")
+        found[name] = int(text) if len(sizes) == 1 else tuple(map(int, sizes))
+    return found
+
+
+def parse_low_rank(text: str | float | Mapping[str, float] | None) -> dict[str, float] | None:
+    """Return {"ratio": r} or {"rank": k} from ``ratio=0.25``, ``rank=64``, a number (a ratio) or a mapping.
+
+    Raises:
+        OptionError: neither a ratio in (0, 1) nor a rank of at least 1.
+    """
+    if text is None:
+        return None
+    if isinstance(text, Mapping):
+        found = {str(k): float(v) for k, v in text.items()}
+    elif isinstance(text, int | float):
+        found = {"ratio": float(text)}
+    else:
+        key, _, value = text.partition("=")
+        try:
+            found = {key: float(value)}
+        except ValueError:
+            raise OptionError(f"low_rank is written ratio=0.25 or rank=64, not {text!r}") from None
+    legal = set(found) in ({"ratio"}, {"rank"}) and (
+        0 < found.get("ratio", 0.5) < 1 and found.get("rank", 1) >= 1 and found.get("rank", 1) % 1 == 0
+    )
+    if not legal:
+        raise OptionError(f"low_rank takes ratio= between 0 and 1, or rank= of at least 1, not {text!r}")
+    return found

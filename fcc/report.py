@@ -1,0 +1,138 @@
+"""The report of a compile, as data: JSON (schema 1, docs/report.md) and Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of a model: nodes of all graphs, parameters, file bytes, FLOPs and peak activation bytes at the opt-shape."""
+
+    nodes: int
+    parameters: int
+    bytes: int
+    flops: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class PassRow:
+    """What one pass did: applications, seconds, and reasons for leaving sites alone with their counts."""
+
+    name: str
+    applied: int
+    seconds: float
+    refusals: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """One output of one judgement: its error, the limit, the metric, and the state (ok, FAILED, note)."""
+
+    phase: str
+    output: str
+    metric: str
+    error: float
+    limit: float | None
+    ok: bool
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """Latency in microseconds, one thread, interleaved, and the median of paired ratios after / before."""
+
+    provider: str
+    before_us: float
+    after_us: float
+    ratio: float
+
+
+@dataclass
+class Report:
+    """Everything that happened."""
+
+    source: str = ""
+    output: str = ""
+    version: str = ""
+    target: str = ""
+    opt_level: int = 2
+    pipeline: str = ""
+    before: Size | None = None
+    after: Size | None = None
+    passes: list[PassRow] = field(default_factory=list)
+    rewrites: list[dict[str, Any]] = field(default_factory=list)
+    guilty: list[dict[str, Any]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    lint: list[dict[str, str]] = field(default_factory=list)
+    parity: list[ParityRow] = field(default_factory=list)
+    parity_skipped: str = ""
+    latency: LatencyRow | None = None
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def applied(self) -> int:
+        """Number of rewrites in the emitted model."""
+        return len(self.rewrites)
+
+    @property
+    def worst(self) -> ParityRow | None:
+        """The parity row nearest to (or beyond) its limit."""
+        judged = [r for r in self.parity if r.limit]
+        return max(judged, key=lambda r: r.error / (r.limit or 1), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, ``schema`` first."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    def to_json(self) -> str:
+        """Return the report as JSON (NaN and infinities as null)."""
+        return json.dumps(_finite(self.to_dict()), indent=2, sort_keys=False)
+
+    def to_markdown(self) -> str:
+        """Return the report as a Markdown page."""
+        parts = [f"# fcc report: {self.source or 'model'}", ""]
+        parts += [f"target {self.target}, -O{self.opt_level}, fcc {self.version}", ""]
+        parts += _table(("", "before", "after"), _size_rows(self.before, self.after))
+        parts += _table(("pass", "rewrites", "seconds"), [(p.name, p.applied, f"{p.seconds:.4f}") for p in self.passes])
+        rows = [(r.phase, r.output, r.metric, f"{r.error:.3g}", r.limit, "ok" if r.ok else "FAILED") for r in self.parity]
+        parts += _table(("phase", "output", "metric", "error", "limit", ""), rows)
+        parts += [f"Parity not run: {self.parity_skipped}", ""] if self.parity_skipped else []
+        parts += _table(("skipped rewrite", "site"), [(g["pass_name"], g["site"]) for g in self.guilty])
+        parts += _table(("layer", "what"), [(x.get("name", ""), x.get("what", "")) for x in self.layers])
+        parts += _table(("node", "lint"), [(x["node"], x["reason"]) for x in self.lint])
+        refusals = [(p.name, reason, n) for p in self.passes for reason, n in p.refusals]
+        parts += _table(("pass", "left alone because", "times"), refusals)
+        parts += [f"- {note}" for note in self.notes]
+        return "\n".join(parts) + "\n"
+
+
+def _size_rows(before: Size | None, after: Size | None) -> list[tuple[Any, ...]]:
+    if before is None or after is None:
+        return []
+    a, b = asdict(before), asdict(after)
+    return [(key, a[key], b[key]) for key in a]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    if not rows:
+        return []
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join("" if c is None else str(c).replace("|", "\\|") for c in row) + " |" for row in rows]
+    return [*lines, ""]
+
+
+def _finite(x: Any) -> Any:
+    if isinstance(x, float):
+        return x if x == x and abs(x) != float("inf") else None
+    if isinstance(x, dict):
+        return {str(k): _finite(v) for k, v in x.items()}
+    if isinstance(x, list | tuple):
+        return [_finite(v) for v in x]
+    return x
