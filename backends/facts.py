@@ -1,0 +1,58 @@
+"""Facts of a module that recommended options depend on (the names are ``fcc.target.FACTS``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from fcc import ir
+
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+DATA_DEPENDENT = frozenset({"NonMaxSuppression", "NonZero", "RoiAlign"})
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+_SCANNED = 1 << 26
+
+
+def dynamic_inputs(module: ir.Module) -> list[ir.Value]:
+    """Return the required inputs of the model that have a dimension, or a rank, not known at compile time."""
+    required = (v for v in module.graph.inputs if not v.is_initializer())
+    return [v for v in required if v.shape is None or not v.shape.is_static()]
+
+
+def _fp16_conv(module: ir.Module) -> bool:
+    return any(n.op_type in CONVOLUTIONS and n.outputs[0].dtype == ir.DataType.FLOAT16 for n in module.nodes())
+
+
+def _denormal_weights(module: ir.Module) -> bool:
+    return any(_has_denormals(v) for graph in module.graphs() for v in graph.initializers.values())
+
+
+def _has_denormals(value: ir.Value) -> bool:
+    tensor = value.const_value
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT or isinstance(tensor, ir.LazyTensor):
+        return False
+    if tensor.nbytes > _SCANNED:
+        return False
+    bits = np.ascontiguousarray(tensor.numpy(), np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)
+    return bool(((bits - np.uint32(1)) < np.uint32(0x007FFFFF)).any())
+
+
+_CHECKS: Mapping[str, Callable[[ir.Module], bool]] = {
+    "denormal-weights": _denormal_weights,
+    "fp16-conv": _fp16_conv,
+    "dynamic-shapes": lambda m: bool(dynamic_inputs(m)),
+    "data-dependent-shapes": lambda m: any(n.op_type in DATA_DEPENDENT for n in m.nodes()),
+}
+
+
+def facts_of_module(module: ir.Module, missing: Sequence[object], asked: frozenset[str]) -> frozenset[str]:
+    """Return the facts among ``asked`` that hold; ``missing`` are the lint errors of the target.
+
+    "graph-capture": static shapes, no control flow, and every node on the provider.
+    """
+    found = {name for name, holds in _CHECKS.items() if name in asked and holds(module)}
+    if "graph-capture" in asked and not missing and not dynamic_inputs(module):
+        control = any(n.op_type in CONTROL_FLOW | DATA_DEPENDENT for n in module.nodes())
+        found |= set() if control else {"graph-capture"}
+    return frozenset(found)

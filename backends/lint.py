@@ -1,0 +1,78 @@
+"""What a target lacks or runs badly, node by node, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fcc import ir
+from fcc.target import TargetSpec
+
+from .node_facts import support_of
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class LintRow:
+    """A finding: the node ("" for the model), the reason in words, and whether the provider cannot run it (error)."""
+
+    node: str
+    reason: str
+    severity: Severity = "error"
+
+
+Rule = Callable[[ir.Module, TargetSpec], Iterator[LintRow]]
+
+
+def name_of(node: ir.Node) -> str:
+    """Return what a report calls a node: its name, else its first output."""
+    return node.name or next((v.name for v in node.outputs if v.name), node.op_type)
+
+
+def missing_kernels(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
+    """Nodes that the first provider has no kernel for; onnxruntime falls back to the next provider."""
+    local = {(f.domain, f.name) for f in module.model.functions.values()}
+    for node in module.nodes():
+        if (node.domain, node.op_type) in local:
+            continue
+        reason = support_of(node, module, spec).refusal
+        if reason is not None:
+            yield LintRow(name_of(node), reason)
+
+
+def foreign_domains(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
+    """Model-local functions of domains that the provider takes no node from (it sees them inlined)."""
+    for function in module.model.functions.values():
+        for node in function:
+            if node.domain not in spec.domains and node.domain != function.domain:
+                yield LintRow(name_of(node), f"{node.domain}::{node.op_type} lies in function {function.name}")
+
+
+def opset_window(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
+    """An opset of ai.onnx outside the provider's window; it is never downgraded."""
+    low, high = spec.opsets
+    opset = module.opset()
+    if not low <= opset <= high:
+        yield LintRow("", f"opset {opset} is outside {low} to {high}, what {spec.name} takes")
+
+
+def static_int8(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
+    """QuantizeLinear around float kernels: a provider that never fuses them only loses by them."""
+    count = sum(1 for n in module.nodes() if n.op_type == "QuantizeLinear" and n.domain in ("", "com.microsoft"))
+    if count:
+        yield LintRow("", f"{count} QuantizeLinear run as kernels around float ops: {spec.int8_refusal[0]}", "warning")
+
+
+def run_rules(rules: tuple[Rule, ...], module: ir.Module, spec: TargetSpec) -> list[LintRow]:
+    """Return the findings of all rules, in order, each once."""
+    return list(dict.fromkeys(row for rule in rules for row in rule(module, spec)))
+
+
+def by_reason(rows: list[LintRow]) -> Mapping[str, list[str]]:
+    """Return reason -> nodes, for a report that says each thing once."""
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        grouped.setdefault(row.reason, []).append(row.node)
+    return grouped
