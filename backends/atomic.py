@@ -22,7 +22,9 @@ class Pending:
         self._named = True
         descriptor = self._anonymous()
         if descriptor is None:
-            descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            descriptor = os.open(
+                self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+            )
         self.file: IO[bytes] = os.fdopen(descriptor, "wb")
 
     def _anonymous(self) -> int | None:

@@ -74,10 +74,12 @@ class Emitted:
     def size(self) -> int:
         """Bytes of the output without ``fcc.*`` metadata and value_info, wherever the weights lie."""
         places = {w.name: Place("x" * 16, 0, w.nbytes) for w in self.weights if self.external and w.may_be_external}
-        inside = sum(wire_length(w.parts(places.get(w.name))[2]) for w in self.weights)
-        outside = sum(p.length for p in places.values())
+        lengths = [w.parts(places.get(w.name))[2] for w in self.weights]
+        inside = sum(len(wire.header(wire.GRAPH_INITIALIZER, n)) + n for n in lengths)
+        graph = self.skeleton.graph.ByteSize()
+        framing = len(wire.header(wire.MODEL_GRAPH, graph + inside)) - len(wire.header(wire.MODEL_GRAPH, graph))
         data = self.skeleton.SerializeToString()
-        return len(data) - wire.overhead(data) + inside + outside
+        return len(data) - wire.overhead(data) + framing + inside + sum(p.length for p in places.values())
 
     @cached_property
     def digest(self) -> str:
@@ -93,11 +95,6 @@ class Emitted:
         changed.CopyFrom(self.skeleton)
         set_metadata(changed, meta)
         return replace(self, skeleton=changed)
-
-
-def wire_length(size: int) -> int:
-    """Return the bytes of an initializer field whose message has ``size`` bytes."""
-    return len(wire.header(wire.GRAPH_INITIALIZER, size)) + size
 
 
 def emit(
@@ -147,7 +144,9 @@ def _json(value: Mapping[str, Any] | Sequence[Any]) -> str:
 
 
 def _is_external(module: ir.Module) -> bool:
-    total = sum(Weight(n, v.const_value).nbytes for n, v in module.graph.initializers.items() if v.const_value is not None)
+    total = sum(
+        Weight(n, v.const_value).nbytes for n, v in module.graph.initializers.items() if v.const_value is not None
+    )
     if total > EXTERNAL_LIMIT:
         return True
     source = module.source

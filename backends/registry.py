@@ -10,7 +10,11 @@ from fcc.target import TargetSpec
 from . import cpu
 from .base import Backend
 
-_BACKENDS: Mapping[str, Callable[[TargetSpec], Backend]] = {"cpu": cpu.backend, "cuda": cpu.backend, "tensorrt": cpu.backend}
+_BACKENDS: Mapping[str, Callable[[TargetSpec], Backend]] = {
+    "cpu": cpu.backend,
+    "cuda": cpu.backend,
+    "tensorrt": cpu.backend,
+}
 
 
 def get_backend(target: TargetSpec) -> Backend:

@@ -52,7 +52,9 @@ def save(emitted: Emitted, path: str | os.PathLike[str]) -> list[str]:
         if error.errno is None:
             raise
         why = os.strerror(error.errno).lower()
-        raise SaveError(f"cannot write {target}: {why}", _HINTS.get(error.errno, "choose another path with -o")) from error
+        raise SaveError(
+            f"cannot write {target}: {why}", _HINTS.get(error.errno, "choose another path with -o")
+        ) from error
 
 
 def _save_external(emitted: Emitted, folder: str, name: str) -> list[str]:
@@ -126,5 +128,3 @@ def _remove(folder: str, names: set[str]) -> None:
     for name in names:
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(folder, name))
-
-

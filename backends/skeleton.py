@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from onnx import GraphProto, ModelProto, TypeProto
@@ -10,8 +10,8 @@ from onnx_ir import serde
 
 from fcc import ir
 from fcc.errors import VerifyError
+from fcc.frontend.names import GENERATED
 
-GENERATED_NAME = "fcc.generated_name"
 _CONTRIB_VERSION = 1
 _PLAIN = str.isidentifier
 
@@ -38,6 +38,9 @@ def skeleton(module: ir.Module, keep_info: Callable[[str], bool]) -> ModelProto:
     )
     shell.graph.opset_imports.update(_imports(module))
     proto = serde.serialize_model(shell)
+    for imported in proto.opset_import:
+        if not imported.domain:
+            imported.ClearField("domain")
     _fill(proto.graph, model.graph, model.ir_version, keep_info)
     if module.source is not None:
         module.source.declare(proto)
@@ -54,13 +57,14 @@ def _fill(proto: GraphProto, graph: ir.Graph, ir_version: int, keep_info: Callab
         serde.serialize_value_into(proto.input.add(), value)
     for value in graph.outputs:
         serde.serialize_value_into(proto.output.add(), value)
+    unnamed = {n.name for n in graph.all_nodes() if n.meta.get(GENERATED)}
     for node in graph:
         made = proto.node.add()
         serde.serialize_node_into(made, node, model_ir_version=ir_version)
-        if node.meta.get(GENERATED_NAME):
+        if made.name in unnamed:
             made.ClearField("name")
         for nested in _nested(made):
-            _trim_nested(nested, keep_info)
+            _trim_nested(nested, keep_info, unnamed)
     for value in _informative(graph, keep_info):
         serde.serialize_value_into(proto.value_info.add(), value)
     for info in (*proto.input, *proto.output, *proto.value_info):
@@ -83,7 +87,10 @@ def _nested(node: Any) -> Iterator[GraphProto]:
                 yield from _nested(inner)
 
 
-def _trim_nested(graph: GraphProto, keep_info: Callable[[str], bool]) -> None:
+def _trim_nested(graph: GraphProto, keep_info: Callable[[str], bool], unnamed: Container[str | None]) -> None:
+    for node in graph.node:
+        if node.name in unnamed:
+            node.ClearField("name")
     constants = {t.name for t in graph.initializer}
     kept = [i for i in graph.value_info if i.name not in constants and i.HasField("type") and keep_info(i.name)]
     del graph.value_info[:]

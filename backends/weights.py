@@ -74,9 +74,7 @@ class Weight:
             kept = serde.serialize_tensor(self.tensor)
             kept.name = self.name
             return kept
-        out = TensorProto(
-            name=self.name, data_type=self.tensor.dtype.value, dims=[int(d) for d in self.tensor.shape]
-        )
+        out = TensorProto(name=self.name, data_type=self.tensor.dtype.value, dims=[int(d) for d in self.tensor.shape])
         if self.tensor.doc_string:
             out.doc_string = self.tensor.doc_string
         for key, text in self.tensor.metadata_props.items():

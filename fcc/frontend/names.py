@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fcc import ir
 
+GENERATED = "fcc.generated_name"  # in the meta of a node that the source left without a name
+
 
 def name_everything(module: ir.Module) -> None:
     """Give every value and node a name that no other one has; the first in order, outer before inner, keeps its own.
@@ -40,6 +42,8 @@ def _name_value(module: ir.Module, taken: dict[str, ir.Value], value: ir.Value, 
 def _name_node(module: ir.Module, taken: set[str], node: ir.Node) -> None:
     if not node.name or node.name in taken:
         output = next((v.name for v in node.outputs if v.name), "")
+        if not node.name:
+            node.meta[GENERATED] = True
         node.name = module.fresh(node.name or f"{node.op_type}_{output}")
     taken.add(node.name)
 
