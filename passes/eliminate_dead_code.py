@@ -49,7 +49,8 @@ class EliminateDeadCode(ModulePass):
         for value in dead.outputs:
             _drop_output(value)
         for value in dead.initializers:
-            assert value.graph is not None and value.name is not None
+            assert value.graph is not None
+            assert value.name is not None
             del value.graph.initializers[value.name]
         for key in dead.functions:
             del module.model.functions[key]

@@ -44,8 +44,8 @@ def verify_nodes(nodes: Iterable[Node]) -> None:
             producer = value.producer()
             if producer is not None and producer.graph is None:
                 raise _broken(node, f"input {i} ({value.name}) comes from an erased node")
-        for value in node.outputs:
-            if not value.name and (value.name is None or is_used(value)):
+        for output in node.outputs:
+            if not output.name and (output.name is None or is_used(output)):
                 raise _broken(node, "an output has no name")
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from fcc import ir
 from fcc.errors import VerifyError
 from fcc.ir.text import parse

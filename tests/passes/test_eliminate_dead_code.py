@@ -1,4 +1,5 @@
 import pytest
+
 from fcc import ir
 from fcc.analysis import shapes
 from fcc.ir.text import parse
