@@ -8,6 +8,8 @@ from typing import ClassVar
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, op, var
 
+from ._outputs import output_refusal
+
 
 @dataclass(frozen=True)
 class EliminateIdentity(PatternPass):
@@ -24,17 +26,7 @@ class EliminateIdentity(PatternPass):
     pattern = op.Identity(var("x"))
 
     def check(self, m: Match) -> str | None:
-        x, y = m["x"], m.root.outputs[0]
-        if not y.is_graph_output():
-            return None
-        producer = x.producer()
-        if producer is None:
-            return "a graph output may not be an input or a constant"
-        if x.is_graph_output():
-            return "the input is a graph output itself"
-        if producer.graph is not m.root.graph:
-            return "the input belongs to an outer graph"
-        return None
+        return output_refusal(m.root.outputs[0], m["x"])
 
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
         return m["x"]

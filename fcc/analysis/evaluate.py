@@ -309,7 +309,7 @@ def _reduce(f: Callable[..., Array]) -> Rule:
         if data.dtype.kind == "f":
             raise NotImplementedError("float reductions round by implementation")
         axes = _ints(x[1]) if len(x) > 1 and x[1] is not None else list(node.attributes.get_ints("axes", ()))
-        if not axes and node.attributes.get_int("noop_with_empty_axes", 0):
+        if not axes and node.attributes.get_int("noop_with_empty_axes", 0) != 0:
             return data
         keepdims: int = node.attributes.get_int("keepdims", 1)
         return f(data, axis=tuple(axes) if axes else None, keepdims=keepdims != 0)
