@@ -1,0 +1,37 @@
+"""fcc: a graph-rewriting model compiler, ONNX in, smaller and faster verified ONNX out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import compile, optimize
+    from .compiled import CompiledModel
+    from .errors import FccError
+    from .frontend import read
+    from .passes.graphsurgeon import GraphSurgeonPass
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "CompiledModel": "compiled",
+    "FccError": "errors",
+    "GraphSurgeonPass": "passes.graphsurgeon",
+    "compile": "api",
+    "optimize": "api",
+    "read": "frontend",
+}
+__all__ = ["CompiledModel", "FccError", "GraphSurgeonPass", "__version__", "compile", "optimize", "read"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return importlib.import_module(".testing", __name__)
+    if name in _LAZY:
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import ir, passes, plugins
 from .analysis import shapes
-from .backends import Backend, Emitted, get_backend
+from .backends import Backend, Emitted, get_backend, size_of
 from .frontend import read
 from .options import Options
 from .rewrite import Log, Pass, PassContext
@@ -45,6 +45,16 @@ class JudgeEach(Instrument):
     def after(self, p: Pass, module: ir.Module, record: PassRecord) -> None:
         if record.applied and not self.broken_by and not self.oracle(self.emit(module)):
             self.broken_by = p.name
+
+
+@dataclass
+class Recorder(Instrument):
+    """Collect the records of passes that a backend runs."""
+
+    records: list[PassRecord]
+
+    def after(self, p: Pass, module: ir.Module, record: PassRecord) -> None:
+        self.records.append(record)
 
 
 @dataclass
@@ -109,18 +119,31 @@ class Driver:
             with self.phase("compress"):
                 lossy(module, ctx, manager)
         with self.phase("legalize"):
-            self.backend.legalize(module, ctx, Manager(self.instruments, manager.records))
+            self.backend.legalize(module, ctx, (*self.instruments, Recorder(manager.records)))
         with self.phase("emit"):
             emitted = self.emit(module)
         records, broken = tuple(manager.records), each.broken_by if each else ""
         return Build(Product(module, emitted, log, records, broken), tuple(log.applied))
+
+    def optimized(self) -> ir.Module:
+        """Return the module after the exact pipeline, before legalization."""
+        module = self.load()
+        self._fresh = None
+        ctx = PassContext(self.target, Log(), self.opt_symbols(module))
+        Manager(self.instruments).run(self.pipeline, module, ctx)
+        return module
+
+    @staticmethod
+    def source_size(module: ir.Module) -> int:
+        """Return the bytes of the source file, external data included, fcc's metadata and value_info not."""
+        return size_of(module.source) if module.source is not None else 0
 
     def emit(self, module: ir.Module) -> Emitted:
         """Emit a module as it stands, with the profile and metadata of this compile."""
         o = self.options
         return self.backend.emit(
             module,
-            meta={"level": str(o.opt_level), "pipeline": str(self.pipeline)},
+            meta={"fcc.level": str(o.opt_level), "fcc.pipeline": str(self.pipeline)},
             opt_shapes=o.opt_shapes,
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,

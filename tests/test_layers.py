@@ -21,7 +21,9 @@ LAYERS = [  # bottom first
     {"parity"},
     {"search"},
     {"plugins", "report", "testing"},
-    {"driver"},
+    {"driver", "compiled"},
+    {"trial", "account"},
+    {"lossy"},
     {"api"},
     {"cli", "__init__", "__main__"},
 ]

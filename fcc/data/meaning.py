@@ -136,7 +136,7 @@ def _constant_node(node: Node) -> Array | None:
 
 def _scalar(value: Value | None) -> int | None:
     array = constant_array(value)
-    return int(array) if array is not None and array.size == 1 and array.dtype.kind in "iu" else None
+    return int(array.item()) if array is not None and array.size == 1 and array.dtype.kind in "iu" else None
 
 
 def _domain(node: Node) -> str:
@@ -211,7 +211,7 @@ def _equal(module: Module, site: Site) -> Role | None:
 
 def _one_minus(module: Module, site: Site) -> Role | None:
     array = constant_array(_operand(site, 0))
-    return Role("mask") if array is not None and array.size == 1 and float(array) == 1 else None
+    return Role("mask") if array is not None and array.size == 1 and float(array.item()) == 1 else None
 
 
 def _weighted(module: Module, site: Site) -> Role | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,7 +153,8 @@ def hints(module: Module, limit: int = 12) -> list[int]:
 def _asked(node: Node, index: int) -> list[int]:
     if node.op_type == "Reshape" and index == 0 and len(node.inputs) > 1:
         target = constant_array(node.inputs[1])
-        return [] if target is None else [abs(int(n)) for n in target.reshape(-1)]
+        sizes = [] if target is None else [int(n) for n in target.reshape(-1) if n > 0]
+        return [math.prod(sizes), *sizes]
     beside, at = _MEETS.get((node.op_type, index), (0, ()))
     if not at or beside >= len(node.inputs):
         return []

@@ -56,8 +56,8 @@ class Reader:
         return Series(steps, length, {n: a for n, a in first.items() if a is not None}, where)
 
     def stream(self, items: Callable[[], Iterable[Any]], length: int | None, where: str) -> Series:
-        """Return the series of an iterable of feeds; state inputs are taken from its first feed only."""
-        head = next(iter(items()), None) if self.carried else None
+        """Return the series of an iterable of feeds, its first one checked; state inputs are taken from that only."""
+        head = next(iter(items()), None)
         first = {} if head is None else {n: v for n, v in self._feed(head, where).items() if n in self.carried}
 
         def steps() -> Iterator[dict[str, Array]]:
@@ -103,7 +103,7 @@ def _from_items(items: Callable[[], Iterable[Any]], reader: Reader) -> list[Seri
     head = next(iter(made), None)
     if head is None:
         raise DataError("data gives no feed", "give at least one")
-    if isinstance(head, Mapping):
+    if isinstance(head, Mapping | np.ndarray | str) or not isinstance(head, Iterable):
         return [reader.stream(items, length, "data")]
     count = length if length is not None else sum(1 for _ in items())
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx_ir import to_proto
 
 from fcc import ir
 from fcc.errors import LoadError, OptionError
@@ -97,12 +98,20 @@ def _from_proto(model: onnx.ModelProto) -> Acquired:
 
 
 def _from_ir(model: ir.Model) -> Acquired:
-    from onnx_ir import to_proto
-
-    original = model.clone()
+    try:
+        original, own = model.clone(), model.clone()
+    except Exception:  # onnx_ir copies only sorted, closed graphs; the protobuf shows what is wrong, or gets sorted
+        return _from_proto(_serialized(model))
     weights = (v.const_value for g in original.graphs() for v in g.initializers.values())
     size = sum(t.nbytes for t in weights if t is not None)
-    return Acquired(model.clone(), None, os.getcwd(), size, lambda: to_proto(original).SerializeToString())
+    return Acquired(own, None, os.getcwd(), size, lambda: _serialized(original).SerializeToString())
+
+
+def _serialized(model: ir.Model) -> onnx.ModelProto:
+    try:
+        return to_proto(model)
+    except Exception as error:  # the library raises many kinds on models that its user broke
+        raise LoadError(f"the onnx_ir model cannot be written: {error}", "check how it was built") from error
 
 
 def _parse(data: bytes | memoryview, where: str) -> onnx.ModelProto:

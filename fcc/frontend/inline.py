@@ -42,7 +42,8 @@ def inline_functions(module: ir.Module) -> None:
         raise LoadError(
             f"a call does not fit its function: {_cause(error)}", "run onnx.checker on the model"
         ) from error
-    for key, why in kept.items():
+    _drop_unused(module)
+    for key, why in ((k, w) for k, w in kept.items() if k in functions):
         module.notes.append(f"function {key[0]}.{key[1]} is not inlined: {why}")
 
 
@@ -85,6 +86,18 @@ def _spread(module: ir.Module, kept: dict[Key, str]) -> None:
             if called in module.model.functions and called not in kept:
                 kept[called] = f"function {key[1]}, which is not inlined, calls it"
                 todo.append(called)
+
+
+def _drop_unused(module: ir.Module) -> None:
+    functions = module.model.functions
+    todo: list[ir.Graph | ir.Function] = [module.model.graph]
+    reached: set[Key] = set()
+    while todo:
+        called = {n.op_identifier() for n in todo.pop().all_nodes()} & functions.keys()
+        todo.extend(functions[key] for key in called - reached)
+        reached |= called
+    for key in functions.keys() - reached:
+        del functions[key]
 
 
 def _own_outputs(module: ir.Module, function: ir.Function) -> None:

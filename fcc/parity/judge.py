@@ -145,7 +145,7 @@ class Judge:
         def watched(references: Iterator[Outputs], found: Iterator[Outputs]) -> Iterator[tuple[Outputs, Outputs]]:
             for expected, y in zip(references, found, strict=True):
                 if metric is not None and metric.per_feed is not None:
-                    own.append(float(metric.per_feed(expected, y)))
+                    own.append(metric.call(expected, y))
                 yield expected, y
 
         meters, count = measure(watched(prepared.references(), prepared.loop(session.run)))

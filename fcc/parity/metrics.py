@@ -39,6 +39,18 @@ class Metric:
             return 0.0 if self.lower else math.inf
         return max(figures) if self.lower else min(figures)
 
+    def call(self, reference: Outputs, candidate: Outputs) -> float:
+        """Return the user's figure for one feed.
+
+        Raises:
+            OptionError: the user's function failed.
+        """
+        assert self.per_feed is not None
+        try:
+            return float(self.per_feed(reference, candidate))
+        except Exception as e:
+            raise OptionError(f"metric {self.name} failed: {type(e).__name__}: {e}", "check the function") from e
+
     def within(self, value: float, budget: float) -> bool:
         """Return whether a figure keeps a budget: at most it, for ``sqnr`` at least it."""
         return value <= budget if self.lower else value >= budget

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..ir import Node, Rewrite
 
@@ -37,6 +38,7 @@ class Log:
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[Refusal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
     touched: list[Node] = field(default_factory=list)
 
     def admits(self, pass_name: str, site: str) -> bool:

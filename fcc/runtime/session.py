@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fcc.data.spec import Array, Feeds, TensorSpec, parse_type
-from fcc.errors import DataError, FccError, LoadError
+from fcc.errors import DataError, FccError, LoadError, TargetUnavailable
 
 from .ort import load_error, ort, require_provider, run_error
 
@@ -88,7 +88,7 @@ def open_session(
     require_provider(provider)
     what = "the model" if isinstance(model, bytes) else str(os.fspath(model))
     entries = dict(options or {})
-    if folder is not None:
+    if folder is not None and isinstance(model, bytes):
         entries["session.model_external_initializers_file_folder_path"] = os.fspath(folder)
     so = _session_options(optimize, threads, entries, custom_ops)
     if save_optimized is not None:
@@ -128,8 +128,6 @@ def _session_options(optimize: bool | str, threads: int, entries: Mapping[str, s
 
 
 def _did_not_start(provider: str) -> FccError:
-    from fcc.errors import TargetUnavailable
-
     return TargetUnavailable(
         f"{provider} is installed but could not start", "check its driver and libraries", target=provider
     )

@@ -1,0 +1,189 @@
+"""fcc.compile: reads top to bottom as the picture in docs/architecture.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from . import ir, lossy
+from .account import describe, measure
+from .compiled import CompiledModel
+from .driver import Driver, Product
+from .errors import ParityError, UnsupportedOp
+from .options import Options, parse_budget, parse_low_rank
+from .report import Report
+from .rewrite.manager import Instrument
+from .trial import Trial
+
+Progress = Callable[[str, int, int], None]
+
+
+def compile(
+    model: Any,
+    *,
+    target: str = "cpu",
+    opt_level: int = 2,
+    precision: str | None = None,
+    passes: str | None = None,
+    disable: Sequence[str] = (),
+    low_rank: Any = None,
+    prune: Any = None,
+    calibration: Any = None,
+    data: Any = None,
+    budget: float | str | None = None,
+    metric: str = "rel",
+    objective: str = "latency",
+    shapes: Mapping[str, Any] | None = None,
+    opt_shapes: Mapping[str, Any] | None = None,
+    verify: str = "end",
+    seed: int = 0,
+    plugins: Sequence[Any] = (),
+    executor: Any = None,
+    progress: Progress | None = None,
+    instruments: Sequence[Instrument] = (),
+    **more: Any,
+) -> CompiledModel:
+    """Compile a model for a target and prove how far its outputs moved.
+
+    ``model`` is a path, bytes, ModelProto, onnx_ir.Model or GraphSurgeon graph. ``opt_level`` 0..3 is the contract of
+    docs/architecture.md; ``precision``, ``low_rank`` and level 3 move the outputs and are judged against ``budget``.
+    ``calibration`` fits, ``data`` judges (the last third of the calibration data when absent, generated probes
+    without any). ``shapes`` binds dimensions; ``opt_shapes`` only says what is modelled, timed and profiled.
+    ``executor`` is a concurrent.futures.Executor for calibration; ``more`` takes the other fields of
+    fcc.options.Options. Thread-safe.
+
+    Raises:
+        FccError: one of its subclasses; fcc.errors has the exit code of each.
+    """
+    lossy.unavailable_prune(prune)
+    options = Options(
+        target=target,
+        opt_level=opt_level,
+        precision=precision,
+        passes=passes,
+        disable=tuple(disable),
+        low_rank=parse_low_rank(low_rank),
+        calibration=calibration,
+        data=data,
+        budget=parse_budget(budget),
+        metric=metric,
+        objective=objective,
+        shapes=shapes,
+        opt_shapes=opt_shapes,
+        verify=verify,
+        seed=seed,
+        plugins=tuple(plugins),
+        **more,
+    )
+    driver = Driver(options, model, progress, tuple(instruments))
+    lossy.require(options, driver.target)
+    source = driver.load()
+    report = _opened(driver, source)
+    fit, check = lossy.samples(options, source)
+    with driver.phase("probe"):
+        trial = Trial.prepare(options, driver.target.providers[0], source, check)
+    product = _exact(driver, trial, report)
+    product = lossy.compress(driver, trial, report, product, fit) if options.lossy else product
+    product = _never_larger(driver, trial, report, product)
+    _lint(driver, report, product)
+    return _closed(driver, report, product)
+
+
+def optimize(
+    model: Any,
+    *,
+    target: str = "cpu",
+    opt_level: int = 2,
+    passes: str | None = None,
+    disable: Sequence[str] = (),
+    shapes: Mapping[str, Any] | None = None,
+    plugins: Sequence[Any] = (),
+) -> ir.Module:
+    """Return the module after the exact passes, neither legalized nor verified: for tools that go on from there.
+
+    Raises:
+        LoadError, OptionError: as ``compile``.
+    """
+    options = Options(
+        target=target, opt_level=opt_level, passes=passes, disable=tuple(disable), shapes=shapes, plugins=tuple(plugins)
+    )
+    return Driver(options, model).optimized()
+
+
+def _opened(driver: Driver, source: ir.Module) -> Report:
+    o, origin = driver.options, source.source
+    report = Report(source=str(origin.path or "") if origin else "", target=o.target, opt_level=o.opt_level)
+    report.before = measure(source, driver.opt_symbols(source), driver.source_size(source))
+    return report
+
+
+def _exact(driver: Driver, trial: Trial, report: Report) -> Product:
+    """Optimize exactly; rewrites that move the outputs are named, skipped, and said."""
+    each = trial.exact if driver.options.verify == "each" else None
+    first = driver.replay(oracle=each)
+    with driver.phase("verify"):
+        rows = Report()
+        if not first.product.broken_by and trial.exact(first.product.emitted, rows):
+            _take(report, rows)
+            return first.product
+    outcome = driver.settle(first, trial.exact)
+    rows = Report()
+    if outcome is None or not trial.exact(outcome.build.product.emitted, rows):
+        _take(report, rows)
+        worst = report.worst
+        raise ParityError(
+            "the model does not survive import and emission"
+            + (f": output {worst.output} has error {worst.error:.3g}" if worst else f": {' '.join(report.notes[-1:])}"),
+            "please report this as a bug of fcc; --verify off emits it all the same",
+            worst=[(r.output, r.error, r.limit or 0.0) for r in report.parity if not r.ok],
+        )
+    _take(report, rows)
+    report.guilty = [asdict(r) for r in outcome.guilty]
+    report.notes += [
+        f"rewrite of pass {r.pass_name} at {r.site} moved the outputs and was skipped (please report it)"
+        for r in outcome.guilty
+    ]
+    if outcome.fell_back:
+        report.notes.append("too many rewrites moved the outputs: the model was left as it is")
+    return outcome.build.product
+
+
+def _take(report: Report, rows: Report) -> None:
+    report.parity, report.parity_skipped = rows.parity, rows.parity_skipped
+    report.notes += [n for n in rows.notes if n not in report.notes]
+
+
+def _never_larger(driver: Driver, trial: Trial, report: Report, product: Product) -> Product:
+    """Fall back to the pipeline that only cleans up, then to the bare model, when the file would grow."""
+    assert report.before is not None
+    before, o = report.before.bytes, driver.options
+    if o.allow_growth or product.emitted.size <= before:
+        return product
+    plain = replace(o, opt_level=1, precision=None, low_rank=None, passes=None)
+    for level in (1, 0):
+        smaller = Driver(replace(plain, opt_level=level), driver.source, driver.progress)
+        found = smaller.replay().product
+        if found.emitted.size <= before and trial.exact(found.emitted):
+            report.notes.append(
+                f"-O{o.opt_level} would write {product.emitted.size} bytes for {before}: -O{level} was used"
+                " (--allow-growth lifts this)"
+            )
+            return found
+    report.notes.append(f"the file grows from {before} to {product.emitted.size} bytes: the target needs it")
+    return product
+
+
+def _lint(driver: Driver, report: Report, product: Product) -> None:
+    rows = driver.backend.lint(product.module)
+    report.lint = [{"node": str(r.node), "reason": r.reason, "severity": str(r.severity)} for r in rows]
+    hard = [(r["node"], r["reason"]) for r in report.lint if r["severity"] == "error"]
+    if hard and driver.options.strict:
+        raise UnsupportedOp(hard, target=driver.target.name)
+
+
+def _closed(driver: Driver, report: Report, product: Product) -> CompiledModel:
+    symbols = driver.opt_symbols(product.module)
+    report.after = measure(product.module, symbols, product.emitted.size)
+    describe(report, driver, product)
+    return CompiledModel(product.emitted, report, product.module, product.log)

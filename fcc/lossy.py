@@ -1,0 +1,183 @@
+"""Lossy steps asked for by hand or by level 3: low rank, int8, fp16; each a function over a module being compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import ir, passes
+from .compiled import Runnable
+from .driver import Driver, Product
+from .errors import CalibrationError, OptionError, ParityError, TargetError
+from .options import Options
+from .report import Report
+from .rewrite import PassContext
+from .rewrite.manager import Manager
+from .rewrite.pipeline import Pipeline, Step
+from .target import TargetSpec
+from .trial import Trial
+
+Steps = Callable[[ir.Module, PassContext, Manager], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to make a model smaller and faster: a precision, a low rank, or both."""
+
+    precision: str | None = None
+    low_rank: dict[str, float] | None = None
+
+    def __str__(self) -> str:
+        rank = ",".join(f"{k}={v:g}" for k, v in (self.low_rank or {}).items())
+        return " + ".join(x for x in (f"low rank {rank}" if rank else "", self.precision or "") if x)
+
+
+def require(options: Options, target: TargetSpec) -> None:
+    """Refuse what cannot be done, before any work.
+
+    Raises:
+        TargetError: the target does not run the precision.
+        CalibrationError: int8 or level 3 without calibration data.
+    """
+    if options.precision == "fp16" and target.name == "cpu":
+        raise TargetError(
+            "fp16 does not run faster on the CPU: onnxruntime has no float16 MatMul or Conv there",
+            "use --precision int8, or --target cuda",
+            target="cpu",
+        )
+    if options.precision == "int8" and target.qdq is None:
+        reason, alternative = target.int8_refusal
+        raise TargetError(f"static int8 is refused for {target.name}: {reason}", alternative, target=target.name)
+    needs = "int8" if options.precision == "int8" else "-O3" if options.opt_level == 3 else ""
+    if needs and options.calibration is None:
+        raise CalibrationError(
+            f"{needs} needs calibration data and there is none",
+            "give --calibration samples.npz (one array per input, one sample per row), or compile with -O2",
+        )
+
+
+def samples(options: Options, module: ir.Module) -> tuple[Any, Any]:
+    """Return (data to fit, data to judge): the calibration data, its last third judging when --data is absent.
+
+    Raises:
+        DataError: the data does not fit the inputs of the model.
+    """
+    if options.calibration is None:
+        return None, options.data
+    from .data.dataset import open_data, split
+    from .data.spec import inputs_of
+
+    outputs = [v.name or "" for v in module.graph.outputs]
+    sizes = {k: v for k, v in (options.opt_shapes or {}).items() if isinstance(v, tuple)} or None
+    found = open_data(
+        options.calibration, inputs_of(module), opt_shapes=sizes, state=options.state or None, outputs=outputs
+    )
+    if options.data is not None:
+        return found, options.data
+    fit, check = split(found)
+    return fit, check
+
+
+def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: Any) -> Product:
+    """Return the first plan within the budget; under level 3 only one that is better than the exact product.
+
+    Raises:
+        ParityError: a plan asked for by hand moved the outputs beyond the budget.
+    """
+    by_hand = driver.options.precision in ("fp16", "int8") or driver.options.low_rank is not None
+    skip = frozenset((g["pass_name"], g["site"]) for g in report.guilty)
+    for plan in plans(driver.options, driver.target):
+        product = driver.replay(skip=skip, lossy=steps(plan, driver, fit)).product
+        rows = Report()
+        with driver.phase("verify"):
+            good = trial.lossy(product.emitted, rows)
+        if good and (by_hand or _better(driver, trial, exact, product, plan, report)):
+            report.parity, report.parity_skipped = [*report.parity, *rows.parity], rows.parity_skipped
+            report.notes += [n for n in rows.notes if n not in report.notes]
+            report.layers += product.log.layers
+            return product
+        if by_hand:
+            raise _refused(plan, driver.options, rows)
+        if not good:
+            report.notes.append(f"{plan}: beyond the budget ({_worst(rows)})")
+    report.notes.append("nothing lossy was better within the budget: this is the -O2 model")
+    return exact
+
+
+def _worst(rows: Report) -> str:
+    worst = max(rows.parity, key=lambda r: r.error, default=None)
+    return f"output {worst.output}: {worst.metric} {worst.error:.3g}" if worst else " ".join(rows.notes[-1:])
+
+
+def _refused(plan: Plan, options: Options, rows: Report) -> ParityError:
+    if options.budget is None:
+        what, hint = "below 10 dB SQNR", "--force emits it all the same; --budget 5% states what is allowed"
+    else:
+        what, hint = f"beyond the budget {options.budget:g}", "raise --budget, or compress less"
+    worst = [(r.output, r.error, r.limit or 0.0) for r in rows.parity]
+    return ParityError(f"{plan} moves the outputs {what} ({_worst(rows)})", hint, worst=worst)
+
+
+def _better(driver: Driver, trial: Trial, exact: Product, product: Product, plan: Plan, report: Report) -> bool:
+    """Return whether a plan beats the exact product: smaller, or measured faster (median of paired runs)."""
+    if driver.options.objective == "size":
+        better, what = product.emitted.size < exact.emitted.size, f"{product.emitted.size} bytes"
+    else:
+        ratio = trial.ratio(exact.emitted, product.emitted)
+        better, what = ratio < 0.95, f"{ratio:.2f} of the latency of -O2"
+    report.notes.append(f"{plan}: {what}" + ("" if better else ", not better"))
+    return better
+
+
+def plans(options: Options, target: TargetSpec) -> list[Plan]:
+    """Return the plans to try, boldest first: the one asked for by hand, or what level 3 considers for the target."""
+    if options.precision in ("fp16", "int8") or options.low_rank is not None:
+        precision = options.precision if options.precision != "fp32" else None
+        return [Plan(precision, dict(options.low_rank) if options.low_rank else None)]
+    precision = "int8" if target.qdq is not None else "fp16"
+    ranks = [{"ratio": r} for r in (0.25, 0.5)]
+    both = [Plan(precision, r) for r in ranks]
+    return [*both, Plan(precision), *(Plan(None, r) for r in ranks)]
+
+
+def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
+    """Return the function that applies a plan; ``fit`` is the calibration data."""
+
+    def apply(module: ir.Module, ctx: PassContext, manager: Manager) -> None:
+        if plan.low_rank:
+            manager.run(Pipeline(tuple(_low_rank(plan.low_rank))), module, ctx)
+        if plan.precision == "int8":
+            insert = passes.BY_NAME["insert-qdq"]()
+            stats = _calibrate(insert, driver, module, ctx, fit)
+            manager.run(Pipeline((insert,)), module, replace(ctx, stats=stats))
+        elif plan.precision == "fp16":
+            from .backends import fp16_pass
+
+            manager.run(Pipeline((fp16_pass(),)), module, ctx)
+
+    return apply
+
+
+def _low_rank(options: dict[str, float]) -> Iterator[Step]:
+    rank, ratio = options.get("rank"), options.get("ratio")
+    yield passes.BY_NAME["factorize-linear"](**({"rank": int(rank)} if rank else {"ratio": ratio}))  # type: ignore[arg-type]
+
+
+def _calibrate(insert: Any, driver: Driver, module: ir.Module, ctx: PassContext, fit: Any) -> Any:
+    from .runtime.calibrate import calibrate
+
+    if fit is None:
+        raise CalibrationError("int8 needs calibration data and there is none", "give --calibration samples.npz")
+    with driver.phase("calibrate"), Runnable(driver.emit(module)) as model:
+        return calibrate(model, insert.tensors(module, ctx), fit)
+
+
+def unavailable_prune(prune: Any) -> None:
+    """Refuse --prune by hand.
+
+    Raises:
+        OptionError: always, when it is given.
+    """
+    if prune is not None:
+        raise OptionError("prune by hand is not in this version", "-O2 removes dead neurons, exactly")
