@@ -10,7 +10,6 @@ import numpy as np
 
 from fcc import ir
 from fcc.analysis.linear import Linear, linear_of
-from fcc.compress.factorize import factorize, numerical_rank, rank_for, shrinks
 from fcc.compress.rank_screen import largest_rank, surely_full
 from fcc.errors import OptionError
 from fcc.rewrite import ORIGIN, PassContext, Rewriter, Site, SitePass
@@ -105,6 +104,8 @@ class FactorizeLinear(SitePass):
         m, n = view.out_features, view.in_features
         if ORIGIN in view.nodes[0].metadata_props and f"{self.name}(" in view.nodes[0].metadata_props[ORIGIN]:
             return "it is a factor already"
+        from fcc.compress.factorize import factorize, rank_for, shrinks
+
         rank = self.rank if self.rank is not None else rank_for(self.ratio or 1.0, m, n)
         if not shrinks(m, n, rank):
             return f"rank {rank} holds no fewer parameters than {m} x {n}"
@@ -153,6 +154,9 @@ def _exact_pair(view: Linear) -> _Pair | str:
 
 def _decompose(weight: Array, dtype: np.dtype[Any], limit: int) -> _Pair | str:
     """Factorize with rows and columns brought to one size, so that a small output keeps its digits too."""
+    # Importing scipy takes 0.1 s: only where there is something to decompose.
+    from fcc.compress.factorize import factorize, numerical_rank
+
     rows = _size(weight, axis=1)
     columns = _size(weight / rows, axis=0)
     even = weight / rows / columns

@@ -25,7 +25,8 @@ def surely_full(weight: Array, rank: int) -> bool:
     """Return whether the rank of a matrix is certainly above ``rank``, or at least 1024; False when neither is certain.
 
     A block of min(rank + 1, 1024) seeded rows and columns that solves seeded equations with small solutions is
-    regular, and rank(W) >= rank(block). O(rank^3), reading the block alone; a second try leaves out rows and columns of zeros.
+    regular, and rank(W) >= rank(block). O(rank^3), reading the block alone; a second try leaves out rows and
+    columns of zeros.
     """
     size = min(rank + 1, MAX_BLOCK)
     return _regular(weight, size) or _regular(_without_zeros(weight), size)
