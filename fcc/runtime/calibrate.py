@@ -1,0 +1,84 @@
+"""Calibration: run samples through a model and keep the statistics of some of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fcc.compress.calibrate import CalibrationStats
+from fcc.data.dataset import Data
+from fcc.data.spec import Feeds, Outputs
+from fcc.errors import CalibrationError, DataError, did_you_mean
+
+from .inspect import read_proto, tap, tensor_names
+from .session import CPU, Session, Source, open_session
+
+
+def calibrate(
+    model: Source | Any,
+    tensors: Iterable[str],
+    samples: Data | Iterable[Feeds],
+    *,
+    provider: str = CPU,
+    threads: int = 1,
+    custom_ops: Sequence[str] = (),
+    folder: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> CalibrationStats:
+    """Return the statistics of the named tensors over all samples.
+
+    ``model`` is bytes, a path, a ModelProto or an onnx_ir Model; ``tensors`` are graph inputs or what nodes of its
+    main graph produce. ``samples`` are feeds of any shapes the model takes, or Data, which carries its state in a
+    closed loop. ``folder`` holds the external data of a model that is no path; ``progress`` is called with the number
+    of samples run. One sample's tensors are held at a time, beside O(len(tensors)) numbers.
+
+    Raises:
+        CalibrationError: there is no sample, or the main graph has no tensor of that name.
+        DataError: a sample does not fit the model.
+    """
+    wanted = list(dict.fromkeys(tensors))
+    session = _tapped(model, wanted, provider, threads, custom_ops, folder)
+    stats = CalibrationStats()
+    count = 0
+    for feeds, outputs in _runs(session, samples):
+        stats.update(_numeric(wanted, feeds, outputs))
+        count += 1
+        if progress is not None:
+            progress(count)
+    if not count:
+        raise CalibrationError("the calibration data holds no sample", "give at least one")
+    return stats
+
+
+def _tapped(
+    model: Any, wanted: list[str], provider: str, threads: int, custom_ops: Sequence[str], folder: str | None
+) -> Session:
+    proto = read_proto(model)
+    if folder is None and isinstance(model, str):
+        folder = str(__import__("pathlib").Path(model).resolve().parent)
+    known = {i.name for i in proto.graph.input} | set(tensor_names(proto))
+    for name in wanted:
+        if name not in known:
+            raise CalibrationError(f"no tensor {name!r} in the main graph", did_you_mean(name, known))
+    return open_session(
+        tap(proto, wanted), provider=provider, threads=threads, custom_ops=custom_ops, folder=folder
+    )
+
+
+def _runs(session: Session, samples: Data | Iterable[Feeds]) -> Iterator[tuple[Feeds, Outputs]]:
+    if isinstance(samples, Data):
+        yield from samples.run(session.run)
+        return
+    for feeds in samples:
+        yield feeds, session.run(feeds)
+
+
+def _numeric(wanted: list[str], feeds: Feeds, outputs: Outputs) -> dict[str, np.ndarray[Any, Any]]:
+    arrays = {}
+    for name in wanted:
+        found = outputs[name] if name in outputs else feeds.get(name)
+        if isinstance(found, np.ndarray):
+            arrays[name] = found
+    return arrays
