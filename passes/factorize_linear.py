@@ -44,8 +44,8 @@ class FactorizeLinear(SitePass):
 
     Without options: only where W is numerically rank deficient, every output within rounding of its own size, and
     bytes and multiplications fall (rank (in + out) < in out). With ``rank``, or ``ratio`` = parameters after / before:
-    every layer whose parameters fall, lossy; A and B minimize ||W - A B||_F and the notes of the compile tell rank
-    and error per layer. A factor is not factorized again. Weights with other users stay.
+    every layer whose parameters fall, lossy; A and B minimize ||W - A B||_F and the report tells rank and error
+    per layer. A factor is not factorized again. Weights with other users stay.
 
     Shapes: x of any rank >= 2 (Conv: [N, in, *spatial], kernel 1, stride 1, no padding, one group).
     Numerics: decomposed in float64, rounded once to the dtype of W (float16, float32, float64).
@@ -89,9 +89,14 @@ class FactorizeLinear(SitePass):
         rw.replace(view.output, _EMIT[view.kind](view, pair, rw))
         rw.erase(*reversed(view.nodes))
         if not self.exact:
-            site.ctx.log.notes.append(
-                f"factorize-linear: {view.output.name}: {view.out_features} x {view.in_features}, "
-                f"rank {pair.rank}, weight error {pair.error:.2e}"
+            size = f"{view.out_features} x {view.in_features}"
+            site.ctx.log.layers.append(
+                {
+                    "name": view.output.name,
+                    "what": f"rank {pair.rank} of {size}, weight error {pair.error:.2e}",
+                    "rank": pair.rank,
+                    "weight_error": pair.error,
+                }
             )
 
     def _plan(self, view: Linear) -> _Pair | str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from fcc.compress.calibrate import CalibrationStats
 from fcc.data.dataset import Data
 from fcc.data.spec import Feeds, Outputs
-from fcc.errors import CalibrationError, DataError, did_you_mean
+from fcc.errors import CalibrationError, did_you_mean
 
 from .inspect import read_proto, tap, tensor_names
 from .session import CPU, Session, Source, open_session
@@ -56,15 +58,13 @@ def _tapped(
     model: Any, wanted: list[str], provider: str, threads: int, custom_ops: Sequence[str], folder: str | None
 ) -> Session:
     proto = read_proto(model)
-    if folder is None and isinstance(model, str):
-        folder = str(__import__("pathlib").Path(model).resolve().parent)
+    if folder is None and isinstance(model, str | os.PathLike):
+        folder = str(Path(os.fspath(model)).resolve().parent)
     known = {i.name for i in proto.graph.input} | set(tensor_names(proto))
     for name in wanted:
         if name not in known:
             raise CalibrationError(f"no tensor {name!r} in the main graph", did_you_mean(name, known))
-    return open_session(
-        tap(proto, wanted), provider=provider, threads=threads, custom_ops=custom_ops, folder=folder
-    )
+    return open_session(tap(proto, wanted), provider=provider, threads=threads, custom_ops=custom_ops, folder=folder)
 
 
 def _runs(session: Session, samples: Data | Iterable[Feeds]) -> Iterator[tuple[Feeds, Outputs]]:

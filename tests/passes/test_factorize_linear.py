@@ -174,7 +174,10 @@ def test_by_ratio_is_reported_and_not_repeated() -> None:
         applied = run_pass(p, module, ctx)
         assert sum(n.op_type == "Gemm" for n in module.nodes()) == factors
         if applied:
-            assert ctx.log.notes[0].startswith("factorize-linear: y: 40 x 48, rank 8, weight error 6.")
+            (layer,) = ctx.log.layers
+            assert layer["name"] == "y"
+            assert layer["what"].startswith("rank 8 of 40 x 48, weight error 6.")
+            assert 0.6 < layer["weight_error"] < 0.7
     assert any("factor already" in r.reason for r in ctx.log.refused)
 
 
