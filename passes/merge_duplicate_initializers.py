@@ -99,7 +99,7 @@ def _digest(tensor: ir.TensorProtocol) -> Hashable:
     raw = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
     digest = blake2b(digest_size=32)
     for start in range(0, raw.size, CHUNK):
-        digest.update(memoryview(raw[start : start + CHUNK]))
+        digest.update(raw[start : start + CHUNK].data)
     return digest.digest()
 
 

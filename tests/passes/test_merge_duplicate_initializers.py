@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -75,7 +76,8 @@ def test_nan_payload() -> None:
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.float8_e4m3fn, ml_dtypes.bfloat16, bool])
 def test_any_dtype(dtype: type) -> None:
-    a, b = np.array([1, 0, 1]).astype(dtype), np.array([1, 0, 0]).astype(dtype)
+    a: np.ndarray[Any, Any] = np.array([1, 0, 1]).astype(dtype)
+    b: np.ndarray[Any, Any] = np.array([1, 0, 0]).astype(dtype)
     proto = numpy_helper.from_array
     assert run(two(proto(a), proto(a))) == 1
     assert run(two(proto(a), proto(b))) == 0
