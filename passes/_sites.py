@@ -1,0 +1,131 @@
+"""The patterns of linear ops with constant weights, and what stands between an affine node and the ops behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from fcc import ir
+from fcc.rewrite import Match, Rewriter, any_of, const, op, ops, var
+from fcc.rewrite.pattern import Op, Pattern
+
+from ._absorb import Absorber, Folded, absorber_of, ahead
+from ._affine import Channels, affine_of
+
+
+def linear_patterns(x: Pattern) -> tuple[Op, ...]:
+    """Return the patterns of a linear op of ``x``: node "linear", weight "w", constant bias "b" or none."""
+    matmul = op.MatMul(x, const("w"), name="linear")
+    weighted = ops("Conv", "ConvTranspose", "Gemm")(x, const("w"), const("b").optional(), name="linear")
+    return weighted, op.Add(matmul, const("b")), matmul
+
+
+def ahead_patterns(source: Op) -> tuple[Op, ...]:
+    """Return the patterns of a linear op of ``source`` (node "source", shared), or of its Flatten or Reshape ("view")."""
+    flatten = op.Flatten(source, name="view", shared=True)
+    reshape = op.Reshape(source, var("shape"), name="view", shared=True)
+    return linear_patterns(any_of(source, flatten, reshape))
+
+
+LINEAR = any_of(*linear_patterns(var("x")))
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """An affine node, the view of its result (or None), and the linear op that may absorb it."""
+
+    source: ir.Node
+    operand: int
+    view: ir.Node | None
+    linear: Absorber
+
+    def fold(self) -> Folded | str:
+        """Return the linear op after absorbing the source, or the reason why it cannot."""
+        channels, times = self.linear.inputs, 1
+        if self.view is not None:
+            found = _through_view(self.source.outputs[0], self.view.outputs[0], channels)
+            if isinstance(found, str):
+                return found
+            channels, times = found
+        x = ir.dims_of(self.source.inputs[self.operand])
+        if x is None or len(x) != channels.rank or (self._broadcasts() and x[channels.axis] != channels.count):
+            return (
+                f"the input is not known to have {channels.count} channels on axis {channels.axis} of {channels.rank}"
+            )
+        affine = affine_of(self.source, self.operand, channels)
+        return affine if isinstance(affine, str) else ahead(self.linear, affine.repeated(times))
+
+    def _broadcasts(self) -> bool:
+        """Whether the constant could repeat an input axis of size 1."""
+        if self.source.op_type == "BatchNormalization" or len(self.source.inputs) < 2:
+            return False
+        return any(d != 1 for d in ir.dims_of(self.source.inputs[1 - self.operand]) or ())
+
+    def input(self, rw: Rewriter) -> ir.Value:
+        """Return what the linear op takes once the source is gone."""
+        x = self.source.inputs[self.operand]
+        assert x is not None
+        if self.view is None:
+            return x
+        seen: ir.Value = rw.like(self.view, x, *self.view.inputs[1:])
+        return seen
+
+
+def _through_view(value: ir.Value, flat: ir.Value, channels: Channels) -> tuple[Channels, int] | str:
+    """[N, C, *rest] seen as [N, C * prod(rest)]: every channel is a block of prod(rest) columns."""
+    before, after = ir.dims_of(value), ir.dims_of(flat)
+    if before is None or after is None or len(before) < 2 or (channels.rank, channels.axis) != (2, 1):
+        return "the shape in front of the reshape is not known, or the linear op takes no matrix"
+    sizes = [d for d in before[1:] if isinstance(d, int)]
+    if len(sizes) != len(before) - 1 or after != (before[0], prod(sizes)) or prod(sizes) != channels.count:
+        return "the reshape does not keep the batch axis and flatten the others"
+    return Channels(len(before), 1, sizes[0]), prod(sizes[1:])
+
+
+def ahead_of(m: Match, operand: int) -> Ahead | str:
+    """Return the site of a match of ``ahead_patterns``."""
+    linear = absorber_of(m.nodes["linear"], m.get("b"))
+    return linear if isinstance(linear, str) else Ahead(m.nodes["source"], operand, m.nodes.get("view"), linear)
+
+
+def others_refusal(m: Match, operand: int, max_copy: int) -> str | None:
+    """Return why another user of the source's result cannot absorb it too, so that the source would stay; else None."""
+    source = m.nodes["source"]
+    for user, view in _consumers(source):
+        if isinstance(user, str):
+            return user
+        if user is m.nodes["linear"]:
+            continue
+        reason: str | None = "it lies in a subgraph"
+        if user.graph is source.graph:
+            linear = absorber_of(user, _added(user))
+            folded = linear if isinstance(linear, str) else Ahead(source, operand, view, linear).fold()
+            reason = folded if isinstance(folded, str) else folded.refusal(m.ctx.target, max_copy)
+        if reason is not None:
+            return f"another user, {user.op_type} {user.name!r}, cannot absorb it: {reason}"
+    return None
+
+
+def _consumers(source: ir.Node) -> Iterator[tuple[ir.Node | str, ir.Node | None]]:
+    """Yield (linear op or a reason, view or None) for every use of the result of ``source``."""
+    result = source.outputs[0]
+    views = [u.node for u in result.uses() if _is_view(u.node)]
+    for view in (None, *views):
+        value = result if view is None else view.outputs[0]
+        if value.is_graph_output():
+            yield f"{value.name!r} is a graph output", view
+        yield from ((u.node, view) for u in value.uses() if view is not None or not _is_view(u.node))
+
+
+def _is_view(node: ir.Node) -> bool:
+    return node.op_type in ("Flatten", "Reshape") and node.domain == ""
+
+
+def _added(node: ir.Node) -> ir.Value | None:
+    """Return the constant that the only user of a MatMul adds to it, if any."""
+    add = ir.sole_user(node.outputs[0]) if node.op_type == "MatMul" else None
+    if add is None or add.op_type != "Add" or add.domain != "":
+        return None
+    other = add.inputs[1] if add.inputs[0] is node.outputs[0] else add.inputs[0]
+    return other if ir.Module.is_constant(other) else None
