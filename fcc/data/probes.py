@@ -12,7 +12,7 @@ from fcc.ir import Module
 
 from .draw import Style, draw
 from .meaning import Role, roles
-from .sizes import Axes, Sizes, axes_of, base_sizes, bound_sizes, other_sizes
+from .sizes import Axes, Sizes, axes_of, base_sizes, bound_sizes, long_sizes, other_sizes
 from .spec import Array, Feeds, Outputs, TensorSpec, inputs_of, is_float
 
 Probe = dict[str, Array]
@@ -74,7 +74,8 @@ def probes(
 
     Integers that index a tensor stay within it, masks are 0/1 with a 1 in every row, lengths and shapes are valid,
     inputs compared with constants take one of these.  Floats are standard normal clipped at 3, then a tenth, then
-    four times as large.  Open dims have one size per symbol: opt-shape or 1, in the second probe 2 or 3.
+    four times as large.  Open dims have one size per symbol: opt-shape or 1; with ``run`` the second probe has a
+    batch of 2 and inner dims of 3, the third inner dims of 8, where the model runs so.
 
     ``run`` tries feeds on the source; with it, sizes that do not run are replaced by ones that do, and a branch that
     an integer input selects by comparison gets a probe of its own where one runs.
@@ -88,9 +89,15 @@ def probes(
     if base is None:
         open_dims = ", ".join(v for v in maker.axes.variables if v not in bound)
         raise DataError(f"no sizes found for {open_dims} with which the model runs", "give --opt-shape or --data")
-    other = other_sizes(maker.axes, base, bound, _trial(maker, run, 1)) if run is not None else base
-    made = [maker.probe(k, other if k % 3 == 1 else base) for k in range(count)]
-    return made if run is None else made + _other_branches(maker, made[0], run)
+    if run is None:
+        return [maker.probe(k, base) for k in range(count)]
+    sizes = (
+        base,
+        other_sizes(maker.axes, base, bound, _trial(maker, run, 1)) if count > 1 else base,
+        long_sizes(maker.axes, base, bound, _trial(maker, run, 2)) if count > 2 else base,
+    )
+    made = [maker.probe(k, sizes[k % 3]) for k in range(count)]
+    return made + (_other_branches(maker, made[0], run) if made else [])
 
 
 def _maker(module: Module, seed: int) -> _Maker:

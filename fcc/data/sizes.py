@@ -58,7 +58,7 @@ def axes_of(specs: Sequence[TensorSpec]) -> Axes:
 
 
 def bound_sizes(axes: Axes, opt_shapes: Mapping[str, Sequence[int]] | None) -> dict[str, int]:
-    """Return the sizes that opt-shapes give to variables, by input name or directly by symbol."""
+    """Return the sizes that opt-shapes, by input name, give to the open dims."""
     sizes: dict[str, int] = {}
     for spec in axes.specs:
         given = (opt_shapes or {}).get(spec.name)
@@ -82,17 +82,26 @@ def base_sizes(module: Module, axes: Axes, bound: Sizes, works: Callable[[Sizes]
 
 def other_sizes(axes: Axes, base: Sizes, bound: Sizes, works: Callable[[Sizes], bool]) -> dict[str, int]:
     """Return sizes that differ from the base where the model runs so: a batch of 2 shows a baked batch of 1."""
-    free = [v for v in axes.variables if v not in bound]
-    ones = [v for v in free if base[v] == 1]
-    lead = [v for v in free if v in axes.leading]
-    rest = [v for v in ones if v not in axes.leading]
+    ones = [v for v in axes.variables if v not in bound and base[v] == 1]
+    lead = [v for v in axes.variables if v not in bound and v in axes.leading]
+    inner = _inner(axes, base, bound)
     guesses = (
-        {**base, **dict.fromkeys(rest, 3), **dict.fromkeys(lead, 2)},
+        {**base, **dict.fromkeys(inner, 3), **dict.fromkeys(lead, 2)},
         {**base, **dict.fromkeys(ones, 2)},
         {**base, **dict.fromkeys(lead, 2)},
-        {**base, **dict.fromkeys(rest, 3)},
+        {**base, **dict.fromkeys(inner, 3)},
     )
     return _first((g for g in guesses if g != base), works) or dict(base)
+
+
+def long_sizes(axes: Axes, base: Sizes, bound: Sizes, works: Callable[[Sizes], bool]) -> dict[str, int]:
+    """Return the base with its inner open dims (sequence lengths) longer: a Softmax over one element hides all."""
+    inner = _inner(axes, base, bound)
+    return _first(({**base, **dict.fromkeys(inner, n)} for n in (8, 4) if inner), works) or dict(base)
+
+
+def _inner(axes: Axes, base: Sizes, bound: Sizes) -> list[str]:
+    return [v for v in axes.variables if v not in bound and base[v] == 1 and v not in axes.leading]
 
 
 def _first(guesses: Iterable[dict[str, int]], works: Callable[[Sizes], bool]) -> dict[str, int] | None:

@@ -146,6 +146,7 @@ def test_symbols_have_one_size_everywhere() -> None:
     sizes = [(p["a"].shape, p["b"].shape, p["c"].shape) for p in found]
     assert sizes[0] == ((1, 4), (1, 4), (4, 1))
     assert sizes[1] == ((2, 4), (2, 4), (4, 3))
+    assert sizes[2] == ((1, 4), (1, 4), (4, 8))
 
 
 def test_opt_shapes_win() -> None:
