@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 import fcc
 from fcc.analysis import shapes
-from fcc.data.probes import probes
+from fcc.parity import Judge
 
 ort.set_default_logger_severity(4)
 
@@ -70,7 +70,7 @@ def check(path: Path, target: str, level: int, seeds: int, keep: Path | None) ->
     on, out = session(str(path)), session(data)
     worst, strain = 0.0, 0.0
     for seed in range(seeds):
-        for feeds in probes(module, seed=seed, run=lambda f: dict(zip([o.name for o in off.get_outputs()], off.run(None, f), strict=True))):
+        for feeds in Judge.of(module, seed=seed).feeds() or ():
             reference, noise, found = (s.run(None, feeds) for s in (off, on, out))
             for r, n, f in zip(reference, noise, found, strict=True):
                 e, limit = error(np.asarray(r), np.asarray(f)), max(1e-4, 2 * error(np.asarray(r), np.asarray(n)))

@@ -112,3 +112,19 @@ def test_inference_keeps_what_was_known_of_an_axis() -> None:
     module = parse("g (float[A,B] x, bool[A] k) => (float[3,B] y) { y = Compress<axis=0>(x, k) }")
     shapes.infer(module)
     assert ir.dims_of(module.graph.outputs[0]) == (3, ir.Dim.symbol("B"))
+
+
+def test_gather_elements_takes_fewer_rows_than_the_data_has() -> None:
+    module = parse("g (int64[3,70] a, int64[2,80] b) => (int64[2,80] c) { c = GatherElements<axis=-1>(a, b) }")
+    data, index = np.arange(210).reshape(3, 70), np.arange(160).reshape(2, 80) % 70 - 3
+    found = evaluate(next(iter(module.graph)), [data, index], 21)
+    assert found is not None
+    assert np.array_equal(found[0], [[data[i, index[i, j]] for j in range(80)] for i in range(2)])
+
+
+@pytest.mark.parametrize(("reverse", "expected"), [(0, [1, 3, 6]), (1, [6, 5, 3])])
+def test_cumulative_sum(reverse: int, expected: list[int]) -> None:
+    module = parse(f"g (int64[3] a, int64 b) => (int64[3] c) {{ c = CumSum<reverse={reverse}>(a, b) }}")
+    found = evaluate(next(iter(module.graph)), [np.array([1, 2, 3]), np.array(-1)], 21)
+    assert found is not None
+    assert found[0].tolist() == expected
