@@ -8,20 +8,20 @@ from typing import Any
 from onnx import defs
 
 
-def versions_between(op_type: str, old: int, new: int) -> list[int] | None:
-    """Return the schema versions after opset ``old`` up to ``new``; None when the op is unknown at either."""
+@lru_cache(maxsize=2048)
+def versions_between(op_type: str, old: int, new: int) -> tuple[int, ...]:
+    """Return the schema versions after opset ``old`` up to ``new``; none when the op is unknown at either."""
+    first, last = _since(op_type, old), _since(op_type, new)
+    if first is None or last is None:
+        return ()
+    return tuple(v for v in range(first + 1, last + 1) if _since(op_type, v) == v)
+
+
+def _since(op_type: str, opset: int) -> int | None:
     try:
-        first = defs.get_schema(op_type, old, "").since_version
-        last = defs.get_schema(op_type, new, "").since_version
+        return int(defs.get_schema(op_type, opset, "").since_version)
     except defs.SchemaError:
         return None
-    return [v for v in _history(op_type) if first < v <= last]
-
-
-@lru_cache(maxsize=512)
-def _history(op_type: str) -> tuple[int, ...]:
-    found = [s.since_version for s in defs.get_all_schemas_with_history() if s.name == op_type and s.domain == ""]
-    return tuple(sorted(found))
 
 
 @lru_cache(maxsize=2048)

@@ -67,22 +67,31 @@ def _schema(node: ir.Node, opset: int | None) -> Any:
         raise LoadError(f"{describe(node)} is of domain {node.domain!r}, which the model does not import", _INVALID)
     try:
         schema = defs.get_schema(node.op_type, opset, node.domain)
-        if not schema.deprecated or node.op_type in _RUNTIME_OPS:
+        if not schema.deprecated or not _has_older(schema):
             return _Facts(schema)
     except defs.SchemaError:
         if node.domain == "" and node.op_type in _RUNTIME_OPS:
             return None
-    domain = node.domain or "ai.onnx"
-    known = {s.name for s in defs.get_all_schemas_with_history() if s.domain == node.domain and not s.deprecated}
-    if node.op_type in known:
-        since = min(s.since_version for s in defs.get_all_schemas_with_history() if s.name == node.op_type)
-        when = f"it came with opset {since}" if since > opset else "a later op replaces it"
-        raise LoadError(
-            f"{describe(node)}: {domain} has no such op at opset {opset}", f"{when}; raise the opset import"
-        )
-    raise LoadError(
-        f"{describe(node)}: {domain} has no op {node.op_type} at opset {opset}", did_you_mean(node.op_type, known)
-    )
+    raise _unknown(node, opset)
+
+
+def _has_older(schema: Any) -> bool:
+    """A first version that is marked deprecated (GroupNormalization-18) still runs; a later one only says "gone"."""
+    try:
+        defs.get_schema(schema.name, schema.since_version - 1, schema.domain)
+    except defs.SchemaError:
+        return False
+    return True
+
+
+def _unknown(node: ir.Node, opset: int) -> LoadError:
+    what = f"{describe(node)}: {node.domain or 'ai.onnx'} has no op {node.op_type} at opset {opset}"
+    schemas = [s for s in defs.get_all_schemas_with_history() if s.domain == node.domain]
+    since = [s.since_version for s in schemas if s.name == node.op_type]
+    if since:
+        when = f"it came with opset {min(since)}" if min(since) > opset else "a later op replaces it"
+        return LoadError(what, f"{when}; fix the opset import")
+    return LoadError(what, did_you_mean(node.op_type, {s.name for s in schemas if not s.deprecated}))
 
 
 class _Facts:

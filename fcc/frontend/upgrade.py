@@ -50,7 +50,7 @@ def _plan(node: ir.Node, opset: int, goal: int, facts: Facts) -> tuple[list[Step
     steps: list[Step] = []
     op_type = node.op_type
     for version in range(opset + 1, goal + 1):
-        if version not in (versions_between(op_type, version - 1, version) or ()):
+        if version not in versions_between(op_type, version - 1, version):
             continue
         step = next((s for s in ADAPTERS.get(op_type, ()) if s.since == version), None)
         if step is None:
