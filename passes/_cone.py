@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fcc import ir
+from fcc.analysis import shapes
 
 NODE_BYTES = 64
 
@@ -24,6 +25,11 @@ def cone(roots: Iterable[ir.Value | None], graph: ir.Graph, inside: Callable[[ir
             stack.append((value, True))
             stack.extend((v, False) for v in node.inputs)
     return list(found)
+
+
+def has_elements(node: ir.Node) -> bool:
+    """Return whether the result of a node is integers that are known, symbols included."""
+    return not node.domain and shapes.elements(node.outputs[0]) is not None
 
 
 def dying(nodes: Iterable[ir.Node], root: ir.Node) -> list[ir.Node]:

@@ -12,7 +12,7 @@ from fcc import ir
 from fcc.analysis import shapes
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
-from ._cone import cone, dying, freed_bytes, nbytes
+from ._cone import cone, dying, freed_bytes, has_elements, nbytes
 from ._targets import expand_entries, reshape_entries, slice_ends
 
 
@@ -69,7 +69,7 @@ class FoldShapes(SitePass):
         rw.set_input(node, index, values)
         if node.attributes.get_int("allowzero", 0):
             rw.set_attributes(node, allowzero=None)
-        rw.erase(*reversed(cone([operand], rw.graph, _has_elements)))
+        rw.erase(*reversed(cone([operand], rw.graph, has_elements)))
 
 
 def _is_candidate(node: ir.Node) -> bool:
@@ -90,13 +90,9 @@ def _is_known(node: ir.Node) -> bool:
     return found is not None and not any(isinstance(x, ir.Dim) for x in found.reshape(-1).tolist())
 
 
-def _has_elements(node: ir.Node) -> bool:
-    return not node.domain and shapes.elements(node.outputs[0]) is not None
-
-
 def _feeding(node: ir.Node) -> list[ir.Node]:
     assert node.graph is not None
-    return cone(node.inputs, node.graph, _has_elements)
+    return cone(node.inputs, node.graph, has_elements)
 
 
 def _list(value: ir.Value | None) -> list[Any] | None:

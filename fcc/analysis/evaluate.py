@@ -7,22 +7,21 @@ and known integers. Semantics follow the ONNX operator of the same name at opset
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from .. import ir
-
-Array = np.ndarray[Any, Any]
-Rule = Callable[[ir.Node, Sequence[Array | None]], Array]
+from .symbol_rules import Array, Rule, compare, divide, extreme, is_at_least, is_zero, modulo, need, negated
 
 
 def evaluate(node: ir.Node, inputs: Sequence[Array | None], opset: int) -> list[Array] | None:
     """Return the outputs of a node, or None when no evaluator knows it.
 
-    Arrays are numeric; results have the dtype the operator specifies. Raises whatever the evaluator raises on inputs
-    that the operator does not accept.
+    Arrays are numeric; results have the dtype the operator specifies.
+
+    Raises:
+        Exception: the operator does not accept the inputs, or leaves the result to the implementation.
     """
     rule = RULES.get(node.op_type) if node.domain == "" and len(node.outputs) == 1 else None
     with np.errstate(all="ignore"):
@@ -66,67 +65,12 @@ def _ints(a: Array | None) -> list[int]:
     return [int(x) for x in flat]
 
 
-def _need(a: Array | None) -> Array:
-    if a is None:
-        raise NotImplementedError("absent operand")
-    return a
-
-
 def _binary(f: Callable[[Array, Array], Array]) -> Rule:
-    return lambda node, x: f(_need(x[0]), _need(x[1]))
+    return lambda node, x: f(need(x[0]), need(x[1]))
 
 
 def _unary(f: Callable[[Array], Array]) -> Rule:
-    return lambda node, x: f(_need(x[0]))
-
-
-def _elementwise(f: Callable[[Any, Any], Any]) -> Callable[[Array, Array], Array]:
-    """Return ``f`` over the elements of two broadcast arrays that may hold symbols."""
-
-    def apply(a: Array, b: Array) -> Array:
-        left, right = np.broadcast_arrays(a, b)
-        out = np.empty(left.shape, dtype=object)
-        for i in np.ndindex(left.shape):
-            out[i] = f(_plain(left[i]), _plain(right[i]))
-        return out
-
-    return apply
-
-
-def _plain(x: Any) -> Any:
-    return x if isinstance(x, ir.Dim) else int(x)
-
-
-def _truncated(p: Any, q: Any) -> Any:
-    if isinstance(p, int) and isinstance(q, int):
-        return abs(p) // abs(q) * (1 if (p < 0) == (q < 0) else -1)
-    if not (ir.at_least(p, 0) and ir.at_least(q, 1)):
-        raise NotImplementedError("the sign of a symbol decides")
-    return p // q
-
-
-def _modulo(p: Any, q: Any) -> Any:
-    if not (isinstance(p, int) and isinstance(q, int)) and not (ir.at_least(p, 0) and ir.at_least(q, 1)):
-        raise NotImplementedError("the sign of a symbol decides")
-    return p % q
-
-
-def _mod(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    a, b = _need(x[0]), _need(x[1])
-    if node.attributes.get_int("fmod", 0) or "f" in (a.dtype.kind, b.dtype.kind):
-        raise NotImplementedError("fmod")
-    return _elementwise(_modulo)(a, b)
-
-
-def _div(a: Array, b: Array) -> Array:
-    if a.dtype == object or b.dtype == object:
-        return _elementwise(_truncated)(a, b)
-    if a.dtype.kind in "iu":
-        if (b == 0).any():
-            raise NotImplementedError("division by zero")
-        quotient = np.abs(a) // np.abs(b)
-        return np.where((a < 0) == (b < 0), quotient, -quotient).astype(a.dtype)
-    return np.divide(a, b)
+    return lambda node, x: f(need(x[0]))
 
 
 def _axes(node: ir.Node, x: Sequence[Array | None]) -> tuple[int, ...] | None:
@@ -141,16 +85,16 @@ def _unsqueeze(node: ir.Node, x: Sequence[Array | None]) -> Array:
     axes = _axes(node, x)
     if axes is None:
         raise NotImplementedError("axes")
-    return np.expand_dims(_need(x[0]), axes)
+    return np.expand_dims(need(x[0]), axes)
 
 
 def _squeeze(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    return np.squeeze(_need(x[0]), _axes(node, x))
+    return np.squeeze(need(x[0]), _axes(node, x))
 
 
 def _gather(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    data, axis = _need(x[0]), node.attributes.get_int("axis", 0)
-    index = np.asarray(_need(x[1]))
+    data, axis = need(x[0]), node.attributes.get_int("axis", 0)
+    index = np.asarray(need(x[1]))
     if index.dtype == object:
         index = np.asarray(_ints(index)).reshape(index.shape)
     size = data.shape[axis]
@@ -159,11 +103,41 @@ def _gather(node: ir.Node, x: Sequence[Array | None]) -> Array:
     return np.take(data, np.where(index < 0, index + size, index).astype(np.int64), axis=axis)
 
 
+def _gather_elements(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    data, axis = need(x[0]), node.attributes.get_int("axis", 0)
+    index = np.asarray(_ints(x[1]), dtype=np.int64).reshape(need(x[1]).shape)
+    axis = axis + data.ndim if axis < 0 else axis
+    if ((index < -data.shape[axis]) | (index >= data.shape[axis])).any():
+        raise ValueError("index out of range")
+    window = tuple(slice(None) if i == axis else slice(0, n) for i, n in enumerate(index.shape))
+    return np.take_along_axis(data[window], np.where(index < 0, index + data.shape[axis], index), axis)
+
+
+def _cumsum(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    data, (axis,) = need(x[0]), _ints(need(x[1]))
+    if data.dtype.kind == "f" or node.attributes.get_int("exclusive", 0):
+        raise NotImplementedError("exclusive sums, and sums of floats that round by implementation")
+    reverse: int = node.attributes.get_int("reverse", 0)
+    turned = np.flip(data, axis) if reverse != 0 else data
+    total = np.cumsum(turned, axis=axis)
+    return np.flip(total, axis) if reverse != 0 else total
+
+
+def _floats(f: Callable[[Array], Array]) -> Rule:
+    def rule(node: ir.Node, x: Sequence[Array | None]) -> Array:
+        data = need(x[0])
+        if data.dtype.kind != "f":
+            raise NotImplementedError("integers")
+        return f(data)
+
+    return rule
+
+
 def _slice(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    data = _need(x[0])
+    data = need(x[0])
     if len(x) < 3:
         raise NotImplementedError("Slice-1")
-    starts, ends = _ints(_need(x[1])), _ints(_need(x[2]))
+    starts, ends = _ints(need(x[1])), _ints(need(x[2]))
     axes = _ints(x[3]) if len(x) > 3 and x[3] is not None else list(range(len(starts)))
     steps = _ints(x[4]) if len(x) > 4 and x[4] is not None else [1] * len(starts)
     index: list[Any] = [slice(None)] * data.ndim
@@ -182,14 +156,14 @@ def _bounds(start: int, end: int, step: int, size: int) -> slice:
 
 
 def _reshape(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    data, shape = _need(x[0]), _ints(_need(x[1]))
+    data, shape = need(x[0]), _ints(need(x[1]))
     if not node.attributes.get_int("allowzero", 0):
         shape = [data.shape[i] if d == 0 else d for i, d in enumerate(shape)]
     return data.reshape(shape)
 
 
 def _cast(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    data, to = _need(x[0]), _cast_type(node)
+    data, to = need(x[0]), _cast_type(node)
     if data.dtype == object:
         if to in (ir.DataType.INT64, ir.DataType.INT32):
             return data
@@ -200,7 +174,7 @@ def _cast(node: ir.Node, x: Sequence[Array | None]) -> Array:
         raise NotImplementedError("cast")
     target = to.numpy()
     if data.dtype.kind == "f" and target.kind in "iu" and not _fits(data, target):
-        raise NotImplementedError("out of range: implementation-defined")
+        raise ValueError("out of range: the result is implementation-defined")
     return data.astype(target)
 
 
@@ -225,87 +199,46 @@ def _fits(data: Array, target: Any) -> bool:
 
 
 def _concat(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    return np.concatenate([_need(a) for a in x], axis=node.attributes.get_int("axis", 0))
-
-
-def _compare(f: Callable[[Array, Array], Array], symbols: Callable[[Any], bool | None]) -> Rule:
-    """Return a comparison; ``symbols`` decides it from the difference of two symbolic elements, None when it cannot."""
-
-    def decide(p: Any, q: Any) -> bool:
-        found = symbols(p - q)
-        if found is None:
-            raise NotImplementedError("the values of symbols decide")
-        return found
-
-    def rule(node: ir.Node, x: Sequence[Array | None]) -> Array:
-        a, b = _need(x[0]), _need(x[1])
-        if a.dtype != object and b.dtype != object:
-            return f(a, b)
-        return _elementwise(decide)(a, b).astype(bool)
-
-    return rule
-
-
-def _is_zero(d: Any) -> bool | None:
-    if isinstance(d, int):
-        return d == 0
-    return False if ir.at_least(d, 1) or ir.at_least(-d, 1) else None
-
-
-def _is_at_least(bound: int) -> Callable[[Any], bool | None]:
-    def decide(d: Any) -> bool | None:
-        if ir.at_least(d, bound):
-            return True
-        return False if ir.at_least(-d, 1 - bound) else None
-
-    return decide
-
-
-def _negated(decide: Callable[[Any], bool | None]) -> Callable[[Any], bool | None]:
-    def negated(d: Any) -> bool | None:
-        found = decide(d)
-        return None if found is None else not found
-
-    return negated
+    return np.concatenate([need(a) for a in x], axis=node.attributes.get_int("axis", 0))
 
 
 def _constant_of_shape(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    shape = _ints(_need(x[0]))
+    shape = _ints(need(x[0]))
     fill = node.attributes.get_tensor("value", None)
     value = np.zeros(1, np.float32) if fill is None else fill.numpy()
     return np.full(shape, value.reshape(-1)[0], dtype=value.dtype)
 
 
 def _range(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    start, limit, delta = (_need(a).reshape(-1)[0] for a in x)
+    start, limit, delta = (need(a).reshape(-1)[0] for a in x)
     if any(isinstance(v, ir.Dim) for v in (start, limit, delta)):
         raise NotImplementedError("symbolic range")
     if np.asarray(start).dtype.kind == "f":
         raise NotImplementedError("float range rounds by implementation")
-    return np.arange(start, limit, delta, dtype=_need(x[0]).dtype)
+    return np.arange(start, limit, delta, dtype=need(x[0]).dtype)
 
 
 def _transpose(node: ir.Node, x: Sequence[Array | None]) -> Array:
     perm = node.attributes.get_ints("perm", None)
-    return np.transpose(_need(x[0]), perm)
+    return np.transpose(need(x[0]), perm)
 
 
 def _expand(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    data, shape = _need(x[0]), _ints(_need(x[1]))
+    data, shape = need(x[0]), _ints(need(x[1]))
     return np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(shape)))
 
 
 def _tile(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    return np.tile(_need(x[0]), _ints(_need(x[1])))
+    return np.tile(need(x[0]), _ints(need(x[1])))
 
 
 def _where(node: ir.Node, x: Sequence[Array | None]) -> Array:
-    return np.where(_need(x[0]), _need(x[1]), _need(x[2]))
+    return np.where(need(x[0]), need(x[1]), need(x[2]))
 
 
 def _reduce(f: Callable[..., Array]) -> Rule:
     def rule(node: ir.Node, x: Sequence[Array | None]) -> Array:
-        data = _need(x[0])
+        data = need(x[0])
         if data.dtype.kind == "f":
             raise NotImplementedError("float reductions round by implementation")
         axes = _ints(x[1]) if len(x) > 1 and x[1] is not None else list(node.attributes.get_ints("axes", ()))
@@ -317,42 +250,31 @@ def _reduce(f: Callable[..., Array]) -> Rule:
     return rule
 
 
-def _elementwise_extreme(f: Callable[[Array, Array], Array], sign: int) -> Rule:
-    def pick(p: Any, q: Any) -> Any:
-        if ir.at_least((p - q) * sign, 0):
-            return p
-        if ir.at_least((q - p) * sign, 0):
-            return q
-        raise NotImplementedError("the order of symbols decides")
-
-    def rule(node: ir.Node, x: Sequence[Array | None]) -> Array:
-        arrays = [_need(a) for a in x]
-        if any(a.dtype == object for a in arrays):
-            return reduce(_elementwise(pick), arrays)
-        return reduce(f, arrays)
-
-    return rule
-
-
 RULES: dict[str, Rule] = {
     "Identity": _unary(lambda a: a),
+    "Ceil": _floats(np.ceil),
+    "CumSum": _cumsum,
+    "Floor": _floats(np.floor),
+    "GatherElements": _gather_elements,
+    "Reciprocal": _floats(np.reciprocal),
+    "Sqrt": _floats(np.sqrt),
     "Add": _binary(np.add),
     "Sub": _binary(np.subtract),
     "Mul": _binary(np.multiply),
-    "Div": _binary(_div),
+    "Div": _binary(divide),
     "Neg": _unary(np.negative),
     "Not": _unary(np.logical_not),
     "And": _binary(np.logical_and),
     "Or": _binary(np.logical_or),
     "Xor": _binary(np.logical_xor),
-    "Mod": _mod,
-    "Equal": _compare(np.equal, _is_zero),
-    "Greater": _compare(np.greater, _is_at_least(1)),
-    "GreaterOrEqual": _compare(np.greater_equal, _is_at_least(0)),
-    "Less": _compare(np.less, _negated(_is_at_least(0))),
-    "LessOrEqual": _compare(np.less_equal, _negated(_is_at_least(1))),
-    "Max": _elementwise_extreme(np.maximum, 1),
-    "Min": _elementwise_extreme(np.minimum, -1),
+    "Mod": modulo,
+    "Equal": compare(np.equal, is_zero),
+    "Greater": compare(np.greater, is_at_least(1)),
+    "GreaterOrEqual": compare(np.greater_equal, is_at_least(0)),
+    "Less": compare(np.less, negated(is_at_least(0))),
+    "LessOrEqual": compare(np.less_equal, negated(is_at_least(1))),
+    "Max": extreme(np.maximum, 1),
+    "Min": extreme(np.minimum, -1),
     "Cast": _cast,
     "CastLike": _cast,
     "Concat": _concat,

@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+
+from fcc import ir
+from fcc.analysis import shapes
+from fcc.frontend import read
+from fcc.ir.text import parse
+from fcc.passes.fold_constants import FoldConstants
+from fcc.rewrite import Log, PassContext, run_pass
+from fcc.target import get_target
+from fcc.testing import check
+
+
+def test_a_chain_becomes_one_constant() -> None:
+    check(
+        FoldConstants(),
+        before="""g (float[N,4] x) => (float[N,4] y) <float[4] a, float[4] b, float[4] c> {
+            s = Add(a, b) p = Mul(s, c) y = Add(x, p) }""",
+        after="g (float[N,4] x) => (float[N,4] y) { y = Add(x, c0) }",
+        tolerance=0,
+    )
+
+
+def test_every_used_output_of_a_split() -> None:
+    check(
+        FoldConstants(),
+        before="""g (float[N,2] x) => (float[N,2] y) <float[6] w> {
+            a, b, c = Split<axis=0, num_outputs=3>(w) s = Add(x, a) y = Mul(s, c) }""",
+        after="g (float[N,2] x) => (float[N,2] y) { s = Add(x, c0) y = Mul(s, c1) }",
+        tolerance=0,
+    )
+
+
+def test_an_output_of_the_graph_keeps_its_name() -> None:
+    check(
+        FoldConstants(),
+        before="g (float[2] x) => (float[2] y, float[2] z) <float[2] a> { y = Neg(a) z = Add(x, y) }",
+        after="g (float[2] x) => (float[2] y, float[2] z) { y = Identity(c0) z = Add(x, y) }",
+        tolerance=0,
+    )
+
+
+def test_bodies_fold_with_constants_of_the_outer_graph() -> None:
+    check(
+        FoldConstants(),
+        before="""g (float[2] x, bool b) => (float[2] y) <float[2] w> {
+            y = If(b) <then_branch = t () => (float[2] p) { n = Neg(w) p = Add(x, n) },
+                       else_branch = e () => (float[2] q) { q = Sub(x, w) }> }""",
+        after="""g (float[2] x, bool b) => (float[2] y) <float[2] w = {0, 0}> {
+            y = If(b) <then_branch = t () => (float[2] p) { p = Add(x, n) },
+                       else_branch = e () => (float[2] q) { q = Sub(x, w) }> }""",
+        tolerance=0,
+    )
+
+
+def test_a_weight_used_twice_is_not_doubled() -> None:
+    check(
+        FoldConstants(),
+        before="""g (float[N,64] x) => (float[N,64] y) <float[64,64] w> {
+            t = Transpose(w) a = MatMul(x, t) y = MatMul(a, w) }""",
+        after=None,
+        because="the result has 16384 bytes, 1088 would be freed",
+    )
+
+
+def test_a_weight_that_dies_pays_for_its_copy() -> None:
+    check(
+        FoldConstants(),
+        before="g (float[N,64] x) => (float[N,32] y) <float[32,64] w> { t = Transpose(w) y = MatMul(x, t) }",
+        after="g (float[N,64] x) => (float[N,32] y) { y = MatMul(x, c0) }",
+    )
+
+
+def test_an_overridable_initializer_is_no_constant() -> None:
+    module = _module("g (float[2] x, float[2] w) => (float[2] y) <float[2] w = {1, 2}> { n = Neg(w) y = Add(x, n) }")
+    assert _run(module) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        ("r = RandomNormalLike(w) y = Add(x, r)", "draws anew"),
+        ("r = Bernoulli(w) y = Add(x, r)", "draws anew"),
+        ("r = Dropout(w) y = Add(x, r)", "draws anew"),
+        ("q = QuantizeLinear(w, s, z) d = DequantizeLinear(q, s, z) y = Add(x, d)", "keeps its Q and DQ"),
+        ("q = com.microsoft.Gelu(w) y = Add(x, q)", "no evaluator"),
+        ("c = Sub(k, k) r = Div(k, c) f = Cast<to=1>(r) y = Add(x, f)", "evaluation failed"),
+        ("l = SplitToSequence(w) i = SequenceAt(l, n) y = Add(x, i)", "is no tensor"),
+    ],
+)
+def test_left_alone(text: str, because: str) -> None:
+    constants = "<float[2] w = {1, 2}, float s = {0.5}, int8 z = {0}, int64[2] k = {1, 2}, int64 n = {0}>"
+    module = _module(f"g (float[2] x) => (float[2] y) {constants} {{ {text} }}")
+    count, reasons = _run(module)
+    assert any(because in r for r in reasons), reasons
+    assert count <= 1
+
+
+def test_a_branch_taken_by_a_constant_is_not_evaluated() -> None:
+    check(
+        FoldConstants(),
+        before="""g (float[2] x) => (float[2] y) <float[2] w, bool b = {1}> {
+            c = If(b) <then_branch = t () => (float[2] p) { p = Add(x, w) },
+                       else_branch = e () => (float[2] q) { q = Sub(x, w) }>
+            y = Add(x, c) }""",
+        after=None,
+        because="control flow",
+    )
+
+
+def test_huge_results_are_refused_before_they_are_computed() -> None:
+    module = _module(
+        """g (float[2] x) => (float[2] y) <int64[1] n = {70368744177664}, int64 z = {0}> {
+            c = ConstantOfShape(n) e = Gather(c, z) y = Add(x, e) }"""
+    )
+    count, reasons = _run(module)
+    assert count == 0
+    assert any("70368744177664 elements, more than" in r for r in reasons)
+
+
+def test_integers_known_from_a_shape_are_constant() -> None:
+    check(
+        FoldConstants(),
+        before="""g (float[N,16] x) => (float[N,16] y) {
+            s = Shape<start=1>(x) f = Cast<to=1>(s) r = Sqrt(f) y = Div(x, r) }""",
+        after="g (float[N,16] x) => (float[N,16] y) { y = Div(x, c0) }",
+        tolerance=0,
+    )
+
+
+def test_large_weights_wait_until_they_are_read() -> None:
+    module = read(_weighted((600, 512)).model)
+    weight = module.graph.initializers["w"].const_value
+    assert weight is not None
+    expected = -weight.numpy().T
+    shapes.infer(module)
+    assert _run(module)[0] == 1
+    (node,) = module.graph
+    folded = node.inputs[1]
+    assert folded is not None
+    assert isinstance(folded.const_value, ir.LazyTensor)
+    assert np.array_equal(folded.const_value.numpy(), expected)
+    assert np.array_equal(folded.const_value.numpy(), expected)
+    assert "w" not in module.graph.initializers
+
+
+def _weighted(shape: tuple[int, int]) -> ir.Module:
+    module = parse(
+        """g (float[N,512] x) => (float[N,600] y) <float[1] w = {0}> {
+            t = Transpose(w) u = Neg(t) y = MatMul(x, u) }"""
+    )
+    weight = module.graph.initializers["w"]
+    array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    weight.const_value = ir.tensor(array, name="w")
+    weight.shape = ir.Shape(shape)
+    return module
+
+
+def _module(text: str) -> ir.Module:
+    header = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>\n'
+    module = read(parse(header + text).model)
+    shapes.infer(module)
+    return module
+
+
+def _run(module: ir.Module) -> tuple[int, list[str]]:
+    ctx = PassContext(target=get_target("cpu"), log=Log(strict=True, explain=frozenset({"fold-constants"})))
+    count = run_pass(FoldConstants(), module, ctx)
+    ir.verify(module)
+    return count, [r.reason for r in ctx.log.refused]
