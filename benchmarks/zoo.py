@@ -1,6 +1,6 @@
 """Compile every model of FCC_ZOO for every target and level, and check what was emitted independently of fcc.
 
-    python benchmarks/zoo.py [--models NAME...] [--targets cpu cuda tensorrt] [--levels 0 1 2] [--seeds 3] [--keep FOLDER]
+    python benchmarks/zoo.py [--models NAME...] [--targets cpu...] [--levels 0 1 2] [--seeds 3] [--keep FOLDER]
 
 Per row: onnx.checker passes, inputs and outputs are declared as in the source, a default onnxruntime CPU session runs,
 error max|y-y0|/max|y0| against the source with optimizations off (probes of each seed) over its limit
@@ -49,7 +49,10 @@ def error(a: np.ndarray, b: np.ndarray) -> float:
 def declared(proto: onnx.ModelProto) -> tuple[list[bytes], list[bytes]]:
     """Serialized declarations of the inputs a caller gives, and of the outputs."""
     constant = {t.name for t in proto.graph.initializer} if proto.ir_version < 4 else set()
-    pick = [[(i.name, i.type.SerializeToString(deterministic=True)) for i in v] for v in (proto.graph.input, proto.graph.output)]
+    pick = [
+        [(i.name, i.type.SerializeToString(deterministic=True)) for i in v]
+        for v in (proto.graph.input, proto.graph.output)
+    ]
     return [x for x in pick[0] if x[0] not in constant], pick[1]
 
 

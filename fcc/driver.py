@@ -25,7 +25,7 @@ Oracle = Callable[[Emitted], bool]
 
 @dataclass(frozen=True)
 class Product:
-    """One replay: the emitted form, what happened, and the first pass after which the outputs were wrong (--verify each)."""
+    """One replay: the emitted form, what happened, and the first pass that broke the outputs (--verify each)."""
 
     module: ir.Module
     emitted: Emitted

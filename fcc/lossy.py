@@ -161,7 +161,7 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
 
 def _low_rank(options: dict[str, float]) -> Iterator[Step]:
     rank, ratio = options.get("rank"), options.get("ratio")
-    yield passes.BY_NAME["factorize-linear"](**({"rank": int(rank)} if rank else {"ratio": ratio}))  # type: ignore[arg-type]
+    yield passes.BY_NAME["factorize-linear"](**({"rank": int(rank)} if rank else {"ratio": ratio}))
 
 
 def _calibrate(insert: Any, driver: Driver, module: ir.Module, ctx: PassContext, fit: Any) -> Any:

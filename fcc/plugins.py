@@ -26,7 +26,9 @@ def load(plugins: Iterable[Any]) -> list[Pass]:
     """
     found: list[Pass] = []
     for plugin in plugins:
-        found.extend(_from_module(_import(plugin)) if isinstance(plugin, str | Path | ModuleType) else [_as_pass(plugin)])
+        found.extend(
+            _from_module(_import(plugin)) if isinstance(plugin, str | Path | ModuleType) else [_as_pass(plugin)]
+        )
     return found
 
 
@@ -90,6 +92,7 @@ def _from_module(module: ModuleType) -> list[Pass]:
     ]
     if not classes:
         raise OptionError(
-            f"plugin {module.__name__} defines no pass", "define a Pass class, or a list `passes` of passes and functions"
+            f"plugin {module.__name__} defines no pass",
+            "define a Pass class, or a list `passes` of passes and functions",
         )
     return [_as_pass(c) for c in classes]

@@ -12,7 +12,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a model: nodes of all graphs, parameters, file bytes, FLOPs and peak activation bytes at the opt-shape."""
+    """Nodes of all graphs, parameters, file bytes, FLOPs and peak activation bytes at the opt-shape."""
 
     nodes: int
     parameters: int
@@ -101,7 +101,9 @@ class Report:
         parts += [f"target {self.target}, -O{self.opt_level}, fcc {self.version}", ""]
         parts += _table(("", "before", "after"), _size_rows(self.before, self.after))
         parts += _table(("pass", "rewrites", "seconds"), [(p.name, p.applied, f"{p.seconds:.4f}") for p in self.passes])
-        rows = [(r.phase, r.output, r.metric, f"{r.error:.3g}", r.limit, "ok" if r.ok else "FAILED") for r in self.parity]
+        rows = [
+            (r.phase, r.output, r.metric, f"{r.error:.3g}", r.limit, "ok" if r.ok else "FAILED") for r in self.parity
+        ]
         parts += _table(("phase", "output", "metric", "error", "limit", ""), rows)
         parts += [f"Parity not run: {self.parity_skipped}", ""] if self.parity_skipped else []
         parts += _table(("skipped rewrite", "site"), [(g["pass_name"], g["site"]) for g in self.guilty])

@@ -39,7 +39,8 @@ def check(
 ) -> ir.Module:
     """Check that ``p`` turns ``before`` into ``after`` (None: leaves it alone ``because`` of a reason), and return it.
 
-    Both are graphs in ONNX's textual syntax, ``g (float[N,4] x) => (float[N,2] y) <float[4,2] w> { y = MatMul(x, w) }``.
+    Both are graphs in ONNX's textual syntax,
+    ``g (float[N,4] x) => (float[N,2] y) <float[4,2] w> { y = MatMul(x, w) }``.
     A tensor declared in ``<...>`` that no node produces is a constant with seeded random contents, unless
     ``constants`` gives them; ``after`` may use any name for a new constant. In turn: the structure equals ``after``
     (names of internal values do not matter); the outputs equal those of ``before`` on random inputs within the

@@ -85,8 +85,8 @@ class Trial:
         if feeds is None:
             return 1.0
         with Runnable(before) as a, Runnable(after) as b:
-            sessions = [open_session(m, threads=self.options.threads) for m in (a, b)]
-        return float(time_ratio(*sessions, feeds, budget_s=1.0).ratio)
+            first, second = (open_session(m, threads=self.options.threads) for m in (a, b))
+        return float(time_ratio(first, second, feeds, budget_s=1.0).ratio)
 
     def _judge(
         self, emitted: Emitted, report: Report | None, phase: str, how: dict[str, Any], budget: float | None

@@ -35,7 +35,9 @@ def test_example_pass_stays_where_the_sign_is_unknown() -> None:
 def double_neg_model() -> onnx.ModelProto:
     nodes = [helper.make_node(op, [i], [o]) for op, i, o in (("Neg", "x", "a"), ("Neg", "a", "b"), ("Exp", "b", "y"))]
     value = [helper.make_tensor_value_info(n, 1, ["N", 3]) for n in "xy"]
-    return helper.make_model(helper.make_graph(nodes, "g", value[:1], value[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(
+        helper.make_graph(nodes, "g", value[:1], value[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
 
 
 def test_graphsurgeon_function_runs_as_a_pass() -> None:
@@ -77,9 +79,15 @@ def test_missing_plugin() -> None:
 
 
 def test_a_plugin_pass_is_named_in_the_pipeline() -> None:
-    nodes = [helper.make_node("Abs", ["x"], ["a"]), helper.make_node("Sqrt", ["a"], ["s"]), helper.make_node("Mul", ["s", "s"], ["y"])]
+    nodes = [
+        helper.make_node("Abs", ["x"], ["a"]),
+        helper.make_node("Sqrt", ["a"], ["s"]),
+        helper.make_node("Mul", ["s", "s"], ["y"]),
+    ]
     value = [helper.make_tensor_value_info(n, 1, ["N", 3]) for n in "xy"]
-    model = helper.make_model(helper.make_graph(nodes, "g", value[:1], value[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", value[:1], value[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
     compiled = fcc.compile(model, plugins=[example()], passes="fold-square-of-sqrt")
     assert compiled.report.pipeline == "fold-square-of-sqrt"
     assert [n.op_type for n in compiled.proto().graph.node] == ["Abs"]

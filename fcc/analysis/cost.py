@@ -1,4 +1,4 @@
-"""Cost of nodes and modules: floating point operations, bytes moved, parameters. Symbols take the sizes given, else 1."""
+"""Cost of nodes and modules: FLOPs, bytes moved, parameters. Symbols take the sizes given, else 1."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def _none(node: ir.Node, inputs: list[Shape | None], out: Shape) -> int:
 
 def _matmul(node: ir.Node, inputs: list[Shape | None], out: Shape) -> int:
     a = inputs[0] or (1,)
-    inner = a[0] if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) else a[-1] if a else 1
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0) != 0
+    inner = (a[0] if transposed else a[-1]) if a else 1
     bias = prod(out) if node.op_type == "Gemm" and len(inputs) > 2 and inputs[2] is not None else 0
     return 2 * prod(out) * inner + bias
 
@@ -95,7 +96,7 @@ def _reduction(node: ir.Node, inputs: list[Shape | None], out: Shape) -> int:
 
 
 def _pool(node: ir.Node, inputs: list[Shape | None], out: Shape) -> int:
-    return prod(out) * prod(node.attributes.get_ints("kernel_shape", None) or (1,))
+    return prod(out) * prod(map(int, node.attributes.get_ints("kernel_shape", ())))
 
 
 def _recurrent(node: ir.Node, inputs: list[Shape | None], out: Shape) -> int:

@@ -38,13 +38,13 @@ class Dim:
             return 0
         return kept[()] if set(kept) == {()} else Dim(kept)
 
-    def __add__(self, other: Any) -> Dim | int:
+    def __add__(self, other: Dim | int) -> Dim | int:
         terms = dict(self.terms)
         for monomial, c in _terms(other).items():
             terms[monomial] = terms.get(monomial, 0) + c
         return Dim.make(terms)
 
-    def __mul__(self, other: Any) -> Dim | int:
+    def __mul__(self, other: Dim | int) -> Dim | int:
         terms: dict[Monomial, int] = {}
         for a, ca in self.terms.items():
             for b, cb in _terms(other).items():
@@ -58,11 +58,11 @@ class Dim:
     def __neg__(self) -> Dim | int:
         return self * -1
 
-    def __sub__(self, other: Any) -> Dim | int:
-        return self + (other * -1)
+    def __sub__(self, other: Dim | int) -> Dim | int:
+        return self + (-other)
 
-    def __rsub__(self, other: Any) -> Dim | int:
-        return (self * -1) + other
+    def __rsub__(self, other: Dim | int) -> Dim | int:
+        return (-self) + other
 
     def __floordiv__(self, other: Any) -> Dim | int:
         quotient = exact_div(self, other)
@@ -73,8 +73,8 @@ class Dim:
     def __rfloordiv__(self, other: Any) -> Dim | int:
         return Dim.symbol(f"floor(({other})/({self}))".replace(" ", "").replace("+", "_p_").replace("*", "_x_"))
 
-    def __mod__(self, other: Any) -> Dim | int:
-        return self - (self // other) * other
+    def __mod__(self, other: Dim | int) -> Dim | int:
+        return self + (-((self // other) * other))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dim) and self.terms == other.terms

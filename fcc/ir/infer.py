@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import defs, shape_inference
-from onnx_ir import Node, TensorType, Value, serde
+from onnx_ir import DataType, Node, TensorType, Value, serde
 
 from .dims import Dim, as_dim
 
@@ -63,7 +63,9 @@ def _type_proto(value: Value) -> Any:
     if value.type is None:
         return None
     if isinstance(value.type, TensorType):
-        dims = None if value.shape is None else tuple(d if isinstance(d, int) else (d.value or None) for d in value.shape)
+        dims = (
+            None if value.shape is None else tuple(d if isinstance(d, int) else (d.value or None) for d in value.shape)
+        )
         return _tensor_type(int(value.type.dtype), dims)
     proto = onnx.TypeProto()
     serde.serialize_type_into(proto, value.type)
@@ -84,7 +86,7 @@ def _read(proto: Any) -> tuple[Any, tuple[Dim | int | None, ...] | None]:
     if kind != "tensor_type":
         return serde.deserialize_type_proto_for_type(proto), None
     tensor = proto.tensor_type
-    found = TensorType(serde.deserialize_type_proto_for_type(proto).dtype) if tensor.elem_type else None
+    found = TensorType(DataType(tensor.elem_type)) if tensor.elem_type else None
     if not tensor.HasField("shape"):
         return found, None
     return found, tuple(_dim(d) for d in tensor.shape.dim)

@@ -80,7 +80,7 @@ def _tensor(value: Value) -> str:
     tensor = value.const_value
     if tensor is None:
         return "?"
-    head = f"{tensor.dtype.name.lower()}{list(map(int, tensor.shape))}"
+    head = f"{tensor.dtype.name.lower()}{[int(str(d)) for d in tensor.shape]}"
     return f"{head} {np.asarray(tensor.numpy()).reshape(-1).tolist()}" if tensor.size <= INLINE else head
 
 

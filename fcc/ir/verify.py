@@ -58,9 +58,9 @@ def _check_graph(graph: Graph, outer: set[Value], names: dict[str, Value]) -> No
         if value.const_value is None:
             raise VerifyError(f"initializer {name!r} holds no tensor")
     for node in graph:
-        for value in node.inputs:
-            if value is not None and value not in seen:
-                raise _broken(node, f"input {value.name!r} is used before it is produced, or out of scope")
+        for used in node.inputs:
+            if used is not None and used not in seen:
+                raise _broken(node, f"input {used.name!r} is used before it is produced, or out of scope")
         for value in node.outputs:
             _check_name(value, names, node)
         for nested in subgraphs_of(node):

@@ -83,7 +83,8 @@ def _attempt(p: PatternPass, pattern: Op, node: ir.Node, module: ir.Module, ctx:
         try:
             reason = reason or p.check(match)
         except Exception as error:
-            return _failed(p, node, ctx, error)
+            _failed(p, node, ctx, error)
+            return None
         if reason is not None:
             trace.fail(len(bindings.matched) + 1, lambda reason=reason: reason)  # type: ignore[misc]
             continue
@@ -126,7 +127,8 @@ def _apply_match(p: PatternPass, pattern: Op, match: Match, bindings: Bindings) 
         touched = rw.commit()
     except Exception as error:
         rw.abort()
-        return _failed(p, node, ctx, error)
+        _failed(p, node, ctx, error)
+        return None
     _record(p, site, bindings.matched, rw, touched, ctx)
     return touched
 
@@ -146,7 +148,8 @@ def _apply_site(p: SitePass, site: Site) -> bool:
     try:
         reason = p.check(site)
     except Exception as error:
-        return _failed(p, node, ctx, error) is not None
+        _failed(p, node, ctx, error)
+        return False
     if reason is not None:
         ctx.log.refuse(p.name, name, reason, 1)
         return False

@@ -173,7 +173,9 @@ def _bound(b: Bindings, name: str, value: Value | None, trace: Trace) -> Iterato
     if found is not None:
         yield found
     else:
-        trace.fail(len(b.matched), lambda: f"operand {name!r} is absent, or another value than elsewhere in the pattern")
+        trace.fail(
+            len(b.matched), lambda: f"operand {name!r} is absent, or another value than elsewhere in the pattern"
+        )
 
 
 def _match_const(pattern: Const, value: Value | None, b: Bindings, trace: Trace) -> Iterator[Bindings]:

@@ -51,7 +51,7 @@ class Pipeline:
         drop = frozenset(names)
 
         def keep(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-            kept = []
+            kept: list[Step] = []
             for step in steps:
                 if isinstance(step, Fixpoint):
                     inner = keep(step.steps)

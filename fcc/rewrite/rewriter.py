@@ -133,11 +133,11 @@ class Rewriter:
                 self.graph.initializers.add(value)
         self.graph.insert_before(self.anchor, self._made)
         touched = list(self._made)
-        for node, index, value in self._inputs:
+        for node, index, given in self._inputs:
             before = node.inputs[index] if index < len(node.inputs) else None
             if index >= len(node.inputs):
                 node.resize_inputs(index + 1)
-            node.replace_input_with(index, value)
+            node.replace_input_with(index, given)
             self._drop_constant(before)
             touched.append(node)
         for node, attributes in self._attributes:
@@ -170,9 +170,13 @@ class Rewriter:
         if old.shape is None or new.shape is None:
             return
         a, b = ir.dims_of(old) or (), ir.dims_of(new) or ()
-        clash = len(a) != len(b) or any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a, b, strict=True))
+        clash = len(a) != len(b) or any(
+            isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a, b, strict=True)
+        )
         if clash:
-            raise VerifyError(f"{self.pass_name} would change the shape of {old.name!r} from {old.shape} to {new.shape}")
+            raise VerifyError(
+                f"{self.pass_name} would change the shape of {old.name!r} from {old.shape} to {new.shape}"
+            )
 
     def _redirect(self, old: ir.Value, new: ir.Value) -> list[ir.Node]:
         origin = old.producer()
@@ -229,7 +233,7 @@ class Rewriter:
     def _drop_constant(value: ir.Value | None) -> None:
         if value is not None and ir.Module.is_constant(value) and not ir.is_used(value):
             graph = value.graph
-            if graph is not None and value.name in graph.initializers:
+            if graph is not None and value.name and value.name in graph.initializers:
                 del graph.initializers[value.name]
 
     def stamp(self, before: Sequence[ir.Node]) -> None:

@@ -54,13 +54,14 @@ def test_agrees_with_the_reference(op: str, inputs: str, out: str, seed: int) ->
     for value in module.graph.inputs:
         assert value.dtype is not None
         shape = [d for d in ir.dims_of(value) or () if isinstance(d, int)]
-        feeds[value.name] = np.asarray(rng.integers(0, 2 if value.dtype.name == "BOOL" or value.name == "i" else 5, shape)).astype(
-            value.dtype.numpy()
-        )
+        feeds[value.name] = np.asarray(
+            rng.integers(0, 2 if value.dtype.name == "BOOL" or value.name == "i" else 5, shape)
+        ).astype(value.dtype.numpy())
     node = next(iter(module.graph))
-    (found,) = evaluate(node, list(feeds.values()), module.opset()) or [None]
+    results = evaluate(node, list(feeds.values()), module.opset())
+    assert results is not None
+    (found,) = results
     (expected,) = ReferenceEvaluator(_proto(module)).run(None, feeds)
-    assert found is not None
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
     assert tuple(ir.dims_of(node.outputs[0]) or ()) == found.shape
@@ -76,9 +77,10 @@ def _proto(module: ir.Module) -> onnx.ModelProto:
 def test_integer_division_truncates(a: int, b: int) -> None:
     module = build("Div", "int64[1] a, int64[1] b", "int64")
     node = next(iter(module.graph))
-    (found,) = evaluate(node, [np.array([a]), np.array([b])], 21) or [None]
+    results = evaluate(node, [np.array([a]), np.array([b])], 21)
+    assert results is not None
+    (found,) = results
     (expected,) = ReferenceEvaluator(_proto(module)).run(None, {"a": np.array([a]), "b": np.array([b])})
-    assert found is not None
     assert found.tolist() == [int(a / b)]
     np.testing.assert_array_equal(found, expected)
 

@@ -49,7 +49,9 @@ def test_text_reads_back(p: Dim | int) -> None:
     assert parse(str(p)) == p
 
 
-@pytest.mark.parametrize("text", ["LayerNormalization543_dim_0", "x:0", "a-b", "floor(a/2)", "unk__1", "N x M", "2 + + a"])
+@pytest.mark.parametrize(
+    "text", ["LayerNormalization543_dim_0", "x:0", "a-b", "floor(a/2)", "unk__1", "N x M", "2 + + a"]
+)
 def test_other_text_is_one_symbol_or_reads_back(text: str) -> None:
     assert str(parse(text)) == text
 

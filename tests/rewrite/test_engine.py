@@ -138,7 +138,7 @@ class Misorder(SitePass):
         return None
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
-        first, last = list(site.module.graph)[0], list(site.module.graph)[-1]
+        first, *_, last = site.module.graph
         rw.set_input(first, 0, last.outputs[0])
 
 

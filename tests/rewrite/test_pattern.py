@@ -24,12 +24,16 @@ def name(b: Bindings, key: str) -> str | None:
 
 
 def test_variables_and_constants() -> None:
-    found = matches(op.Add(var("x"), const("c")), "g (float[2] x) => (float[2] y) <float[2] w = {1,2}> { y = Add(x, w) }")
+    found = matches(
+        op.Add(var("x"), const("c")), "g (float[2] x) => (float[2] y) <float[2] w = {1,2}> { y = Add(x, w) }"
+    )
     assert [(name(b, "x"), name(b, "c")) for b in found] == [("x", "w")]
 
 
 def test_commutative_operands_in_any_order() -> None:
-    found = matches(op.Add(var("x"), const("c")), "g (float[2] x) => (float[2] y) <float[2] w = {1,2}> { y = Add(w, x) }")
+    found = matches(
+        op.Add(var("x"), const("c")), "g (float[2] x) => (float[2] y) <float[2] w = {1,2}> { y = Add(w, x) }"
+    )
     assert name(found[0], "x") == "x"
 
 
@@ -84,9 +88,7 @@ def test_second_output() -> None:
 
 
 def test_extra_inputs_are_refused() -> None:
-    assert "has 2 inputs" in reason(
-        op.Clip(var("x")), "g (float[2] x, float lo) => (float[2] y) { y = Clip(x, lo) }"
-    )
+    assert "has 2 inputs" in reason(op.Clip(var("x")), "g (float[2] x, float lo) => (float[2] y) { y = Clip(x, lo) }")
 
 
 def test_a_border_of_a_nested_graph_is_not_crossed() -> None:

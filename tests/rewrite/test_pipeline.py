@@ -4,9 +4,9 @@ from typing import ClassVar
 import pytest
 
 from fcc.errors import PipelineError
+from fcc.ir import Module
 from fcc.rewrite import ModulePass, PassContext
 from fcc.rewrite.pipeline import Pipeline, parse
-from fcc.ir import Module
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,14 @@ KNOWN = {"shrink": Shrink, "tidy": Tidy}
 
 @pytest.mark.parametrize(
     "text",
-    ["", "shrink", "shrink,tidy", "shrink{ratio=0.25,rank=8}", "fixpoint(shrink,tidy{loud=True}),tidy", "fixpoint(fixpoint(tidy))"],
+    [
+        "",
+        "shrink",
+        "shrink,tidy",
+        "shrink{ratio=0.25,rank=8}",
+        "fixpoint(shrink,tidy{loud=True}),tidy",
+        "fixpoint(fixpoint(tidy))",
+    ],
 )
 def test_text_reads_back(text: str) -> None:
     assert str(parse(text, KNOWN)) == text
