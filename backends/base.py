@@ -16,8 +16,7 @@ from .emit import Emitted
 from .emit import emit as emit_module
 from .facts import facts_of_module
 from .lint import LintRow, Rule, missing_kernels, opset_window, run_rules
-
-Sizes = Mapping[str, "int | Sequence[int]"]
+from .profiles import Sizes
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Shapes:
     high: Sizes = field(default_factory=dict)
 
 
+NOTHING = Pipeline(())
 ExtraOptions = Callable[[ir.Module, TargetSpec, Shapes], Mapping[str, Mapping[str, str]]]
 
 
@@ -41,10 +41,11 @@ class Backend:
     """
 
     target: TargetSpec
-    lowerings: Pipeline = Pipeline(())
+    lowerings: Pipeline = NOTHING
     rules: tuple[Rule, ...] = (missing_kernels, opset_window)
     complete_info: bool = False
-    extra_options: ExtraOptions = lambda module, spec, shapes: {}
+    extra_options: NOTHING = Pipeline(())
+ExtraOptions = lambda module, spec, shapes: {}
 
     def legalize(self, module: ir.Module, ctx: PassContext, instruments: Sequence[Instrument] = ()) -> None:
         """Rewrite, in place, what the provider lacks and its kernels can express; runs as passes, so bisection sees it.

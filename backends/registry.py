@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from fcc.errors import TargetError, did_you_mean
 from fcc.target import TargetSpec
 
-from . import cpu
+from . import cpu, cuda, tensorrt
 from .base import Backend
 
 _BACKENDS: Mapping[str, Callable[[TargetSpec], Backend]] = {
     "cpu": cpu.backend,
-    "cuda": cpu.backend,
-    "tensorrt": cpu.backend,
+    "cuda": cuda.backend,
+    "tensorrt": tensorrt.backend,
 }
 
 

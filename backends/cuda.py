@@ -1,0 +1,19 @@
+"""cuda: onnxruntime's CUDAExecutionProvider, the CPU behind it."""
+
+from __future__ import annotations
+
+from fcc.rewrite.pipeline import Pipeline
+from fcc.target import TargetSpec
+
+from .base import Backend
+from .lint import missing_kernels, opset_window, static_int8
+from .lower_activations import LowerActivations
+from .lower_normalization import LowerNormalization
+from .lower_reductions import LowerReductions
+from .lower_trigonometry import LowerTrigonometry
+
+
+def backend(target: TargetSpec) -> Backend:
+    """Return the backend of the cuda target: an op without a CUDA kernel costs two copies and the CUDA graph."""
+    lowerings = Pipeline((LowerActivations(), LowerReductions(), LowerNormalization(), LowerTrigonometry()))
+    return Backend(target, lowerings, rules=(missing_kernels, opset_window, static_int8))

@@ -1,0 +1,28 @@
+"""tensorrt: onnxruntime's TensorrtExecutionProvider, CUDA and the CPU behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fcc import ir
+from fcc.rewrite.pipeline import Pipeline
+from fcc.target import TargetSpec
+
+from .base import Backend, Shapes
+from .lint import missing_kernels, opset_window
+from .lint_tensorrt import data_dependent, missing_profile, uint8_inside, unknown_types
+from .lower_activations import LowerActivations
+from .lower_contrib import LowerContrib, LowerSimplified
+from .profiles import profile
+
+_RULES = (missing_kernels, opset_window, uint8_inside, unknown_types, missing_profile, data_dependent)
+
+
+def _options(module: ir.Module, target: TargetSpec, shapes: Shapes) -> Mapping[str, Mapping[str, str]]:
+    return {target.providers[0]: profile(module, shapes.low, shapes.usual, shapes.high)}
+
+
+def backend(target: TargetSpec) -> Backend:
+    """Return the backend of the tensorrt target: standard ops only, every value typed, a profile for dynamic inputs."""
+    lowerings = Pipeline((LowerContrib(), LowerSimplified(), LowerActivations()))
+    return Backend(target, lowerings, rules=_RULES, complete_info=True, extra_options=_options)
