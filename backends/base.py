@@ -44,8 +44,7 @@ class Backend:
     lowerings: Pipeline = NOTHING
     rules: tuple[Rule, ...] = (missing_kernels, opset_window)
     complete_info: bool = False
-    extra_options: NOTHING = Pipeline(())
-ExtraOptions = lambda module, spec, shapes: {}
+    extra_options: ExtraOptions = lambda module, spec, shapes: {}
 
     def legalize(self, module: ir.Module, ctx: PassContext, instruments: Sequence[Instrument] = ()) -> None:
         """Rewrite, in place, what the provider lacks and its kernels can express; runs as passes, so bisection sees it.

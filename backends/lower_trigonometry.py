@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-
 from fcc import ir
 
 from .lowering import Builder, Lowering, Row, floats_only

@@ -18,7 +18,7 @@ def profile(module: ir.Module, low: Sizes, usual: Sizes, high: Sizes) -> dict[st
     A size not given is that of ``usual``, else 1. An input of unknown rank has no profile: {} then.
 
     Raises:
-        OptionError: a name is neither an input nor a symbol, a shape does not fit its input, or min <= opt <= max fails.
+        OptionError: a name is neither an input nor a symbol, a shape does not fit, or min <= opt <= max fails.
     """
     values = dynamic_inputs(module)
     for sizes in (low, usual, high):
@@ -28,8 +28,9 @@ def profile(module: ir.Module, low: Sizes, usual: Sizes, high: Sizes) -> dict[st
     rows = {v.name or "": [_shape(v, s) for s in (low or usual, usual, high or usual)] for v in values}
     for name, (least, middle, most) in rows.items():
         if not all(a <= b <= c for a, b, c in zip(least, middle, most, strict=True)):
+            shown = f"min {_text(least)}, opt {_text(middle)}, max {_text(most)}"
             raise OptionError(
-                f"the shapes of input {name!r} are not in order: min {_text(least)}, opt {_text(middle)}, max {_text(most)}",
+                f"the shapes of input {name!r} are not in order: {shown}",
                 "give --min-shape <= --opt-shape <= --max-shape",
             )
     return {
