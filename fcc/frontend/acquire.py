@@ -80,6 +80,8 @@ def _from_path(path: str) -> Acquired:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise LoadError(f"{path} is empty", "export or download the model again")
+            if size >= 1 << 31:
+                raise LoadError(f"{path} has {size} bytes, protobuf stops at 2 GiB", "keep weights in external data")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
                 proto = _parse(view, path)
     except FileNotFoundError:

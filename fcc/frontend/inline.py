@@ -31,6 +31,7 @@ def inline_functions(module: ir.Module) -> None:
     _spread(module, kept)
     for key, function in functions.items():
         if key not in kept:
+            _forget_symbols(function)
             _own_outputs(module, function)
             for call in calls.get(key, []):
                 _fit_outputs(call, function)
@@ -98,6 +99,14 @@ def _drop_unused(module: ir.Module) -> None:
         reached |= called
     for key in functions.keys() - reached:
         del functions[key]
+
+
+def _forget_symbols(function: ir.Function) -> None:
+    """A symbol in a body means another size at every call, and nothing to the model."""
+    for node in function.all_nodes():
+        for value in node.outputs:
+            if value.shape is not None and not all(isinstance(d, int) for d in value.shape):
+                value.shape = ir.Shape([d if isinstance(d, int) else None for d in value.shape])
 
 
 def _own_outputs(module: ir.Module, function: ir.Function) -> None:

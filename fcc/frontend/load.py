@@ -14,6 +14,7 @@ from fcc.ir.source import Source
 
 from .acquire import Acquired, acquire
 from .bind import bind_shapes
+from .captured import own_captured_outputs
 from .external import attach
 from .normalize import normalize
 from .schema import check_nodes
@@ -35,32 +36,46 @@ def read(model: Any, *, shapes: Mapping[str, Any] | None = None) -> ir.Module:
     """
     got = acquire(model)
     try:
-        graph, inputs, outputs = _import(got)
-        loosen(graph)
-        if shapes:
-            inputs, outputs = bind_shapes(graph, shapes, inputs, outputs)
-        external = attach(graph, got.base_dir, got.path)
-        check_versions(graph)
-        check_nodes(graph)
-        source = Source(got.path, got.size + external, inputs, outputs, got.base_dir, _runnable(got, graph.ir_version))
-        module = ir.Module(graph, source=source)
-        normalize(module)
+        return _read(got, shapes)
     except RecursionError:
         raise LoadError(f"{got.where} nests graphs too deeply", "flatten the model") from None
+    except LoadError as error:  # names in a damaged file may hold anything; the message stays one line
+        error.args = (error.message, error.hint) = (_line(error.message), _line(error.hint))
+        raise
+
+
+def _read(got: Acquired, shapes: Mapping[str, Any] | None) -> ir.Module:
+    graph, inputs, outputs = _import(got)
+    loosen(graph)
+    if shapes:
+        inputs, outputs = bind_shapes(graph, shapes, inputs, outputs)
+    external = attach(graph, got.base_dir, got.path)
+    check_versions(graph)
+    check_nodes(graph)
+    source = Source(got.path, got.size + external, inputs, outputs, got.base_dir, _runnable(got, graph.ir_version))
+    module = ir.Module(graph, source=source)
+    normalize(module)
     return module
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _import(got: Acquired) -> tuple[ir.Model, Any, Any]:
     proto = got.model
     if isinstance(proto, ir.Model):
         return proto, *specs_of(proto)
-    check_scopes(proto)
-    inputs, outputs = proto_specs(proto)
-    densify(proto)
-    strip_exotic_types(proto.graph)
     try:
+        check_scopes(proto)
+        inputs, outputs = proto_specs(proto)
+        densify(proto)
+        own_captured_outputs(proto)
+        strip_exotic_types(proto.graph)
         return from_proto(proto), inputs, outputs
-    except Exception as error:  # any failure of the library on data we did not write is an invalid model
+    except (LoadError, RecursionError):
+        raise
+    except Exception as error:  # any failure of the libraries on data we did not write is an invalid model
         raise LoadError(f"{got.where} is not valid ONNX: {_cause(error)}", "run onnx.checker on it") from error
 
 

@@ -8,7 +8,7 @@ from .constants import lift_constants
 from .inline import inline_functions
 from .names import name_everything
 from .order import sort_nodes
-from .outputs import own_inputs, own_outputs, resolve_captured_outputs
+from .outputs import own_inputs, own_outputs
 from .upgrade import upgrade_opset
 from .versions import settle_versions
 
@@ -23,7 +23,6 @@ def normalize(module: ir.Module) -> None:
     Raises:
         LoadError: the graph has a cycle.
     """
-    resolve_captured_outputs(module)
     own_inputs(module)
     own_outputs(module)
     sort_nodes(module)

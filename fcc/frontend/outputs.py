@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fcc import ir
 
 from .names import rename
@@ -19,31 +17,6 @@ def own_inputs(module: ir.Module) -> None:
     for value in [v for v in graph.inputs if v.is_initializer()]:
         graph.inputs.remove(value)
     module.model.ir_version = 4
-
-
-def resolve_captured_outputs(module: ir.Module) -> None:
-    """Bind outputs of nested graphs that name an outer value; onnx_ir leaves a dangling value there."""
-    for node in module.graph:
-        for nested in ir.subgraphs_of(node):
-            _resolve(nested, [module.graph])
-
-
-def _resolve(graph: ir.Graph, around: list[ir.Graph]) -> None:
-    for i, value in enumerate(graph.outputs):
-        if value.producer() is None and not value.is_graph_input() and not value.is_initializer():
-            outer = next((v for g in reversed(around) for v in _values(g) if v.name == value.name), None)
-            if outer is not None:
-                graph.outputs[i] = outer
-    for node in graph:
-        for nested in ir.subgraphs_of(node):
-            _resolve(nested, [*around, graph])
-
-
-def _values(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
 
 
 def own_outputs(module: ir.Module) -> None:

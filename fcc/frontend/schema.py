@@ -63,6 +63,8 @@ def _check(nodes: Iterable[ir.Node], imports: dict[str, int], functions: set[tup
 
 
 def _schema(node: ir.Node, opset: int | None) -> Any:
+    if not isinstance(node.op_type, str):
+        raise LoadError(f"an op type is no text: {node.op_type!r}", _INVALID)
     if opset is None:
         raise LoadError(f"{describe(node)} is of domain {node.domain!r}, which the model does not import", _INVALID)
     try:
@@ -100,9 +102,8 @@ class _Facts:
     def __init__(self, schema: Any) -> None:
         self.inputs = (schema.min_input, schema.max_input)
         self.outputs = (schema.min_output, schema.max_output)
-        self.attributes = frozenset(schema.attributes)
+        self.attributes = {a.name: int(a.type.value) for a in schema.attributes.values()}
         self.required = tuple(a.name for a in schema.attributes.values() if a.required)
-        self.opset = schema.since_version
 
 
 def _check_node(node: ir.Node, facts: _Facts) -> None:
@@ -113,9 +114,12 @@ def _check_node(node: ir.Node, facts: _Facts) -> None:
         if not low <= count <= high:
             wanted = str(low) if low == high else f"{low} to {high}"
             raise LoadError(f"{describe(node)} has {count} {what}, its schema wants {wanted}", _INVALID)
-    for name in node.attributes:
-        if name not in facts.attributes and not name.startswith("__"):
+    for name, attribute in node.attributes.items():
+        expected = facts.attributes.get(name)
+        if expected is None and not name.startswith("__"):
             raise LoadError(f"{describe(node)} has unknown attribute {name!r}", did_you_mean(name, facts.attributes))
+        if expected is not None and attribute.type not in (expected, ir.AttributeType.UNDEFINED):
+            raise LoadError(f"{describe(node)}: attribute {name!r} is of type {attribute.type.name}", _INVALID)
     for name in facts.required:
         if name not in node.attributes:
             raise LoadError(f"{describe(node)} lacks the required attribute {name!r}", _INVALID)

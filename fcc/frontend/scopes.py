@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
 
 import onnx
 
-from fcc.errors import LoadError, did_you_mean
+from fcc.errors import LoadError
 
 _INVALID = "the model is not valid ONNX: run onnx.checker on it and export it again"
 
@@ -51,12 +52,11 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], defined: set[str], outer: list
     for node in nodes:
         for name in node.input:
             if name and name not in defined and not any(name in s for s in outer):
-                known = [n for s in scopes for n in s if n]
-                raise LoadError(
-                    f"{describe(node)} reads {name!r}, which nothing produces",
-                    did_you_mean(name, known) if len(known) < 5000 else _INVALID,
-                )
-        for graph in _graphs(node):
+                known = {n for s in scopes for n in s}
+                near = difflib.get_close_matches(name, known, n=1) if len(known) < 5000 else []
+                hint = f"did you mean {near[0]!r}?" if near else _INVALID
+                raise LoadError(f"{describe(node)} reads {name!r}, which nothing produces", hint)
+        for graph in graphs_of(node):
             _check_graph(graph, scopes)
 
 
@@ -66,7 +66,8 @@ def _check_outputs(names: Iterable[str], scopes: list[set[str]], where: str) -> 
             raise LoadError(f"{where} has output {name!r}, which nothing produces", _INVALID)
 
 
-def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs held by the attributes of a node."""
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
             yield attribute.g

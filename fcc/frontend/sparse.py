@@ -11,6 +11,8 @@ from onnx import numpy_helper
 
 from fcc.errors import LoadError
 
+from .scopes import graphs_of
+
 _LIMIT = 1 << 31  # a protobuf cannot hold more, so no onnxruntime could have loaded it from there
 
 
@@ -28,10 +30,9 @@ def densify(model: onnx.ModelProto) -> None:
     for function in model.functions:
         _densify_constants(function.node)
         for node in function.node:
-            for attribute in node.attribute:
-                for graph in _attribute_graphs(attribute):
-                    for inner in _graphs(graph):
-                        _densify_constants(inner.node)
+            for graph in graphs_of(node):
+                for inner in _graphs(graph):
+                    _densify_constants(inner.node)
 
 
 def _densify_constants(nodes: object) -> None:
@@ -70,13 +71,5 @@ def to_dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in _attribute_graphs(attribute):
-                yield from _graphs(inner)
-
-
-def _attribute_graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
-    if attribute.type == onnx.AttributeProto.GRAPH:
-        yield attribute.g
-    elif attribute.type == onnx.AttributeProto.GRAPHS:
-        yield from attribute.graphs
+        for inner in graphs_of(node):
+            yield from _graphs(inner)

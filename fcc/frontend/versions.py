@@ -27,6 +27,9 @@ def check_versions(model: ir.Model) -> None:
     if "" not in imports:
         imports[""] = NEWEST
     opset = imports[""]
+    for domain, version in imports.items():
+        if not isinstance(domain, str) or not 0 <= version < 1 << 31:
+            raise LoadError(f"opset import {domain!r} has version {version}", "export the model again")
     if not OLDEST <= opset <= NEWEST:
         raise LoadError(
             f"the model has opset {opset}, fcc reads {OLDEST} to {NEWEST}",

@@ -10,6 +10,8 @@ import onnx
 import onnx_ir
 import onnxruntime as ort
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, external_data_helper, helper, numpy_helper, parser
 from onnx_ir import to_proto
 
@@ -387,3 +389,27 @@ class TestAccepted:
 def test_unsorted_ir_model_is_read() -> None:
     given = onnx_ir.from_proto(graph("(float[2] x) => (float[2] y) { y = Relu(a) a = Neg(x) }"))
     assert [n.op_type for n in read(given).nodes()] == ["Neg", "Relu"]
+
+
+def test_attribute_of_another_type_is_refused() -> None:
+    fails(graph("(float[2] x) => (float[2] y) { y = LeakyRelu<alpha=1>(x) }"), "LeakyRelu", "'alpha'", "INT")
+
+
+RICH = graph("""(bool c, float[N,2] x, float[2] w = {1,2}) => (float[N,2] z) <float[2] v = {1,2}> {
+    k = Constant<value_floats=[1.0, 2.0]>() q = Add(x, v) z = If(c) <
+      then_branch = t () => (float[N,2] a) { a = Add(q, k) },
+      else_branch = e () => (float[N,2] b) { b = Softmax<axis=0>(q) }> }""").SerializeToString()
+
+
+@settings(max_examples=6000, deadline=None)
+@given(st.integers(0, len(RICH) - 1), st.integers(0, 255), st.integers(0, 3))
+def test_a_damaged_file_is_read_or_refused_in_one_line(at: int, byte: int, cut: int) -> None:
+    data = RICH[:at] + bytes([byte]) + RICH[at + 1 + cut :]
+    try:
+        module = read(data)
+    except LoadError as error:
+        text = str(error)
+    else:
+        ir.verify(module)
+        text = ""
+    assert "\n" not in text
