@@ -14,7 +14,7 @@ class QdqRule:
     ``weight_axes`` is the per-channel axis of the weight when the attribute transB is 0 and 1: any other axis fuses
     all the same and computes wrong values. ``needs_output_q``: without a QuantizeLinear right after it the op stays
     float and its weight is dequantized at every run. ``absorbs`` names ops that vanish between this one and that
-    QuantizeLinear, provided the zero point is the type's minimum.
+    QuantizeLinear, provided the quantized range lies within theirs (Relu: the zero point is the type's minimum).
     """
 
     op_type: str
@@ -23,7 +23,7 @@ class QdqRule:
     bias: int | None
     weight_axes: tuple[int, int]
     needs_output_q: bool
-    absorbs: frozenset[str] = frozenset({"Relu"})
+    absorbs: frozenset[str] = frozenset({"Relu", "Clip"})
 
     def weight_axis(self, attributes: Mapping[str, Any], rank: int) -> int:
         """Return the output-channel axis of a weight of this rank, non-negative."""

@@ -1,0 +1,122 @@
+"""What a quantized layer is written as: Q and DQ with explicit zero points, int8 weights, int32 biases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fcc import ir
+from fcc.compress.quantize import ActivationParams, Quantized, bias_floor, quantize_bias, quantize_weight
+from fcc.rewrite import ORIGIN, Rewriter
+
+from ._qdq_layers import DIRECT, Array, Layer, clip_limits
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A quantized tensor: float again (``value``), as integers, and its parameters as values; ``step`` is the scale."""
+
+    value: ir.Value
+    integers: ir.Value
+    scale: ir.Value
+    zero_point: ir.Value
+
+    @property
+    def step(self) -> float:
+        array = ir.Module.constant(self.scale) if self.scale.is_initializer() else self.scale.const_value
+        return float(np.asarray(array).reshape(()))
+
+
+def dequantized(value: ir.Value, dtype: str) -> Activation | None:
+    """Return the parts of a value that a DequantizeLinear with one constant scale and zero point of ``dtype`` gives."""
+    node = value.producer()
+    if node is None or node.op_type != "DequantizeLinear" or node.domain != "" or len(node.inputs) != 3:
+        return None
+    integers, scale, zero_point = node.inputs
+    if integers is None or scale is None or zero_point is None:
+        return None
+    found = ir.Module.constant(scale), ir.Module.constant(zero_point)
+    if any(a is None or a.ndim for a in found) or found[1] is None or found[1].dtype != np.dtype(dtype):
+        return None
+    return Activation(value, integers, scale, zero_point)
+
+
+def quantize(rw: Rewriter, value: ir.Value, params: ActivationParams) -> Activation:
+    """Return the value after QuantizeLinear and DequantizeLinear."""
+    scale = rw.const(params.scale, f"{value.name}/scale")
+    zero_point = rw.const(params.zero_point, f"{value.name}/zero_point")
+    return requantize(rw, value, scale, zero_point)
+
+
+def requantize(rw: Rewriter, value: ir.Value, scale: ir.Value, zero_point: ir.Value) -> Activation:
+    """Return the value after QuantizeLinear and DequantizeLinear with parameters that exist."""
+    integers = rw.op("QuantizeLinear", value, scale, zero_point)
+    return Activation(rw.op("DequantizeLinear", integers, scale, zero_point), integers, scale, zero_point)
+
+
+def quantized_before(rw: Rewriter, value: ir.Value, params: ActivationParams) -> Activation | None:
+    """Return the pair that this pass put on the same float tensor for an earlier layer."""
+    for use in value.uses():
+        if use.node.op_type != "QuantizeLinear" or f"{rw.pass_name}(" not in use.node.metadata_props.get(ORIGIN, ""):
+            continue
+        reader = next((u.node for u in use.node.outputs[0].uses()), None)
+        found = None if reader is None else dequantized(reader.outputs[0], str(params.zero_point.dtype))
+        if found is not None and found.step == params.scale and _same(found.zero_point, params.zero_point):
+            return found
+    return None
+
+
+def _same(value: ir.Value, array: Array) -> bool:
+    return bool(np.array_equal(np.asarray(ir.Module.constant(value)), array))
+
+
+def absorbing(params: ActivationParams, activation: ir.Node | None) -> ActivationParams:
+    """Return parameters at which a Clip vanishes: rint(min/s) + zp <= qmin and rint(max/s) + zp >= qmax.
+
+    Rounding may leave a Clip one step short of that; the scale then shrinks by parts of a thousand.
+    """
+    limits = clip_limits(activation) if activation is not None and activation.op_type == "Clip" else None
+    if limits is None:
+        return params
+    bounds = np.iinfo(params.zero_point.dtype)
+    scale, zero = float(params.scale), int(params.zero_point)
+    while limits[0] / scale > bounds.min - zero + 0.5 or limits[1] / scale < bounds.max - zero - 0.5:
+        scale *= 0.998
+    return ActivationParams(np.array(scale, np.float32), params.zero_point)
+
+
+def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool) -> ir.Value:
+    """Return the result of the layer (bias included, activation not) with int8 operands."""
+    bias = layer.bias_array()
+    floor = bias_floor(bias, x.step) if bias is not None and layer.form != DIRECT else 0.0
+    weight = quantize_weight(layer.weight_array(), layer.axis, pair_safe=pair_safe, floor=floor)
+    if layer.form == DIRECT:
+        return _direct(rw, layer, x, weight, bias)
+    operands = [x.value, _constant(rw, weight, layer.axis, layer.weight)]
+    if bias is not None:
+        operands.append(_constant(rw, quantize_bias(bias, x.step, weight.scale), 0, layer.bias or layer.weight))
+    if layer.form == layer.node.op_type:
+        made: ir.Value = rw.like(layer.node, *operands, alpha=None, beta=None)
+    else:
+        made = rw.op(layer.form, *operands)
+    return made
+
+
+def _constant(rw: Rewriter, q: Quantized, axis: int, source: ir.Value) -> ir.Value:
+    names = (f"{source.name}/{part}" for part in ("int", "scale", "zero_point"))
+    values = [rw.const(array, name) for array, name in zip(q, names, strict=True)]
+    made: ir.Value = rw.op("DequantizeLinear", *values, axis=axis)
+    return made
+
+
+def _direct(rw: Rewriter, layer: Layer, x: Activation, weight: Quantized, bias: Array | None) -> ir.Value:
+    name = layer.weight.name
+    values, scale, zero_point = (
+        rw.const(a, f"{name}/{part}") for a, part in zip(weight, ("int", "scale", "zero_point"), strict=True)
+    )
+    operands = [x.integers, values, x.scale, scale, x.zero_point, zero_point]
+    if bias is not None:
+        operands.append(rw.const(bias.astype(np.float32), f"{name}/bias"))
+    made: ir.Value = rw.op(DIRECT, *operands, domain="com.microsoft")
+    return made

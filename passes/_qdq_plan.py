@@ -1,0 +1,102 @@
+"""Which layers of a module become int8, and which tensors between them stay int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from fcc import ir
+from fcc.errors import CalibrationError
+from fcc.target.qdq import QdqScheme
+
+from ._qdq_layers import DIRECT, Layer, layer_of
+
+Ranges = Callable[[str], tuple[float, float]]
+
+
+@dataclass
+class Plan:
+    """``layers`` and the reasons of ``refused`` ones, both by id of their weight op."""
+
+    module: ir.Module
+    scheme: QdqScheme
+    layers: dict[int, Layer] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+
+    def nodes(self) -> Iterator[ir.Node]:
+        """Yield in order the weight ops, and the pass-through nodes that join int8 to int8."""
+        joined: set[int] = set()
+        for node in list(self.module.nodes()):
+            if id(node) in self.refused:
+                yield node
+            elif id(node) in self.layers:
+                layer = self.layers[id(node)]
+                if self.quantizes_output(layer):
+                    joined.add(id(layer.out))
+                yield node
+            elif self._passes(node) and id(node.inputs[0]) in joined and self.feeds(node.outputs[0]):
+                joined.add(id(node.outputs[0]))
+                yield node
+
+    def quantizes_output(self, layer: Layer) -> bool:
+        """Return whether the result is quantized: the kernel wants it, or an int8 layer reads it."""
+        return layer.form != DIRECT and (layer.rule.needs_output_q or self.feeds(layer.out))
+
+    def feeds(self, value: ir.Value) -> bool:
+        """Return whether an int8 layer reads the value, pass-through nodes between."""
+        for use in value.uses():
+            layer = self.layers.get(id(use.node))
+            if layer is not None and layer.x is value:
+                return True
+            if self._passes(use.node) and self.feeds(use.node.outputs[0]):
+                return True
+        return False
+
+    def tensors(self) -> list[str]:
+        """Return the names of the tensors whose ranges are needed, in order, once each."""
+        names: dict[str, None] = {}
+        for layer in self.layers.values():
+            for value in self._ranged(layer):
+                names[value.name or ""] = None
+        return list(names)
+
+    def require(self, ranges: Ranges) -> None:
+        """Refuse the layers whose tensors have no usable range."""
+        for key, layer in list(self.layers.items()):
+            try:
+                for value in self._ranged(layer):
+                    ranges(value.name or "")
+            except CalibrationError as error:
+                self.refused[key] = error.message
+        for key in self.refused:
+            self.layers.pop(key, None)
+
+    def _ranged(self, layer: Layer) -> list[ir.Value]:
+        return [layer.x, layer.out] if self.quantizes_output(layer) else [layer.x]
+
+    def _passes(self, node: ir.Node) -> bool:
+        since = self.scheme.pass_through.get(node.op_type)
+        usable = since is not None and node.domain == "" and self.module.opset() >= since
+        return usable and node.graph is self.module.graph and not any(ir.is_used(v) for v in node.outputs[1:])
+
+
+def make(module: ir.Module, scheme: QdqScheme, excluded: Callable[[ir.Node], bool]) -> Plan:
+    """Return the plan of a module before its tensors were looked at."""
+    plan = Plan(module, scheme)
+    for node in module.nodes():
+        if node.op_type not in scheme.rules or node.domain != "":
+            continue
+        found = _candidate(module, scheme, node, excluded)
+        if isinstance(found, str):
+            plan.refused[id(node)] = found
+        else:
+            plan.layers[id(node)] = found
+    return plan
+
+
+def _candidate(module: ir.Module, scheme: QdqScheme, node: ir.Node, excluded: Callable[[ir.Node], bool]) -> Layer | str:
+    if module.opset() < 13:
+        return f"opset {module.opset()} has no per-channel DequantizeLinear (13 has)"
+    if node.graph is not module.graph:
+        return "it lies in a nested graph, which calibration does not see"
+    return "excluded by option" if excluded(node) else layer_of(node, scheme)

@@ -1,0 +1,132 @@
+"""insert-qdq: static int8, Conv(x, w) -> DQ(Q(Conv(DQ(Q(x)), DQ(w8))))."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fcc import ir
+from fcc.compress.quantize import activation_params
+from fcc.rewrite import PassContext, Rewriter, Site, SitePass
+from fcc.target import get_target
+from fcc.target.qdq import QdqScheme
+
+from . import _qdq_plan
+from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before, requantize
+from ._qdq_layers import DIRECT, Layer
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A layer to quantize, with its output or without; or (no layer) a node that runs on int8 as it is."""
+
+    scheme: QdqScheme
+    layer: Layer | None = None
+    output: bool = True
+
+
+@dataclass(frozen=True)
+class InsertQdq(SitePass):
+    """Quantize the weight ops of a model to int8 where the target has integer kernels for them.
+
+    Conv(x, w, b) -> Relu  ->  DQ(Q(Relu(Conv(DQ(Q(x)), DQ(w8), DQ(b32)))))
+
+    Conv, Gemm and MatMul with constant weights, and MaxPool between two of them. Activations: per tensor, range of the
+    calibration data, zero included. Weights: per output channel, symmetric; where kernels add product pairs in int16,
+    scaled so that no pair saturates. Biases: int32 at the product of both scales. A Relu or Clip behind a layer is
+    covered by the quantized range. The result of a Conv is always quantized (it stays a float kernel otherwise), that
+    of a Gemm or MatMul only where an int8 layer reads it. MatMul + Add becomes a Gemm, and MatMulIntegerToFloat
+    (com.microsoft) at rank 3 and above.
+
+    ``exclude`` names what stays float: output names, node names or op types, joined by ``+``.
+    Shapes: x of any rank the op takes, float32. Needs statistics of ``tensors(module)``, opset 13.
+    Source: ONNX QuantizeLinear-13; Jacob et al. 2018 (arXiv 1712.05877); onnxruntime qdq_selectors.cc.
+    """
+
+    name: ClassVar[str] = "insert-qdq"
+    exact: ClassVar[bool] = False
+    needs_stats: ClassVar[bool] = True
+    exclude: str = ""
+
+    def tensors(self, module: ir.Module, ctx: PassContext | None = None) -> list[str]:
+        """Return the names of the tensors whose statistics ``ctx.stats`` must hold."""
+        scheme = (ctx.target if ctx is not None else get_target("cpu")).qdq
+        return [] if scheme is None else _qdq_plan.make(module, scheme, self._excluded).tensors()
+
+    def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
+        """Yield the weight ops and what runs on int8 between them, in order; refused ones with their reason."""
+        scheme = ctx.target.qdq
+        if scheme is None:
+            reason = ctx.target.int8_refusal[0]
+            yield from (Site(n, module, ctx, reason) for n in list(module.nodes()) if n.op_type in ("Conv", "MatMul"))
+            return
+        plan = _qdq_plan.make(module, scheme, self._excluded)
+        plan.require(ctx.stats.range)
+        outputs = {key: plan.quantizes_output(layer) for key, layer in plan.layers.items()}
+        for node in list(plan.nodes()):
+            task = _Task(scheme, plan.layers.get(id(node)), outputs.get(id(node), True))
+            yield Site(node, module, ctx, plan.refused.get(id(node), task))
+
+    def check(self, site: Site) -> str | None:
+        """Return the reason of the plan, or that the layer before a pass-through node stayed float."""
+        if isinstance(site.data, str):
+            return site.data
+        task: _Task = site.data
+        if task.layer is None and dequantized(_input(site), task.scheme.activation_dtype) is None:
+            return "its input stayed float"
+        return None
+
+    def rewrite(self, site: Site, rw: Rewriter) -> None:
+        """Quantize the operands, and the result where the plan says so."""
+        task: _Task = site.data
+        if task.layer is None:
+            _pass_through(site, rw, task.scheme)
+            return
+        layer, x = task.layer, _quantized_input(site, rw, task.scheme)
+        result = emit(rw, layer, x, pair_safe=task.scheme.pair_safe)
+        if task.output:
+            if layer.activation is not None:
+                result = rw.like(layer.activation, result, *layer.activation.inputs[1:])
+            low, high = site.ctx.stats.range(layer.out.name)
+            relu = layer.activation is not None and layer.activation.op_type == "Relu"
+            params = activation_params(low, high, task.scheme.activation_dtype, relu=relu)
+            rw.replace(layer.out, quantize(rw, result, absorbing(params, layer.activation)).value)
+            rw.erase(*([layer.activation] if layer.activation is not None else []))
+        else:
+            rw.replace(layer.raw, result)
+        rw.erase(*reversed(layer.nodes))
+        site.ctx.log.layers.append(_report(layer, x, task.output))
+
+    def _excluded(self, node: ir.Node) -> bool:
+        names = set(self.exclude.split("+")) - {""}
+        return bool(names & {node.op_type, node.name, *(v.name for v in node.outputs)})
+
+
+def _input(site: Site) -> ir.Value:
+    value = site.anchor.inputs[0]
+    assert value is not None
+    return value
+
+
+def _quantized_input(site: Site, rw: Rewriter, scheme: QdqScheme) -> Activation:
+    x = _input(site)
+    found = dequantized(x, scheme.activation_dtype)
+    if found is not None:
+        return found
+    params = activation_params(*site.ctx.stats.range(x.name), scheme.activation_dtype)
+    return quantized_before(rw, x, params) or quantize(rw, x, params)
+
+
+def _pass_through(site: Site, rw: Rewriter, scheme: QdqScheme) -> None:
+    x = dequantized(_input(site), scheme.activation_dtype)
+    assert x is not None
+    result = rw.like(site.anchor, x.value)
+    rw.replace(site.anchor.outputs[0], requantize(rw, result, x.scale, x.zero_point).value)
+    rw.erase(site.anchor)
+
+
+def _report(layer: Layer, x: Activation, output: bool) -> dict[str, object]:
+    result = "int8" if output else "float"
+    what = f"int8 {layer.form if layer.form != DIRECT else 'MatMul'}, {result} result, input scale {x.step:.3g}"
+    return {"name": layer.out.name, "what": what}
