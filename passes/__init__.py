@@ -9,16 +9,48 @@ from fcc.errors import OptionError, did_you_mean
 from fcc.rewrite import Pass
 from fcc.rewrite.pipeline import Pipeline, parse
 
+from .convert_batchnorm import ConvertBatchNorm
+from .eliminate_dead_code import EliminateDeadCode
 from .eliminate_identity import EliminateIdentity
+from .factorize_linear import FactorizeLinear
+from .fold_affine import FoldAffine
+from .fold_affine_forward import FoldAffineForward
+from .fold_batchnorm import FoldBatchNorm
+from .fold_batchnorm_forward import FoldBatchNormForward
+from .fold_constants import FoldConstants
+from .fold_shapes import FoldShapes
+from .fuse_matmul_add import FuseMatMulAdd
+from .merge_common_subexpressions import MergeCommonSubexpressions
+from .merge_duplicate_initializers import MergeDuplicateInitializers
 
-ALL_PASSES: tuple[type[Pass], ...] = (EliminateIdentity,)
+ALL_PASSES: tuple[type[Pass], ...] = (
+    EliminateIdentity,
+    FoldConstants,
+    FoldShapes,
+    MergeCommonSubexpressions,
+    MergeDuplicateInitializers,
+    EliminateDeadCode,
+    FoldBatchNorm,
+    FoldBatchNormForward,
+    FoldAffine,
+    FoldAffineForward,
+    FuseMatMulAdd,
+    ConvertBatchNorm,
+    FactorizeLinear,
+)
 
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
 
+_CLEAN = (
+    "eliminate-identity,fold-constants,fold-shapes,merge-duplicate-initializers,merge-common-subexpressions,"
+    "eliminate-dead-code"
+)
+_LINEAR = "fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fuse-matmul-add"
+
 PIPELINES: dict[int, str] = {
     0: "",
-    1: "fixpoint(eliminate-identity)",
-    2: "fixpoint(eliminate-identity)",
+    1: f"fixpoint({_CLEAN})",
+    2: f"fixpoint({_CLEAN}),fixpoint({_LINEAR},{_CLEAN}),factorize-linear",
 }
 PIPELINES[3] = PIPELINES[2]
 
