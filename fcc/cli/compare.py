@@ -1,0 +1,98 @@
+"""``fcc compare A B``: whether two models give the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from fcc.errors import ParityError
+from fcc.options import parse_budget, parse_shapes
+
+from .command import make, option
+from .progress import Progress
+from .shared import (
+    custom_ops_option,
+    data_option,
+    debug_option,
+    opt_shape_option,
+    parse_state,
+    seed_option,
+    state_option,
+    threads_option,
+)
+from .style import columns, echo, figure, heading, item
+
+PARAMS: list[click.Parameter] = [
+    click.Argument(["a"], metavar="A"),
+    click.Argument(["b"], metavar="B"),
+    option("--metric", metavar="NAME", help="rel, agreement, sqnr, max_abs or file.py:function"),
+    option("--budget", metavar="SHARE", help="judge by the metric (rel) against this: 1% or 0.01"),
+    option("--intermediates", is_flag=True, help="also the tensors that both models name"),
+    threads_option(),
+    custom_ops_option(),
+    data_option(),
+    state_option(),
+    opt_shape_option(),
+    seed_option(),
+    debug_option(),
+]
+
+
+@click.pass_context
+def run(context: click.Context, /, a: str, b: str, intermediates: bool, **given: Any) -> None:
+    """Run A and B on the same feeds and compare every output; exit 6 when one is beyond its limit.
+
+    The error of an output is max|b - a| / max|a|; its limit is the tolerance of its element type, or twice what A
+    moves by itself when the runtime optimizes it. Without --data, probes are generated.
+    """
+    from fcc.parity import compare_models, metric
+
+    budget, name = parse_budget(given["budget"]), given["metric"]
+    chosen = metric(name or "rel") if budget is not None or name else None
+    shapes = parse_shapes(given["opt_shapes"], "opt-shape")
+    how = {k: given[k] for k in ("data", "seed", "custom_ops", "threads")}
+    how.update(state=parse_state(given["state"]), opt_shapes=shapes)
+    with Progress(context.obj) as progress:
+        progress("compare", 0, 0)
+        found = compare_models(a, b, inside=intermediates, metric=chosen, budget=budget, **how)
+    for line in _lines(a, b, found):
+        echo(line)
+    if found.interface:
+        raise ParityError(f"{b} has another interface than {a}: {found.interface[0]}")
+    if not found.verdict.ran:
+        raise ParityError(f"nothing was compared: {found.verdict.skipped_reason}", "give --data or --opt-shape")
+    if not found.verdict.ok:
+        raise ParityError(f"{b} does not give the answers of {a}: {found.verdict}")
+
+
+def _lines(a: str, b: str, found: Any) -> Iterator[str]:
+    verdict = found.verdict
+    yield heading(f"{b} against {a}, {verdict.feeds} feed{'s' if verdict.feeds != 1 else ''}")
+    yield from _table("output", verdict.rows)
+    if found.inside is not None:
+        yield ""
+        yield from _table("inside, in the order of A", found.inside.rows)
+    for difference in found.interface:
+        yield item("differs", difference, fg="red")
+    for note in verdict.notes:
+        yield item("note", note)
+
+
+def _table(title: str, rows: Any) -> Iterator[str]:
+    if not rows:
+        return
+    table = [(title, "error", "limit", "rel", "SQNR", "argmax", "")]
+    for r in rows:
+        agreement = "" if r.agreement is None else f"{100 * r.agreement:.4g} %"
+        state = "ok" if r.ok else "BEYOND" if r.judged else "not judged"
+        sqnr = f"{r.sqnr:.1f} dB" if r.sqnr < 1000 else "exact"
+        table.append((r.name, figure(r.error), figure(r.limit), figure(r.rel), sqnr, agreement, state))
+    yield from columns(table, "<>>>>><")
+    for r in rows:
+        if r.note:
+            yield item("note", f"{r.name}: {r.note}")
+
+
+command = make("compare", run, PARAMS)

@@ -1,0 +1,101 @@
+"""``fcc MODEL``: compile a model, say what changed, write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .command import SUBCOMMANDS, make
+from .compile_options import arguments, params
+from .failure import say
+from .files import check_output, check_report, output_of, write_text
+from .logs import logging_to_stderr
+from .progress import Progress
+from .style import echo
+from .workload import Workload
+
+EXAMPLES = (
+    "Subcommands (fcc NAME --help):\n"
+    + "\n".join(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())
+    + "\n\nExit codes: 0 ok, 2 options, 3 load, 4 data or target, 5 pass, 6 parity, 7 save,\n70 bug, 130 interrupted."
+)
+
+
+@click.pass_context
+def run(context: click.Context, /, model: str, **given: Any) -> None:
+    """Compile an ONNX model into a smaller, faster, verified one for onnxruntime.
+
+    \b
+    fcc model.onnx                        -> model.fcc.onnx, for the CPU
+    fcc model.onnx -o out.onnx --target cuda --precision fp16
+    """
+    keywords = arguments(given)
+    output = output_of(model, given["output"])
+    _check(model, output, given)
+    with logging_to_stderr(verbose=given["verbose"], debug=given["debug"]):
+        with Progress(context.obj, quiet=given["quiet"]) as progress:
+            compiled, untimed = _compile(model, keywords, given, progress)
+            compiled.report.output = "" if given["dry_run"] else str(output)
+            context.obj.check()
+            if not given["dry_run"]:
+                compiled.save(output)
+            _write_report(compiled.report, given["report"])
+        _tell(compiled, given, untimed)
+
+
+def _check(model: str, output: Path, given: dict[str, Any]) -> None:
+    """Check every path that will be written, before any work."""
+    if model in SUBCOMMANDS and not Path(model).exists():
+        raise click.UsageError(f"the subcommand {model} comes first: fcc {model} ...")
+    if not given["dry_run"] and (given["output"] is not None or Path(model).is_file()):
+        check_output(model, output)
+    check_report(given["report"], Path(model), output)
+
+
+def _compile(model: str, keywords: dict[str, Any], given: dict[str, Any], progress: Progress) -> tuple[Any, str]:
+    """Return the compiled model, timed unless -q was given, and why it was not timed."""
+    import fcc
+
+    from .passes_named import printers, require_known
+
+    require_known((*given["explain"], *given["print_after"]), keywords)
+    compiled = fcc.compile(model, **keywords, progress=progress, instruments=printers(given["print_after"], echo))
+    if given["quiet"]:
+        return compiled, ""
+    from .latency import timed
+
+    progress("time", 0, 0)
+    samples = given["data"] if given["data"] is not None else given["calibration"]
+    provider = next(iter(compiled.provider_options), "CPUExecutionProvider")
+    same = {k: keywords[k] for k in ("state", "opt_shapes", "seed", "threads", "custom_ops")}
+    return compiled, timed(compiled, Workload(provider, samples, **same))
+
+
+def _write_report(report: Any, path: str | None) -> None:
+    if path is not None:
+        text = report.to_json() + "\n" if path.lower().endswith(".json") else report.to_markdown()
+        write_text(Path(path), text)
+
+
+def _tell(compiled: Any, given: dict[str, Any], untimed: str) -> None:
+    from .explain import explain
+    from .summary import summary, time_table
+
+    report = compiled.report
+    for guilty in report.guilty:
+        say("warning", f"{guilty['pass_name']} at {guilty['site']} moved the outputs: this rewrite was left out")
+    if given["quiet"]:
+        return
+    for line in summary(report, verbose=given["verbose"], untimed=untimed):
+        echo(line)
+    for name in given["explain"]:
+        for line in explain(name, compiled.log):
+            echo(line)
+    if given["time_passes"]:
+        for line in time_table(report):
+            echo(line)
+
+
+command = make("fcc", run, params(), EXAMPLES)

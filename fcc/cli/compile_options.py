@@ -1,0 +1,118 @@
+"""The options of ``fcc MODEL`` as a table, and the arguments of fcc.compile that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from fcc.errors import OptionError
+from fcc.options import parse_budget, parse_low_rank, parse_shapes
+
+from .command import option
+from .shared import (
+    DATA,
+    MODEL,
+    SHOW,
+    custom_ops_option,
+    data_option,
+    debug_option,
+    opt_shape_option,
+    parse_state,
+    seed_option,
+    show_version,
+    state_option,
+    target_option,
+    threads_option,
+)
+
+WHAT = "What to do"
+PASSES = "Passes"
+TRUST = "Trust"
+
+
+def _flag(name: str, group: str, text: str, **more: Any) -> click.Option:
+    return option(name, is_flag=True, group=group, help=text, **more)
+
+
+def _text(name: str, group: str, metavar: str, text: str, **more: Any) -> click.Option:
+    return option(name, group=group, metavar=metavar, help=text, **more)
+
+
+def params() -> list[click.Parameter]:
+    """Return the parameters of the command, in the order of its help."""
+    return [
+        MODEL,
+        option("-o", "--output", metavar="OUT", group=WHAT, help="where to write (NAME.fcc.onnx beside the model)"),
+        option("-O", "opt_level", metavar="0|1|2|3", default="2", group=WHAT, help="level: -O0 to -O3 (-O2)"),
+        target_option(WHAT),
+        _text("--precision", WHAT, "TYPE", "fp32, fp16 (cuda, tensorrt) or int8 (cpu)"),
+        _text("--low-rank", WHAT, "ratio=R|rank=K", "factorize linear layers by hand"),
+        _text("--budget", WHAT, "SHARE", "how far outputs may move: 1% or 0.01"),
+        _text("--metric", WHAT, "NAME", "rel, agreement, sqnr, max_abs or file.py:function (rel)", default="rel"),
+        _text("--objective", WHAT, "NAME", "latency or size, for -O3 (latency)", default="latency"),
+        _text("--cpu-isa", WHAT, "NAME", "avx2, vnni, arm or native (avx2)", default="avx2"),
+        _flag("--allow-growth", WHAT, "the output may be larger than the model"),
+        _flag("--allow-cuda-only", WHAT, "operators that only the CUDA provider has"),
+        custom_ops_option(WHAT),
+        threads_option(WHAT),
+        data_option(),
+        _text("--calibration", DATA, "PATH", "samples to fit int8 and -O3"),
+        state_option(),
+        _text("--shape", DATA, "X=SIZES", "bind sizes: x=1x3x224x224 or batch=1", multiple=True),
+        opt_shape_option(),
+        _text("--min-shape", DATA, "X=SIZES", "smallest sizes (TensorRT profile)", multiple=True),
+        _text("--max-shape", DATA, "X=SIZES", "largest sizes (TensorRT profile)", multiple=True),
+        seed_option(),
+        _text("--verify", TRUST, "WHEN", "compare with the source: off, end or each (end)", default="end"),
+        _flag("--require-parity", TRUST, "fail when the source cannot be compared"),
+        _flag("--strict", TRUST, "fail where fcc would skip or fall back"),
+        _flag("--force", TRUST, "emit lossy results below 10 dB SQNR"),
+        _text("--passes", PASSES, "PIPELINE", "run these instead (see fcc passes)"),
+        _text("--disable", PASSES, "PASS", "leave a pass out", multiple=True),
+        _text("--plugin", PASSES, "FILE|MODULE", "passes of your own", multiple=True),
+        _text("--explain", PASSES, "PASS", "where it applied, and why not elsewhere", multiple=True),
+        _text("--print-after", PASSES, "PASS", "print the graph after a pass", multiple=True),
+        _flag("--time-passes", PASSES, "print the time of every pass"),
+        option("--rewrite-limit", type=int, metavar="N", group=PASSES, help="stop after N rewrites"),
+        _text("--report", SHOW, "FILE", "write the report, .json or .md"),
+        _flag("--dry-run", SHOW, "do everything, write no model"),
+        option("-v", "verbose", is_flag=True, group=SHOW, help="say more: lint, refusals, times"),
+        option("-q", "quiet", is_flag=True, group=SHOW, help="say nothing, time nothing"),
+        debug_option(),
+        _flag("--version", SHOW, "print the version", callback=show_version, expose_value=False, is_eager=True),
+    ]
+
+
+_SAME = ("target", "precision", "objective", "metric", "verify", "seed", "passes", "calibration", "data", "cpu_isa")
+_SAME += ("threads", "rewrite_limit", "require_parity", "strict", "force", "allow_growth", "allow_cuda_only")
+
+
+def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of fcc.compile for what was given.
+
+    Raises:
+        OptionError: a value cannot be read.
+    """
+    return {
+        **{name: given[name] for name in _SAME},
+        "opt_level": _level(given["opt_level"]),
+        "budget": parse_budget(given["budget"]),
+        "low_rank": parse_low_rank(given["low_rank"]),
+        "disable": given["disable"],
+        "plugins": given["plugin"],
+        "custom_ops": given["custom_ops"],
+        "explain": given["explain"],
+        "state": parse_state(given["state"]),
+        "shapes": parse_shapes(given["shape"]),
+        "opt_shapes": parse_shapes(given["opt_shapes"], "opt-shape"),
+        "min_shapes": parse_shapes(given["min_shape"], "min-shape"),
+        "max_shapes": parse_shapes(given["max_shape"], "max-shape"),
+    }
+
+
+def _level(text: str) -> int:
+    if text not in ("0", "1", "2", "3"):
+        raise OptionError(f"-O takes 0, 1, 2 or 3, not {text!r}", "-O2 is the default")
+    return int(text)

@@ -1,0 +1,78 @@
+"""Where a command writes: names, checks before any work, and text files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fcc.errors import OptionError, SaveError
+
+
+def output_of(model: str, given: str | None) -> Path:
+    """Return the path to write: ``given``, or NAME.fcc.onnx beside the model."""
+    if given is not None:
+        return Path(given)
+    path = Path(model)
+    return path.with_name(f"{path.name.removesuffix('.onnx')}.fcc.onnx")
+
+
+def check_output(model: str, output: Path) -> None:
+    """Check, before any work, that the output can be written.
+
+    Raises:
+        SaveError: its folder is missing or not writable, it is a folder, or it is the model (also through a link).
+    """
+    writable(output)
+    if output.exists() and os.path.exists(model) and os.path.samefile(output, model):
+        raise SaveError(f"the output {output} is the input itself", "choose another path with -o")
+
+
+def writable(path: Path) -> None:
+    """Check that a file can be written.
+
+    Raises:
+        SaveError: its folder is missing or not writable, or it is no regular file.
+    """
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise SaveError(f"cannot write {path}: the folder {folder} does not exist", "create it first")
+    if path.is_dir():
+        raise SaveError(f"cannot write {path}: it is a folder", "give the name of a file")
+    if path.exists() and not path.is_file():
+        raise SaveError(f"cannot write {path}: it is no regular file", "give the name of a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SaveError(f"cannot write {path}: no permission in {folder}", "choose another folder with -o")
+
+
+def check_report(report: str | None, *others: Path) -> None:
+    """Check, before any work, that the report can be written.
+
+    Raises:
+        OptionError: neither .json nor .md, or the same file as the model or the output.
+        SaveError: it cannot be written.
+    """
+    if report is None:
+        return
+    path = Path(report)
+    if path.suffix.lower() not in (".json", ".md"):
+        raise OptionError(f"--report writes .json or .md, not {report!r}")
+    if path.resolve() in [p.resolve() for p in others]:
+        raise OptionError(f"--report {report} would overwrite a model", "choose another name")
+    writable(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file complete or not at all.
+
+    Raises:
+        SaveError: the disk is full or the folder is gone.
+    """
+    from fcc.backends.atomic import pending
+
+    target = path.resolve()
+    try:
+        with pending(str(target.parent), target.name) as made:
+            made.file.write(text.encode())
+            made.publish(str(target))
+    except OSError as error:
+        raise SaveError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error

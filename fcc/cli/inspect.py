@@ -1,0 +1,127 @@
+"""``fcc inspect MODEL``: what a model holds, as fcc reads it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from fcc.errors import OptionError, did_you_mean
+from fcc.options import TARGETS, parse_shapes
+
+from .command import make, option
+from .shared import MODEL, debug_option, opt_shape_option, target_option
+from .style import columns, count, echo, heading, item, size
+
+PARAMS: list[click.Parameter] = [
+    MODEL,
+    option("--text", is_flag=True, help="the graph as text instead"),
+    target_option(default=None),
+    option("--shape", multiple=True, metavar="X=SIZES", help="bind sizes: x=1x3x224x224 or batch=1"),
+    opt_shape_option(),
+    debug_option(),
+]
+
+
+def run(model: str, text: bool, target: str | None, shape: Any, opt_shapes: Any, debug: bool) -> None:
+    """Show inputs, outputs, opset, parameters, FLOPs, peak memory and op types; with --target, what it lacks.
+
+    FLOPs and memory are at --opt-shape, open sizes 1. A multiply-add counts 2 FLOPs.
+    """
+    if target is not None and target not in TARGETS:
+        raise OptionError(f"target has no value {target!r}", did_you_mean(target, TARGETS))
+    from fcc.analysis import shapes
+    from fcc.frontend import read
+
+    sizes = parse_shapes(opt_shapes, "opt-shape")
+    module = read(model, shapes=parse_shapes(shape))
+    stopped = shapes.infer(module)
+    if text:
+        from fcc.ir.text import to_text
+
+        echo(to_text(module))
+        return
+    for line in _lines(model, module, _symbols(module, sizes), stopped):
+        echo(line)
+    if target is not None:
+        for line in _lint(module, target):
+            echo(line)
+
+
+def _symbols(module: Any, sizes: Any) -> dict[str, int]:
+    from fcc.data.spec import inputs_of
+
+    from .workload import by_input
+
+    specs = inputs_of(module)
+    shapes = by_input(specs, sizes) or {}
+    pairs = ((d, n) for s in specs for d, n in zip(s.dims or (), shapes.get(s.name, ()), strict=False))
+    return {d: n for d, n in pairs if isinstance(d, str)}
+
+
+def _lines(model: str, module: Any, symbols: dict[str, int], stopped: Any) -> Iterator[str]:
+    from fcc.analysis.cost import module_cost
+    from fcc.analysis.liveness import peak_bytes
+    from fcc.backends import size_of
+
+    cost = module_cost(module, symbols)
+    yield heading(model)
+    opsets = ", ".join(f"{d or 'ai.onnx'} {v}" for d, v in sorted(module.model.opset_imports.items()))
+    yield item("opset", opsets)
+    for label, specs in (("input", module.source.inputs), ("output", module.source.outputs)):
+        for spec in specs:
+            yield item(label, _spec(spec))
+    yield ""
+    rows = [
+        ("nodes", count(sum(1 for _ in module.nodes()))),
+        ("parameters", count(cost.parameters)),
+        ("bytes", size(size_of(module.source))),
+        ("FLOPs", count(cost.flops)),
+        ("peak memory", size(peak_bytes(module.graph, symbols))),
+    ]
+    yield from columns(rows, "<>")
+    yield ""
+    yield from _op_types(module, symbols)
+    for node, reason in stopped:
+        yield item("note", f"shape inference stopped at {node.name or node.op_type}: {reason}")
+    for note in module.notes:
+        yield item("note", note)
+
+
+def _spec(spec: Any) -> str:
+    from fcc.data.spec import show_dims
+
+    kind = spec.dtype.name.lower() if spec.dtype is not None else "sequence"
+    return f"{spec.name} {kind}{show_dims(spec.dims)}" + (" (has a default)" if getattr(spec, "overridable", 0) else "")
+
+
+def _op_types(module: Any, symbols: dict[str, int]) -> Iterator[str]:
+    from fcc.analysis.cost import node_cost
+
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for node in module.nodes():
+        cost = node_cost(node, symbols)
+        entry = found[f"{node.domain}::{node.op_type}" if node.domain else node.op_type]
+        for i, n in enumerate((1, cost.flops, cost.bytes)):
+            entry[i] += n
+    total = sum(entry[1] for entry in found.values()) or 1
+    rows = [("op", "nodes", "FLOPs", "", "bytes moved")]
+    for name, (nodes, flops, moved) in sorted(found.items(), key=lambda x: (-x[1][1], -x[1][0])):
+        rows.append((name, str(nodes), count(flops), f"{100 * flops / total:.1f} %", size(moved)))
+    yield from columns(rows, "<>>>>")
+
+
+def _lint(module: Any, target: str) -> Iterator[str]:
+    from fcc.backends import get_backend
+    from fcc.target import get_target
+
+    rows = get_backend(get_target(target)).lint(module)
+    yield ""
+    yield heading(f"lint for {target}: {len(rows) or 'nothing'}{' rows' if rows else ' to say'}")
+    for row in rows:
+        yield item(row.severity, f"{row.node}: {row.reason}" if row.node else row.reason, fg="yellow")
+
+
+command = make("inspect", run, PARAMS)

@@ -1,0 +1,64 @@
+"""What models are run on when they are timed: a session and one feed, from the options of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+CPU = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Data or sizes, threads and libraries; ``provider`` runs the models."""
+
+    provider: str = CPU
+    data: Any = None
+    state: Mapping[str, str] = field(default_factory=dict)
+    opt_shapes: Mapping[str, Any] | None = None
+    seed: int = 0
+    threads: int = 1
+    custom_ops: Sequence[str] = ()
+
+    def open(self, model: Any, folder: str | None = None) -> Any:
+        """Return a session of a model with default options on the provider.
+
+        Raises:
+            TargetUnavailable: the provider is not here.
+            LoadError: the runtime cannot read the model.
+        """
+        from fcc.runtime import open_session
+
+        more = {"threads": self.threads, "custom_ops": self.custom_ops, "folder": folder}
+        return open_session(model, provider=self.provider, **more)
+
+    def feed(self, module: Any, session: Any) -> dict[str, Any]:
+        """Return one feed: the first sample of the data, else a probe at the opt-shape.
+
+        Raises:
+            DataError: the data does not fit, or no probe can be made.
+        """
+        from fcc.data.dataset import open_data
+        from fcc.data.probes import probes
+        from fcc.data.spec import inputs_of
+
+        specs = inputs_of(module)
+        shapes = by_input(specs, self.opt_shapes)
+        if self.data is None:
+            return dict(probes(module, seed=self.seed, count=1, opt_shapes=shapes, run=session.run)[0])
+        outputs = [o.name for o in session.outputs]
+        data = open_data(self.data, specs, opt_shapes=shapes, state=self.state or None, outputs=outputs)
+        return dict(data.first())
+
+
+def by_input(specs: Sequence[Any], sizes: Mapping[str, Any] | None) -> dict[str, tuple[int, ...]] | None:
+    """Return input -> shape: as given, or with the given symbols bound (others 1); None without sizes."""
+    found: dict[str, tuple[int, ...]] = {}
+    for spec in specs:
+        given, dims = (sizes or {}).get(spec.name), spec.dims or ()
+        if isinstance(given, tuple):
+            found[spec.name] = given
+        elif any(d in (sizes or {}) for d in dims if isinstance(d, str)):
+            found[spec.name] = tuple(d if isinstance(d, int) else (sizes or {}).get(d, 1) for d in dims)
+    return found or None
