@@ -20,7 +20,8 @@ from .normalize import normalize
 from .schema import check_nodes
 from .scopes import check_scopes
 from .sparse import densify
-from .specs import loosen, proto_specs, specs_of, strip_exotic_types
+from .specs import loosen, proto_specs, repair_docs, specs_of, strip_exotic_types
+from .tensors import check_tensors
 from .versions import IR_LIMIT, check_versions
 
 
@@ -68,8 +69,10 @@ def _import(got: Acquired) -> tuple[ir.Model, Any, Any]:
         return proto, *specs_of(proto)
     try:
         check_scopes(proto)
+        repair_docs(proto)
         inputs, outputs = proto_specs(proto)
         densify(proto)
+        check_tensors(proto)
         own_captured_outputs(proto)
         strip_exotic_types(proto.graph)
         return from_proto(proto), inputs, outputs

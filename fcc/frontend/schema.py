@@ -53,6 +53,9 @@ def check_nodes(model: ir.Model) -> None:
 def _check(nodes: Iterable[ir.Node], imports: dict[str, int], functions: set[tuple[str, str]]) -> None:
     found: dict[tuple[str, str], Any] = {}
     for node in nodes:
+        for name, attribute in node.attributes.items():
+            if attribute.type == ir.AttributeType.UNDEFINED:
+                raise LoadError(f"{describe(node)}: attribute {name!r} has no type", _INVALID)
         key = (node.domain, node.op_type)
         if node.domain not in _CHECKED or key in functions:
             continue
@@ -118,7 +121,7 @@ def _check_node(node: ir.Node, facts: _Facts) -> None:
         expected = facts.attributes.get(name)
         if expected is None and not name.startswith("__"):
             raise LoadError(f"{describe(node)} has unknown attribute {name!r}", did_you_mean(name, facts.attributes))
-        if expected is not None and attribute.type not in (expected, ir.AttributeType.UNDEFINED):
+        if expected is not None and attribute.type != expected:
             raise LoadError(f"{describe(node)}: attribute {name!r} is of type {attribute.type.name}", _INVALID)
     for name in facts.required:
         if name not in node.attributes:

@@ -32,6 +32,9 @@ def check_scopes(model: onnx.ModelProto) -> None:
 def _check_graph(graph: onnx.GraphProto, outer: list[set[str]]) -> None:
     where = f"graph {graph.name!r}"
     names = [v.name for v in graph.input]
+    for name in (graph.name, *names, *(v.name for v in graph.output), *(t.name for t in graph.initializer)):
+        if not isinstance(name, str):
+            raise LoadError(f"{where} holds a name that is not UTF-8: {name!r}", _INVALID)
     defined = set(names)
     if len(defined) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
@@ -44,6 +47,9 @@ def _check_graph(graph: onnx.GraphProto, outer: list[set[str]]) -> None:
 
 def _check_nodes(nodes: Iterable[onnx.NodeProto], defined: set[str], outer: list[set[str]], where: str) -> None:
     for node in nodes:
+        for name in (node.op_type, node.domain, node.name, *node.input, *node.output):
+            if not isinstance(name, str):  # what protobuf returns for text that is not UTF-8
+                raise LoadError(f"{where} holds a name that is not UTF-8: {name!r}", _INVALID)
         for name in node.output:
             if name and name in defined:
                 raise LoadError(f"{where} defines {name!r} twice, again in {describe(node)}", _INVALID)

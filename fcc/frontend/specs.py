@@ -82,3 +82,11 @@ def _exotic(type_: onnx.TypeProto) -> bool:
     if kind in ("sequence_type", "optional_type"):
         return _exotic(getattr(type_, kind).elem_type)
     return kind in ("map_type", "opaque_type")
+
+
+def repair_docs(model: onnx.ModelProto) -> None:
+    """Replace bytes that are not UTF-8 in doc strings, which onnxruntime does not mind and protobuf cannot write."""
+    for message in (model, model.graph, *model.graph.node):
+        text: str | bytes = message.doc_string
+        if isinstance(text, bytes):
+            message.doc_string = text.decode("utf-8", "replace")
