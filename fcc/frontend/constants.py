@@ -28,7 +28,7 @@ def _bytes(text: Any) -> bytes:
 
 
 _FORMS: dict[str, Callable[[ir.Attr], ir.TensorProtocol]] = {
-    "value": lambda attribute: attribute.as_tensor(),
+    "value": lambda attribute: attribute.value,  # as_tensor() checks a protocol, which is slow
     "value_float": _array(np.float32),
     "value_floats": _array(np.float32),
     "value_int": _array(np.int64),

@@ -44,6 +44,7 @@ def inline_functions(module: ir.Module) -> None:
             f"a call does not fit its function: {_cause(error)}", "run onnx.checker on the model"
         ) from error
     _drop_unused(module)
+    module.reindex()
     for key, why in ((k, w) for k, w in kept.items() if k in functions):
         module.notes.append(f"function {key[0]}.{key[1]} is not inlined: {why}")
 

@@ -28,6 +28,7 @@ def name_everything(module: ir.Module) -> None:
                 elif value.name is None:
                     value.name = ""
             _name_node(module, node_names, node)
+    module.names |= taken.keys() | node_names
 
 
 def _name_value(module: ir.Module, taken: dict[str, ir.Value], value: ir.Value, base: str) -> None:

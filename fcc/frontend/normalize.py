@@ -28,13 +28,12 @@ def normalize(module: ir.Module) -> None:
     sort_nodes(module)
     upgrade_opset(module)
     inline_functions(module)
-    module.reindex()  # new nodes have names that onnx_ir chose per graph
     lift_constants(module)
     own_outputs(module)
     name_everything(module)
     trim_inputs(module)
     settle_versions(module.model)
-    module.reindex()
+    module.touch()
 
 
 def trim_inputs(module: ir.Module) -> None:

@@ -22,6 +22,7 @@ def upgrade_opset(module: ir.Module) -> None:
     kept = upgrade_nodes(module.nodes, dict(module.model.opset_imports), GOAL)
     if kept is None:
         module.model.opset_imports[""] = GOAL
+        module.reindex()  # new values have names that onnx_ir chose per graph
     else:
         module.notes.append(f"opset {opset} is kept: {kept}")
 
