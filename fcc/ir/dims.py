@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from onnx_ir import Shape, SymbolicDim, Value
@@ -134,6 +135,7 @@ def at_least(d: Dim | int | None, bound: int) -> bool:
     return terms.get((), 0) >= bound and all(c >= 0 for monomial, c in terms.items() if monomial)
 
 
+@lru_cache(maxsize=1 << 16)
 def parse(text: str) -> Dim | int:
     """Return the polynomial that ``text`` writes, or one opaque symbol when it is not one."""
     parts = [p.strip() for p in text.split(" + ")]
@@ -150,18 +152,17 @@ def parse(text: str) -> Dim | int:
 
 def as_dim(d: int | SymbolicDim | Dim | str | None) -> Dim | int | None:
     """Return one axis of an onnx_ir shape as int, Dim, or None when unknown."""
-    if isinstance(d, SymbolicDim):
-        return parse(d.value) if d.value else None
-    if isinstance(d, str):
-        return parse(d) if d else None
-    return d
+    if d is None or isinstance(d, int | Dim):
+        return d
+    text = d if isinstance(d, str) else d.value
+    return parse(text) if text else None
 
 
 def dims_of(value: Value | None) -> tuple[Dim | int | None, ...] | None:
     """Return the shape of a value as dims, or None when even the rank is unknown."""
     if value is None or value.shape is None:
         return None
-    return tuple(as_dim(d) for d in value.shape)
+    return tuple([as_dim(d) for d in value.shape.dims])
 
 
 def to_shape(dims: Iterable[Dim | int | None]) -> Shape:

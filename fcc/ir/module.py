@@ -56,21 +56,24 @@ class Module:
         return self.model.opset_imports.get(domain, 0)
 
     def graphs(self) -> Iterator[Graph]:
-        """Yield the main graph and every graph nested in it, outer first."""
-        stack = [self.model.graph]
-        while stack:
-            graph = stack.pop()
-            yield graph
-            nested = [g for node in graph for g in subgraphs_of(node)]
-            stack.extend(reversed(nested))
+        """Yield the main graph and every graph nested in it, outer first, as they were at the last change."""
+        return iter(self._index()[0])
 
     def nodes(self) -> Iterator[Node]:
-        """Yield every node of every graph; a node comes before the nodes of its nested graphs."""
-        return self.model.graph.all_nodes()
+        """Yield every node of every graph; a node comes before the nodes of its nested graphs.
+
+        A snapshot of the last change: nodes made while iterating are not seen, erased ones are left out.
+        """
+        return (node for node in self._index()[1] if node.graph is not None)
+
+    def _index(self) -> tuple[list[Graph], list[Node]]:
+        found: tuple[list[Graph], list[Node]] = self.fact("index", lambda m: _walk(m.model.graph))
+        return found
 
     def reindex(self) -> None:
         """Collect the names in use again (after a change made outside the Rewriter)."""
         self.names = set()
+        self.touch()
         for graph in self.graphs():
             self.names.update(v.name for v in graph.inputs if v.name)
             self.names.update(graph.initializers)
@@ -126,3 +129,14 @@ class Module:
         copy = Module(self.model.clone(), list(self.history), list(self.notes), set(self.names), self.source)
         copy._counters = dict(self._counters)
         return copy
+
+
+def _walk(graph: Graph) -> tuple[list[Graph], list[Node]]:
+    graphs, nodes = [graph], []
+    for node in graph:
+        nodes.append(node)
+        for nested in subgraphs_of(node):
+            inner = _walk(nested)
+            graphs += inner[0]
+            nodes += inner[1]
+    return graphs, nodes

@@ -9,12 +9,11 @@ from onnx_ir import AttributeType, Graph, Node, Value
 
 def subgraphs_of(node: Node) -> Iterator[Graph]:
     """Yield the graphs held by the attributes of a node (If, Loop, Scan)."""
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        if attribute.type == AttributeType.GRAPH:
+    for attribute in node.attributes.data.values():
+        kind = attribute.type
+        if kind is AttributeType.GRAPH and not attribute.is_ref():
             yield attribute.as_graph()
-        elif attribute.type == AttributeType.GRAPHS:
+        elif kind is AttributeType.GRAPHS and not attribute.is_ref():
             yield from attribute.as_graphs()
 
 
