@@ -101,8 +101,8 @@ class Judge:
     ) -> Verdict:
         """Return the verdict on an emitted model, run with default options and with the recommended ``options``.
 
-        ``floor`` replaces the tolerance of float outputs, ``limit`` every limit.  With ``metric`` and ``budget`` only
-        the metric decides, and structure still must match.
+        ``floor`` replaces the tolerance of float outputs, ``limit`` every limit.  ``metric`` is noted; with ``budget``
+        only the metric decides, and structure still must match.
 
         Raises:
             DataError: the user's data does not fit the model.
@@ -123,10 +123,11 @@ class Judge:
         rows = [unjudged(r, prepared.random[r.name]) if r.name in prepared.random else r for r in rows]
         notes = [*prepared.notes, *Parity(tuple(rows), parity.feeds).warnings]
         ok = all(r.ok for r in rows)
-        if metric is not None and budget is not None:
+        if metric is not None:
             value = metric.value(rows, own)
+            notes.append(f"{metric.name} {value:.3g}" + (f", budget {budget:.3g}" if budget is not None else ""))
+        if metric is not None and budget is not None:
             ok = metric.within(value, budget) and all(np.isfinite(r.error) for r in rows if r.judged)
-            notes.append(f"{metric.name} {value:.3g}, budget {budget:.3g}")
         return Verdict(ok, tuple(rows), parity.feeds, tuple(notes))
 
     def _compare(

@@ -13,6 +13,7 @@ from fcc.runtime import Session, Source, open_session
 from .compare import Parity
 from .intermediates import intermediates
 from .judge import Judge
+from .metrics import Metric
 from .verdict import Verdict
 
 
@@ -31,18 +32,27 @@ class Comparison:
 
 
 def compare_models(
-    a: Source, b: Source, *, inside: bool = False, options: Any = None, floor: float | None = None, **how: Any
+    a: Source,
+    b: Source,
+    *,
+    inside: bool = False,
+    options: Any = None,
+    floor: float | None = None,
+    metric: Metric | None = None,
+    budget: float | None = None,
+    **how: Any,
 ) -> Comparison:
     """Compare ``b`` with ``a``: interface, outputs, and with ``inside`` the tensors that both name.
 
-    ``how`` is what Judge takes (data, state, seed, count, samples, provider, opt_shapes, custom_ops).
+    ``options``, ``floor``, ``metric``, ``budget`` are those of Judge.judge; ``how`` is what Judge takes (data, state,
+    seed, count, samples, provider, opt_shapes, custom_ops).
 
     Raises:
         LoadError: one of them cannot be read.
         DataError: the data does not fit ``a``.
     """
     judge = Judge(a, read(a), **how)
-    verdict = judge.judge(b, options=options, floor=floor)
+    verdict = judge.judge(b, options=options, floor=floor, metric=metric, budget=budget)
     custom_ops = judge.custom_ops
     differences = tuple(_interface(_try_open(a, custom_ops), _try_open(b, custom_ops)))
     loop = judge.feeds() if inside and verdict.ran and not verdict.failure else None
