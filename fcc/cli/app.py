@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -28,10 +29,9 @@ def run(argv: Sequence[str]) -> int:
         except BrokenPipeError:
             _mute_stdout()
             return 0
-        except BaseException:
-            if interruptions.seen:
-                error = KeyboardInterrupt()
-            return report(explain(error), error if debug else None)
+        except BaseException as error:
+            failure = explain(KeyboardInterrupt() if interruptions.seen else error)
+            return report(failure, error if debug else None)
 
 
 def _dispatch(words: list[str], interruptions: Interruptions) -> int:
@@ -58,7 +58,5 @@ def _tolerant_streams() -> None:
 
 def _mute_stdout() -> None:
     """Keep the interpreter from complaining about the closed pipe when it flushes at exit."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass

@@ -85,7 +85,7 @@ def _measure(a: str, b: str | None, seconds: float, load: Workload) -> Iterator[
         return
     found = time_ratio(first, load.open(b), feed, budget_s=seconds)
     yield from columns([(a, duration(found.a_us)), (b, duration(found.b_us))], "<>")
-    yield f"  ratio {found.ratio:.3f} +- {found.noise:.3f} (median of {found.pairs} pairs; below 1: the second is faster)"
+    yield f"  ratio {found.ratio:.3f} +- {found.noise:.3f} ({found.pairs} pairs; below 1 the second is faster)"
 
 
 command = make("bench", run, PARAMS)

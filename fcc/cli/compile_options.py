@@ -85,8 +85,10 @@ def params() -> list[click.Parameter]:
     ]
 
 
-_SAME = ("target", "precision", "objective", "metric", "verify", "seed", "passes", "calibration", "data", "cpu_isa")
-_SAME += ("threads", "rewrite_limit", "require_parity", "strict", "force", "allow_growth", "allow_cuda_only")
+_SAME = (
+    *("target", "precision", "objective", "metric", "verify", "seed", "passes", "calibration", "data", "cpu_isa"),
+    *("threads", "rewrite_limit", "require_parity", "strict", "force", "allow_growth", "allow_cuda_only"),
+)
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:

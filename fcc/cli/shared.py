@@ -75,5 +75,3 @@ def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> Any
 
         click.echo(f"fcc {__version__}")
         ctx.exit()
-
-

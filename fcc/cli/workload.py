@@ -30,7 +30,7 @@ class Workload:
         """
         from fcc.runtime import open_session
 
-        more = {"threads": self.threads, "custom_ops": self.custom_ops, "folder": folder}
+        more: dict[str, Any] = {"threads": self.threads, "custom_ops": self.custom_ops, "folder": folder}
         return open_session(model, provider=self.provider, **more)
 
     def feed(self, module: Any, session: Any) -> dict[str, Any]:
