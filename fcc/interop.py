@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fcc import ir  # isort: skip  (must come first: loads onnx_ir without sympy)
+
 import importlib
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +11,6 @@ from typing import Any
 import onnx
 from onnx_ir import to_proto
 
-from fcc import ir
 from fcc.errors import LoadError, OptionError
 
 _MODEL_FIELDS = ("producer_name", "producer_version", "domain", "model_version", "doc_string")

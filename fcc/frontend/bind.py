@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +26,10 @@ def bind_shapes(model: ir.Model, shapes: Mapping[str, Any], inputs: Specs, outpu
     fixed: dict[str, tuple[int | None, ...]] = {}
     known = {d for s in (*inputs, *outputs) for d in s.dims or () if isinstance(d, str)} | _symbols(model)
     for name, wanted in shapes.items():
-        if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        if isinstance(wanted, Iterable) and not isinstance(wanted, str):
             if name not in by_name:
                 raise OptionError(f"--shape {name}: the model has no input {name!r}", did_you_mean(name, by_name))
-            fixed[name] = _input_shape(by_name[name], wanted, symbols)
+            fixed[name] = _input_shape(by_name[name], tuple(wanted), symbols)
         elif name in known:
             _bind(symbols, name, _size(name, wanted), name)
         elif name in by_name:

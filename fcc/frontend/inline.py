@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from onnx_ir.passes import PreconditionError
-from onnx_ir.passes.common import InlinePass
-
 from fcc import ir
 from fcc.errors import LoadError
 
@@ -26,6 +23,9 @@ def inline_functions(module: ir.Module) -> None:
     functions = module.model.functions
     if not functions:
         return
+    from onnx_ir.passes import PreconditionError
+    from onnx_ir.passes.common import InlinePass
+
     calls = _calls(module)
     kept = {key: why for key, f in functions.items() if (why := _refusal(module, f, calls.get(key, [])))}
     _spread(module, kept)
