@@ -236,6 +236,11 @@ def _where(node: ir.Node, x: Sequence[Array | None]) -> Array:
     return np.where(need(x[0]), need(x[1]), need(x[2]))
 
 
+def _shape(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    dims = need(x[0]).shape
+    return np.asarray(dims[node.attributes.get_int("start", 0) : node.attributes.get_int("end", len(dims))], np.int64)
+
+
 def _reduce(f: Callable[..., Array]) -> Rule:
     def rule(node: ir.Node, x: Sequence[Array | None]) -> Array:
         data = need(x[0])
@@ -285,6 +290,8 @@ RULES: dict[str, Rule] = {
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
     "Reshape": _reshape,
+    "Shape": _shape,
+    "Size": _unary(lambda a: np.asarray(a.size, np.int64)),
     "Slice": _slice,
     "Squeeze": _squeeze,
     "Tile": _tile,
@@ -292,4 +299,4 @@ RULES: dict[str, Rule] = {
     "Unsqueeze": _unsqueeze,
     "Where": _where,
 }
-SYMBOLIC = frozenset(RULES)
+SYMBOLIC = frozenset(RULES) - {"Shape", "Size"}

@@ -28,6 +28,8 @@ CASES = [
     ("Transpose", "float[2,3,4] a", "float"),
     ("Where", "bool[2,1] a, float[3] b, float[2,3] c", "float"),
     ("Gather<axis=1>", "float[2,5] a, int64[2,2] i", "float"),
+    ("Shape<start=1>", "float[2,3,4] a", "int64"),
+    ("Size", "float[2,3] a", "int64"),
     ("Identity", "float16[2] a", "float16"),
     ("Cast<to=1>", "int64[3] a", "float"),
     ("Cast<to=9>", "float[3] a", "bool"),
