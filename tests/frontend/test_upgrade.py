@@ -323,3 +323,22 @@ def test_a_changed_default_is_no_type_only_change() -> None:
     assert incompatibility("Relu", 13) is None
     assert incompatibility("Squeeze", 13) == "has no attribute axes"
     assert incompatibility("Pad", 11) is not None
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("float16", np.float16), ("double", np.float64)])
+def test_bounds_take_the_element_type_of_the_input(name: str, dtype: type) -> None:
+    text = f"({name}[2] x) => ({name}[2] y) {{ a = Neg(x) y = Clip<min=-1.0, max=100000.0>(a) }}"
+    module = upgraded(model(text, 9))
+    low, high = (ir.Module.constant(v) for v in module.graph.initializers.values())
+    assert low is not None
+    assert high is not None
+    assert low.dtype == high.dtype == dtype
+    assert high == min(100000.0, np.finfo(dtype).max)
+
+
+def test_metadata_of_a_node_reaches_what_replaces_it() -> None:
+    proto = model("(float[2,3,4] x) => (float[2,3,4] y) { y = Softmax<axis=1>(x) }", 11)
+    proto.graph.node[0].metadata_props.add(key="k", value="v")
+    nodes = list(upgraded(proto).nodes())
+    assert [n.op_type for n in nodes] == ["Shape", "Flatten", "Softmax", "Reshape"]
+    assert all(dict(n.metadata_props) == {"k": "v"} for n in nodes)
