@@ -333,7 +333,7 @@ def test_bounds_take_the_element_type_of_the_input(name: str, dtype: type) -> No
     assert low is not None
     assert high is not None
     assert low.dtype == high.dtype == dtype
-    assert high == min(100000.0, np.finfo(dtype).max)
+    assert high == min(100000.0, float(np.finfo(dtype).max))
 
 
 def test_metadata_of_a_node_reaches_what_replaces_it() -> None:
