@@ -1,0 +1,231 @@
+import pytest
+
+from fcc.passes.eliminate_no_ops import NO_OPS, EliminateNoOps
+from fcc.testing import check
+
+CONSTANTS = """int64[4] pad0 = {0, 0, 0, 0}, int64[4] pad1 = {0, 1, 0, 0}, int64[2] one2 = {1, 1}, int64[0] none = {},
+    int64[1] a0 = {0}, int64[1] a1 = {1}, int64[1] m1 = {-1}, int64[1] m4 = {-4}, int64[1] three = {3}, int64[1] four = {4},
+    int64[1] max = {9223372036854775807}, int64[1] min = {-9223372036854775808}, int64[2] keep = {0, -1},
+    int64[2] same = {-1, 4}, int64[2] ex = {1, 4}, int64[3] ex3 = {1, 1, 4}, int64 e1 = {1}, float ratio = {0.5},
+    bool no = {0}, bool yes = {1}, bool[4] yes4 = {1, 1, 1, 1}, float f0 = {0.0}, float n0 = {-0.0}, float f1 = {1.0},
+    float[4] ones = {1, 1, 1, 1}, float[2, 1] ones2 = {1, 1}, float[3, 1, 1] ones3 = {1, 1, 1},
+    float[2] up1 = {1, 1}, float[2] up2 = {1, 2}"""
+INPUTS = "float[N,4] x, float[N,4] z, bool[N,4] b, bool t, int64[2] tiles"
+BEFORE = "g ({inputs}) => (float[N,4] y{more}) <{constants}> {{ r = Relu(x) {body} }}"
+AFTER = "g (float[N,4] x, float[N,4] z, bool[N,4] b, bool t, int64[2] tiles) => (float[N,4] y) {{ r = Relu(x) {body} }}"
+
+
+def before(body: str, more: str = "") -> str:
+    return BEFORE.format(inputs=INPUTS, constants=CONSTANTS, body=body, more=more)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "Dropout(r)",
+        "Dropout(r, ratio)",
+        "Dropout(r, ratio, no)",
+        "Cast<to=1>(r)",
+        "CastLike(r, z)",
+        "Pad(r, pad0)",
+        'Pad<mode="reflect">(r, pad0)',
+        "Slice(r, a0, max, a0)",
+        "Slice(r, a0, four, a1)",
+        "Slice(r, m4, max, a1, a1)",
+        "Slice(r, min, max, m1)",
+        "Transpose<perm=[0, 1]>(r)",
+        "Reshape(r, same)",
+        "Reshape(r, keep)",
+        "Flatten(r)",
+        "Squeeze(r, none)",
+        "Unsqueeze(r, none)",
+        "Expand(r, ex)",
+        "Expand(r, a1)",
+        "Expand(r, four)",
+        "Tile(r, one2)",
+        "Concat<axis=0>(r)",
+        "Split<axis=0, num_outputs=1>(r)",
+        "Sum(r)",
+        "Max(r)",
+        "Min(r)",
+        "Mean(r)",
+        "Where(yes, r, z)",
+        "Where(no, z, r)",
+        "Where(yes4, r, z)",
+        "Add(r, f0)",
+        "Add(n0, r)",
+        "Sub(r, f0)",
+        "Mul(r, f1)",
+        "Mul(ones, r)",
+        "Div(r, ones)",
+        "Pow(r, f1)",
+        "Pow(r, e1)",
+        "ReduceSum<noop_with_empty_axes=1>(r)",
+        "ReduceSum<noop_with_empty_axes=1>(r, none)",
+        "Resize(r, , up1)",
+    ],
+)
+def test_removed(node: str) -> None:
+    check(EliminateNoOps(), before(f"k = {node} y = Neg(k)"), AFTER.format(body="y = Neg(r)"), tolerance=0)
+
+
+@pytest.mark.parametrize(
+    ("node", "because"),
+    [
+        ("Dropout(r, ratio, t)", "training_mode"),
+        ("Slice(r, a1, max, a0)", "takes a part"),
+        ("Slice(r, a0, three, a1)", "takes a part"),
+        ("Slice(r, a0, four, a0)", "takes a part"),
+        ("Slice(r, m1, min, a1, m1)", "takes a part"),
+        ("Transpose<perm=[1, 0]>(r)", "permutes"),
+        ("Transpose(r)", "permutes"),
+        ("Flatten<axis=0>(r)", "rank may change"),
+        ("Flatten<axis=2>(r)", "rank may change"),
+        ("Unsqueeze(r, a0)", "adds dimensions"),
+        ("Squeeze(r)", "is 1, or may be"),
+        ("Expand(r, ex3)", "repeats"),
+        ("Tile(r, tiles)", "not known"),
+        ("Concat<axis=1>(r, z)", "joins"),
+        ("Where(b, r, z)", "not constant"),
+        ("Where(yes, f1, r)", "broadcasts"),
+        ("Add(r, f1)", "no operand is 0"),
+        ("Sub(f0, r)", "no operand is 0"),
+        ("Div(f1, r)", "no operand is 1"),
+        ("Pow(f1, r)", "no operand is 1"),
+        ("Mul(r, ones2)", "broadcasts"),
+        ("Mul(r, ones3)", "broadcasts"),
+        ("Cast<to=11>(r)", "changes the type"),
+        ("ReduceSum(r)", "reduces"),
+        ("Pad(r, pad1)", "it pads"),
+        ('Resize<mode="linear">(r, , up1)', "interpolation"),
+        ("Resize(r, , up2)", "scales"),
+        ('Resize<coordinate_transformation_mode="tf_half_pixel_for_nn">(r, , up1)', "shifts"),
+    ],
+)
+def test_kept(node: str, because: str) -> None:
+    kind = "double" if "Cast" in node else "float"
+    text = f"g ({INPUTS}) => ({kind} y) <{CONSTANTS}> {{ r = Relu(x) y = {node} }}"
+    check(EliminateNoOps(), text, None, because=because)
+
+
+def test_a_used_mask_keeps_the_dropout() -> None:
+    check(
+        EliminateNoOps(),
+        before("k, y2 = Dropout(r) y = Neg(k)", ", bool[N,4] y2"),
+        None,
+        because="output 1 of Dropout",
+    )
+
+
+def test_squeeze_and_expand_decide_by_fixed_dimensions() -> None:
+    check(
+        EliminateNoOps(),
+        "g (float[3,4] x) => (float[3,4] y) { r = Relu(x) k = Squeeze(r) y = Neg(k) }",
+        "g (float[3,4] x) => (float[3,4] y) { r = Relu(x) y = Neg(r) }",
+    )
+
+
+def test_transposing_dimensions_of_one() -> None:
+    check(
+        EliminateNoOps(),
+        "g (float[1,1,N] x) => (float[1,1,N] y) { r = Relu(x) k = Transpose<perm=[1,0,2]>(r) y = Neg(k) }",
+        "g (float[1,1,N] x) => (float[1,1,N] y) { r = Relu(x) y = Neg(r) }",
+    )
+    check(
+        EliminateNoOps(),
+        "g (float[N,N] x) => (float[N,N] y) { r = Relu(x) y = Transpose(r) }",
+        None,
+        because="permutes",
+    )
+
+
+def test_reshape_to_another_shape_of_the_same_rank_stays() -> None:
+    check(
+        EliminateNoOps(),
+        "g (float[N,4] x) => (float[M,2] y) <int64[2] s = {-1, 2}> { y = Reshape(x, s) }",
+        None,
+        because="changes the shape",
+    )
+
+
+def test_reshape_by_a_target_of_the_run_stays_whatever_is_declared() -> None:
+    check(
+        EliminateNoOps(),
+        "g (float[4,6] x, int64[2] s) => (float[4,6] y) { y = Reshape(x, s) }",
+        None,
+        because="not known",
+    )
+
+
+def test_empty_operands_leave_a_concat() -> None:
+    check(
+        EliminateNoOps(),
+        """g (float[N,4] x, float[N,2] z) => (float[N,6] y) <float[0,4] e> {
+            k = Concat<axis=0>(e, x) y = Concat<axis=1>(k, z) }""",
+        "g (float[N,4] x, float[N,2] z) => (float[N,6] y) { y = Concat<axis=1>(x, z) }",
+        constants={"e": 0},
+    )
+    check(
+        EliminateNoOps(),
+        "g (float[N,4] x, float[N,4] z) => (float[M,4] y) <float[0,4] e> { y = Concat<axis=0>(x, e, z) }",
+        "g (float[N,4] x, float[N,4] z) => (float[M,4] y) { y = Concat<axis=0>(x, z) }",
+        constants={"e": 0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        ("y = And(c, yes)", "y = Not(x)"),
+        ("y = Or(no, c)", "y = Not(x)"),
+        ("y = Xor(c, no)", "y = Not(x)"),
+        ("y = And(c, no)", "y = Identity(k)"),
+        ("y = Or(yes, c)", "y = Identity(k)"),
+    ],
+)
+def test_logic(body: str, after: str) -> None:
+    check(
+        EliminateNoOps(),
+        f"g (bool[3] x) => (bool[3] y) <bool yes = {{1}}, bool no = {{0}}> {{ c = Not(x) {body} }}",
+        f"g (bool[3] x) => (bool[3] y) {{ {'c = Not(x) ' if 'Identity' in after else ''}{after} }}",
+    )
+
+
+@pytest.mark.parametrize(("node", "because"), [("Add(r, f0)", "sign of zero"), ("Sub(r, n0)", "sign of zero")])
+def test_signed_zeros_are_kept_when_asked(node: str, because: str) -> None:
+    check(EliminateNoOps(signed_zeros=True), before(f"k = {node} y = Neg(k)"), None, because=because)
+
+
+@pytest.mark.parametrize("node", ["Add(r, n0)", "Sub(r, f0)", "Mul(r, f1)"])
+def test_exact_arithmetic_leaves_even_then(node: str) -> None:
+    check(EliminateNoOps(signed_zeros=True), before(f"k = {node} y = Neg(k)"), AFTER.format(body="y = Neg(r)"))
+
+
+def test_a_graph_output_that_is_an_input_stays() -> None:
+    check(
+        EliminateNoOps(),
+        "g (float[N,4] x) => (float[N,4] y) { y = Cast<to=1>(x) }",
+        None,
+        because="may not be an input",
+    )
+
+
+def test_integers_too() -> None:
+    check(
+        EliminateNoOps(),
+        "g (int64[N] x) => (int64[N] y) <int64 o = {1}, int64 z = {0}> { a = Mul(x, o) b = Add(a, z) y = Neg(b) }",
+        "g (int64[N] x) => (int64[N] y) { y = Neg(x) }",
+    )
+
+
+def test_other_domains_are_not_meant() -> None:
+    check(
+        EliminateNoOps(),
+        "g (float[N,4] x) => (float[N,4] y) { k = com.microsoft.Cast<to=1>(x) y = Neg(k) }",
+        None,
+        because="expected",
+    )
+
+
+def test_every_rule_is_reachable_by_the_pattern() -> None:
+    assert set(EliminateNoOps.pattern.types) == set(NO_OPS)
