@@ -1,13 +1,12 @@
 if __name__ != "fcc.backends":
     raise ImportError("this folder is the package fcc.backends: import it by that name")
 
-"""Backends: legalize a module for a target, say what the target lacks, and write the ONNX output."""
-
 from .base import Backend
 from .emit import Emitted
+from .fp16 import fp16_pass, require_fp16
 from .lint import LintRow
-from .registry import get_backend
+from .registry import PASSES, get_backend
 from .save import save
 from .size import size_of
 
-__all__ = ["Backend", "Emitted", "LintRow", "get_backend", "save", "size_of"]
+__all__ = ["PASSES", "Backend", "Emitted", "LintRow", "fp16_pass", "get_backend", "require_fp16", "save", "size_of"]

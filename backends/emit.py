@@ -182,5 +182,5 @@ def _settle_constant(module: ir.Module, graph: ir.Graph, value: ir.Value, hoist:
         value.const_value = _in_memory(tensor)
 
 
-def _in_memory(tensor: ir.ExternalTensor) -> ir.Tensor:
+def _in_memory(tensor: ir.ExternalTensor) -> Any:
     return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)

@@ -5,16 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fcc.errors import TargetError, did_you_mean
+from fcc.rewrite import Pass
 from fcc.target import TargetSpec
 
 from . import cpu, cuda, tensorrt
 from .base import Backend
+from .fp16 import ConvertFp16
+from .lower_activations import LowerActivations
+from .lower_contrib import LowerContrib, LowerSimplified
+from .lower_normalization import LowerNormalization
+from .lower_reductions import LowerReductions
+from .lower_trigonometry import LowerTrigonometry
 
 _BACKENDS: Mapping[str, Callable[[TargetSpec], Backend]] = {
     "cpu": cpu.backend,
     "cuda": cuda.backend,
     "tensorrt": tensorrt.backend,
 }
+
+
+PASSES: tuple[type[Pass], ...] = (
+    LowerContrib,
+    LowerSimplified,
+    LowerActivations,
+    LowerReductions,
+    LowerNormalization,
+    LowerTrigonometry,
+    ConvertFp16,
+)
 
 
 def get_backend(target: TargetSpec) -> Backend:

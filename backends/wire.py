@@ -108,7 +108,7 @@ def _own(data: Buffer, field: Field) -> int:
 
 def declared_values(data: Buffer) -> frozenset[str]:
     """Return the names that the value_info of the main graph declares."""
-    names = set()
+    names: set[str] = set()
     for graph in fields(data, 0, len(data)):
         if graph.number != MODEL_GRAPH:
             continue
