@@ -42,10 +42,10 @@ def dequantized(value: ir.Value, dtype: str) -> Activation | None:
     return Activation(value, integers, scale, zero_point)
 
 
-def quantize(rw: Rewriter, value: ir.Value, params: ActivationParams) -> Activation:
-    """Return the value after QuantizeLinear and DequantizeLinear."""
-    scale = rw.const(params.scale, f"{value.name}/scale")
-    zero_point = rw.const(params.zero_point, f"{value.name}/zero_point")
+def quantize(rw: Rewriter, value: ir.Value, params: ActivationParams, name: str | None) -> Activation:
+    """Return the value after QuantizeLinear and DequantizeLinear; ``name`` is that of the tensor they stand for."""
+    scale = rw.const(params.scale, f"{name}/scale")
+    zero_point = rw.const(params.zero_point, f"{name}/zero_point")
     return requantize(rw, value, scale, zero_point)
 
 
@@ -118,5 +118,6 @@ def _direct(rw: Rewriter, layer: Layer, x: Activation, weight: Quantized, bias: 
     operands = [x.integers, values, x.scale, scale, x.zero_point, zero_point]
     if bias is not None:
         operands.append(rw.const(bias.astype(np.float32), f"{name}/bias"))
+    rw.module.model.opset_imports.setdefault("com.microsoft", 1)
     made: ir.Value = rw.op(DIRECT, *operands, domain="com.microsoft")
     return made

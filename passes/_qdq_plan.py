@@ -61,15 +61,15 @@ class Plan:
         return list(names)
 
     def require(self, ranges: Ranges) -> None:
-        """Refuse the layers whose tensors have no usable range."""
-        for key, layer in list(self.layers.items()):
-            try:
-                for value in self._ranged(layer):
-                    ranges(value.name or "")
-            except CalibrationError as error:
-                self.refused[key] = error.message
-        for key in self.refused:
-            self.layers.pop(key, None)
+        """Refuse the layers whose tensors have no usable range: inputs first, since they decide which results count."""
+        for tensors in (lambda layer: [layer.x], self._ranged):
+            for key, layer in list(self.layers.items()):
+                try:
+                    for value in tensors(layer):
+                        ranges(value.name or "")
+                except CalibrationError as error:
+                    self.refused[key] = error.message
+                    del self.layers[key]
 
     def _ranged(self, layer: Layer) -> list[ir.Value]:
         return [layer.x, layer.out] if self.quantizes_output(layer) else [layer.x]

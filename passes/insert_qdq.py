@@ -91,7 +91,7 @@ class InsertQdq(SitePass):
             low, high = site.ctx.stats.range(layer.out.name)
             relu = layer.activation is not None and layer.activation.op_type == "Relu"
             params = activation_params(low, high, task.scheme.activation_dtype, relu=relu)
-            rw.replace(layer.out, quantize(rw, result, absorbing(params, layer.activation)).value)
+            rw.replace(layer.out, quantize(rw, result, absorbing(params, layer.activation), layer.out.name).value)
             rw.erase(*([layer.activation] if layer.activation is not None else []))
         else:
             rw.replace(layer.raw, result)
@@ -114,8 +114,9 @@ def _quantized_input(site: Site, rw: Rewriter, scheme: QdqScheme) -> Activation:
     found = dequantized(x, scheme.activation_dtype)
     if found is not None:
         return found
-    params = activation_params(*site.ctx.stats.range(x.name), scheme.activation_dtype)
-    return quantized_before(rw, x, params) or quantize(rw, x, params)
+    low, high = site.ctx.stats.range(x.name)
+    params = activation_params(low, high, scheme.activation_dtype)
+    return quantized_before(rw, x, params) or quantize(rw, x, params, x.name)
 
 
 def _pass_through(site: Site, rw: Rewriter, scheme: QdqScheme) -> None:
