@@ -1,26 +1,24 @@
 """A pass of your own, in one file: fcc model.onnx --plugin examples/custom_pass.py
 
-Sqrt(x) * Sqrt(x) is x where x is not negative; exporters of some losses leave it behind. It is exact here only when x
-comes out of a Relu or Abs, which the pattern states.
+Clip with both bounds at or below zero leaves nothing for a Relu behind it, and one at or above zero makes the Relu idle.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
-from fcc.rewrite import Match, PatternPass, Rewriter, op, ops, var
+from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 
 
 @dataclass(frozen=True)
-class FoldSquareOfSqrt(PatternPass):
-    """Mul(Sqrt(t), Sqrt(t)) -> t, for t = Relu(x) or Abs(x)."""
+class EliminateIdleRelu(PatternPass):
+    """Relu(Clip(x, low, high)) -> Clip(x, low, high), for 0 <= low."""
 
-    name: ClassVar[str] = "fold-square-of-sqrt"
-    root: ClassVar = op.Sqrt(ops("Relu", "Abs")(var("x"), name="t", shared=True), name="sqrt")
-    pattern: ClassVar = op.Mul(root, root)
+    name: ClassVar[str] = "eliminate-idle-relu"
+    pattern: ClassVar = op.Relu(op.Clip(var("x"), const("low"), var("high").optional(), name="clip", shared=True))
 
     def check(self, m: Match) -> str | None:
-        return None if m.root.outputs[0].dtype == ir.DataType.FLOAT else "only float32 was thought through"
+        return None if float(m.const("low")) >= 0 else "the Clip lets negative values through"
 
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
-        return m.nodes["t"].outputs[0]
+        return m.nodes["clip"].outputs[0]

@@ -29,7 +29,7 @@ def test_the_pass_is_short_and_runs_as_a_plugin(tmp_path: Path) -> None:
     plugin.write_text(block)
     from fcc.plugins import load
 
-    assert [p.name for p in load([plugin])] == ["fold-log-exp"]
+    assert [p.name for p in load([plugin])] == ["sink-neg"]
 
 
 def test_links_exist() -> None:
