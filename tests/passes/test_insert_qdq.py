@@ -153,11 +153,12 @@ def test_conv_without_relu_has_a_zero_point_within() -> None:
 def test_chain_through_max_pool_shares_scale_and_zero_point() -> None:
     q = Quantized(
         f"g (float[N,3,8,8] x) => (float[N,5,2,2] y) {PAIR}"
-        " { t = Conv(x, w, b) u = Relu(t) p = MaxPool<kernel_shape=[2,2], strides=[1,1]>(u) y = Conv<strides=[2,2]>(p, v, c) }"
+        " { t = Conv(x, w, b) u = Relu(t) p = MaxPool<kernel_shape=[2,2], strides=[1,1]>(u)"
+        " y = Conv<strides=[2,2]>(p, v, c) }"
     )
     assert q.ops["MaxPool"] == 1
     pool = next(n for n in q.module.graph if n.op_type == "MaxPool")
-    before, after = pool.inputs[0], pool.outputs[0].uses()[0].node
+    before, after = pool.inputs[0], next(iter(pool.outputs[0].uses())).node
     assert before is not None
     producer = before.producer()
     assert producer is not None
@@ -238,8 +239,10 @@ def test_matmul_in_front_of_another_add_is_the_contrib_op() -> None:
 
 
 def test_matmul_alone_and_in_a_chain() -> None:
-    text = "g (float[B,S,16] x) => (float[B,S,4] y) <float[16,8] w, float[8,4] v> { t = MatMul(x, w) u = Relu(t) y = MatMul(u, v) }"
-    q = Quantized(text)
+    q = Quantized(
+        "g (float[B,S,16] x) => (float[B,S,4] y) <float[16,8] w, float[8,4] v>"
+        " { t = MatMul(x, w) u = Relu(t) y = MatMul(u, v) }"
+    )
     assert q.chain()[-1] == "MatMul"
     assert q.kernels() == {Q: 1, "QLinearMatMul": 1, "MatMulIntegerToFloat": 1}
     assert q.error() < 0.03
@@ -428,7 +431,8 @@ def test_skipped_neighbours_leave_a_right_model() -> None:
     """Bisection may leave out any single application."""
     text = (
         f"g (float[N,3,8,8] x) => (float[N,5,2,2] y) {PAIR}"
-        " { t = Conv(x, w, b) u = Relu(t) p = MaxPool<kernel_shape=[2,2], strides=[1,1]>(u) y = Conv<strides=[2,2]>(p, v, c) }"
+        " { t = Conv(x, w, b) u = Relu(t) p = MaxPool<kernel_shape=[2,2], strides=[1,1]>(u)"
+        " y = Conv<strides=[2,2]>(p, v, c) }"
     )
     model = source(text)
     samples = [feeds(model, s) for s in range(3)]
