@@ -1,4 +1,4 @@
-"""Absorb a per-channel affine map into a linear op, from behind (its output) or from ahead (its input).
+"""Linear ops that may absorb a per-channel affine map of their input or output: Conv, ConvTranspose, Gemm, MatMul.
 
 Every weight is seen as [group, a, b, taps], where (a, b) is (out, in) or (in, out) channels of a group:
 
@@ -11,19 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 
-import ml_dtypes
 import numpy as np
 
 from fcc import ir
-from fcc.rewrite import Rewriter
-from fcc.target import TargetSpec
 
-from ._affine import FLOATS, Affine, Array, Channels, row_refusal
-
-EAGER = 1 << 20
+from ._affine import FLOATS, Array, Channels, row_refusal
 
 
 @dataclass(frozen=True)
@@ -44,11 +38,20 @@ class Absorber:
     beta: float = 1.0
     spreads: str = ""
 
+    @property
+    def in_axis(self) -> int:
+        """The axis of ``blocks`` that holds the input channels of a group."""
+        return 3 - self.out_axis
+
     def array(self) -> Array:
-        """Return the weight as stored."""
+        """Return the weight as ``blocks``."""
         array = ir.Module.constant(self.weight)
         assert array is not None
-        return array
+        return array.reshape(self.blocks)
+
+    def along(self, axis: int, vector: Array) -> Array:
+        """Return one element per channel of ``axis``, shaped to broadcast to ``blocks``."""
+        return vector.reshape(tuple(n if i in (0, axis) else 1 for i, n in enumerate(self.blocks)))
 
     def row(self) -> Array:
         """Return the bias as float64 [out], beta included; zeros when there is none."""
@@ -58,9 +61,9 @@ class Absorber:
 
     def through(self, shift: Array) -> Array:
         """Return what ``shift`` added to the input channels adds to the output channels, float64 [out]."""
-        blocks = self.array().reshape(self.blocks).astype(np.float64)
-        spread = shift.reshape(_along(self.blocks, 3 - self.out_axis))
-        return self.alpha * (blocks * spread).sum(axis=(3 - self.out_axis, 3)).reshape(-1)
+        moved = self.array().astype(np.float64) * self.along(self.in_axis, shift)
+        total: Array = self.alpha * moved.sum(axis=(self.in_axis, 3)).reshape(-1)
+        return total
 
 
 def absorber_of(node: ir.Node, bias: ir.Value | None = None) -> Absorber | str:
@@ -103,7 +106,7 @@ def _conv(node: ir.Node, weight: ir.Value, bias: ir.Value | None, w: tuple[int, 
 
 def _padding(node: ir.Node) -> str:
     explicit = node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
-    pads = node.attributes.get_ints("pads", None) or () if explicit else ()
+    pads = node.attributes.get_ints("pads", ()) if explicit else ()
     if any(pads) or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return "the convolution pads with zeros, not with the shift"
     return ""
@@ -132,106 +135,3 @@ def _matmul(node: ir.Node, weight: ir.Value, bias: ir.Value | None, w: tuple[int
 _BROADCASTING = frozenset({"Gemm", "MatMul"})
 _View = Callable[[ir.Node, ir.Value, "ir.Value | None", "tuple[int, ...]"], "Absorber | str"]
 _VIEWS: dict[str, _View] = {"Conv": _conv, "ConvTranspose": _conv, "Gemm": _gemm, "MatMul": _matmul}
-
-
-# -- folding -------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Folded:
-    """A linear op after absorbing: its weight scaled along one block axis, and its bias (None: as it was)."""
-
-    op: Absorber
-    axis: int
-    scale: Array | None
-    bias: Array | None
-
-    def refusal(self, target: TargetSpec, max_copy: int) -> str | None:
-        """Return why the fold may not happen, or would not pay (``max_copy``: bytes a copy of a shared weight may take)."""
-        weight, dtype = self.op.weight, self.op.weight.dtype
-        assert dtype is not None
-        assert weight.const_value is not None
-        if self.bias is not None:
-            if not np.all(np.abs(self.bias) <= float(ml_dtypes.finfo(dtype.numpy()).max)):
-                return f"the folded bias leaves the range of {dtype}"
-            if self.op.node.op_type == "MatMul" and self.op.bias is None:
-                reason = "its rank is not 2" if self.op.outputs.rank != 2 else gemm_refusal(target, dtype)
-                if reason is not None:
-                    return f"the MatMul has no bias, and cannot become a Gemm: {reason}"
-        if self.scale is None:
-            return None
-        if weight.const_value.nbytes > max_copy and len({u.node for u in weight.uses()}) > 1:
-            return f"the weight is shared, and larger than the {max_copy} bytes that a scaled copy may take"
-        return _range_refusal(self.op.array().reshape(self.op.blocks), self.axis, self.scale, dtype)
-
-    def emit(self, rw: Rewriter, x: ir.Value, target: TargetSpec) -> ir.Value:
-        """Return the output of the linear op that replaces the old one, applied to ``x``."""
-        node, weight = self.op.node, self._weight(rw)
-        bias = self.op.bias if self.bias is None else self._bias(rw)
-        made: ir.Value
-        if bias is None:
-            made = rw.like(node, x, weight)
-        elif node.op_type != "MatMul":
-            made = rw.like(node, x, weight, bias, **({} if self.bias is None else {"beta": None}))
-        elif self.op.outputs.rank == 2 and gemm_refusal(target, weight.dtype) is None:
-            made = rw.op("Gemm", x, weight, bias)
-        else:
-            made = rw.op("Add", rw.like(node, x, weight), bias)
-        return made
-
-    def _weight(self, rw: Rewriter) -> ir.Value:
-        weight, tensor = self.op.weight, self.op.weight.const_value
-        assert tensor is not None
-        if self.scale is None:
-            return weight
-        compute = partial(_scaled, tensor.numpy, self.op.blocks, self.axis, self.scale)
-        return rw.const(compute(), f"{weight.name}/scaled") if tensor.nbytes < EAGER else rw.lazy(compute, weight)
-
-    def _bias(self, rw: Rewriter) -> ir.Value:
-        assert self.bias is not None
-        assert self.op.weight.dtype is not None
-        return rw.const(self.bias.astype(self.op.weight.dtype.numpy()))
-
-
-def behind(op: Absorber, affine: Affine) -> Folded:
-    """scale * (x W + b) + shift = x (W * scale) + (b * scale + shift), the scale along the output channels."""
-    moves = affine.shifts or (affine.scales and op.bias is not None)
-    bias = op.row() * affine.scale + affine.shift if moves else None
-    return Folded(op, op.out_axis, affine.scale if affine.scales else None, bias)
-
-
-def ahead(op: Absorber, affine: Affine) -> Folded | str:
-    """(scale * x + shift) W + b = x (scale * W) + (shift W + b), the scale along the input channels."""
-    if affine.shifts and op.spreads:
-        return f"a shift of the input is not a shift of the output: {op.spreads}"
-    bias = op.row() + op.through(affine.shift) if affine.shifts else None
-    return Folded(op, 3 - op.out_axis, affine.scale if affine.scales else None, bias)
-
-
-def gemm_refusal(target: TargetSpec, dtype: ir.DataType | None) -> str | None:
-    """Return why the target has no Gemm for a dtype, or None when it has."""
-    return "the dtype is not known" if dtype is None else target.refusal("Gemm", "", 13, {"T": dtype.name.lower()})
-
-
-def _along(blocks: tuple[int, int, int, int], axis: int) -> tuple[int, ...]:
-    return tuple(n if i in (0, axis) else 1 for i, n in enumerate(blocks))
-
-
-def _scaled(read: Callable[[], Array], blocks: tuple[int, int, int, int], axis: int, scale: Array) -> Array:
-    stored = read()
-    exact = stored.reshape(blocks).astype(np.float64) * scale.reshape(_along(blocks, axis))
-    return exact.astype(stored.dtype).reshape(stored.shape)
-
-
-def _range_refusal(blocks: Array, axis: int, scale: Array, dtype: ir.DataType) -> str | None:
-    """Refuse weights that overflow, and in float16 channels whose weights become subnormal."""
-    narrow = blocks.astype(np.float32) if blocks.dtype.itemsize < 4 else blocks
-    others = (3 - axis, 3)
-    peaks = np.maximum(narrow.max(axis=others), -narrow.min(axis=others)).astype(np.float64).reshape(-1)
-    found = peaks * np.abs(scale)
-    limits = ml_dtypes.finfo(dtype.numpy())
-    if not np.all(np.isfinite(peaks)):
-        return "the weight holds NaN or infinity"
-    if np.any(found > float(limits.max)):
-        return f"the folded weights leave the range of {dtype}"
-    if dtype == ir.DataType.FLOAT16 and np.any((found > 0) & (found < float(limits.tiny)) & (found < peaks)):
-        return f"the folded weights vanish in {dtype}"
-    return None

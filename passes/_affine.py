@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from fcc import ir
@@ -45,10 +46,17 @@ class Channels:
     count: int
 
 
+def limits(dtype: ir.DataType) -> tuple[float, float]:
+    """Return the smallest normal and the largest finite number of a float dtype."""
+    found = ml_dtypes.finfo(dtype.numpy())  # type: ignore[no-untyped-call]
+    return float(found.tiny), float(found.max)
+
+
 def affine_of(node: ir.Node, operand: int, channels: Channels) -> Affine | str:
     """Return the map that ``node`` applies to its input ``operand``, or the reason why it is none.
 
-    The input must have ``channels``; BatchNormalization has them on axis 1.
+    The input must have ``channels``; BatchNormalization has them on axis 1. The node is a BatchNormalization or one of
+    the forms that the patterns of this family match.
     """
     if node.op_type == "BatchNormalization":
         return _batchnorm(node, channels)
@@ -69,24 +77,22 @@ def _batchnorm(node: ir.Node, channels: Channels) -> Affine | str:
     spread = var + node.attributes.get_float("epsilon", 1e-5)
     if not np.all(spread > 0):
         return "a variance plus epsilon is not positive"
-    scale = gamma / np.sqrt(spread)
-    shift = beta - mean * scale
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(spread)
+        shift = beta - mean * scale
     if not np.all(np.isfinite(spread) & np.isfinite(scale) & np.isfinite(shift)):
         return "the scale or the shift is not finite"
     return Affine(scale, shift)
 
 
 def _elementwise(node: ir.Node, operand: int, channels: Channels) -> Affine | str:
-    form = _FORMS.get((node.op_type, operand))
-    if form is None:
-        return f"{node.op_type} of a constant by a tensor is no affine map"
     c = _per_channel(node.inputs[1 - operand] if len(node.inputs) > 1 else None, channels)
     if isinstance(c, str):
         return c
     if not np.all(np.isfinite(c)):
         return "the constant is not finite"
-    with np.errstate(divide="ignore", over="ignore"):
-        scale, shift = form(c)
+    with np.errstate(all="ignore"):
+        scale, shift = _FORMS[node.op_type, operand](c)
     if np.any(scale == 0) or not np.all(np.isfinite(scale)):
         return "the factor is 0 or not finite"
     return Affine(scale, shift)

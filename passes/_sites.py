@@ -10,8 +10,9 @@ from fcc import ir
 from fcc.rewrite import Match, Rewriter, any_of, const, op, ops, var
 from fcc.rewrite.pattern import Op, Pattern
 
-from ._absorb import Absorber, Folded, absorber_of, ahead
+from ._absorb import Absorber, absorber_of
 from ._affine import Channels, affine_of
+from ._fold import Folded, ahead
 
 
 def linear_patterns(x: Pattern) -> tuple[Op, ...]:
@@ -22,7 +23,7 @@ def linear_patterns(x: Pattern) -> tuple[Op, ...]:
 
 
 def ahead_patterns(source: Op) -> tuple[Op, ...]:
-    """Return the patterns of a linear op of ``source`` (node "source", shared), or of its Flatten or Reshape ("view")."""
+    """Return the patterns of a linear op of ``source`` (shared), or of its Flatten or Reshape (node "view")."""
     flatten = op.Flatten(source, name="view", shared=True)
     reshape = op.Reshape(source, var("shape"), name="view", shared=True)
     return linear_patterns(any_of(source, flatten, reshape))
@@ -86,7 +87,11 @@ def _through_view(value: ir.Value, flat: ir.Value, channels: Channels) -> tuple[
 def ahead_of(m: Match, operand: int) -> Ahead | str:
     """Return the site of a match of ``ahead_patterns``."""
     linear = absorber_of(m.nodes["linear"], m.get("b"))
-    return linear if isinstance(linear, str) else Ahead(m.nodes["source"], operand, m.nodes.get("view"), linear)
+    if isinstance(linear, str):
+        return linear
+    if m.root is linear.node and linear.bias is None and _with_added(linear).bias is not None:
+        return "the Add behind the MatMul is its bias and takes part"
+    return Ahead(m.nodes["source"], operand, m.nodes.get("view"), linear)
 
 
 def others_refusal(m: Match, operand: int, max_copy: int) -> str | None:
@@ -99,8 +104,8 @@ def others_refusal(m: Match, operand: int, max_copy: int) -> str | None:
             continue
         reason: str | None = "it lies in a subgraph"
         if user.graph is source.graph:
-            linear = absorber_of(user, _added(user))
-            folded = linear if isinstance(linear, str) else Ahead(source, operand, view, linear).fold()
+            linear = absorber_of(user)
+            folded = linear if isinstance(linear, str) else Ahead(source, operand, view, _with_added(linear)).fold()
             reason = folded if isinstance(folded, str) else folded.refusal(m.ctx.target, max_copy)
         if reason is not None:
             return f"another user, {user.op_type} {user.name!r}, cannot absorb it: {reason}"
@@ -122,10 +127,11 @@ def _is_view(node: ir.Node) -> bool:
     return node.op_type in ("Flatten", "Reshape") and node.domain == ""
 
 
-def _added(node: ir.Node) -> ir.Value | None:
-    """Return the constant that the only user of a MatMul adds to it, if any."""
-    add = ir.sole_user(node.outputs[0]) if node.op_type == "MatMul" else None
+def _with_added(linear: Absorber) -> Absorber:
+    """Return a MatMul with the row that its only user adds to it as its bias; any other op as it is."""
+    add = ir.sole_user(linear.node.outputs[0]) if linear.node.op_type == "MatMul" else None
     if add is None or add.op_type != "Add" or add.domain != "":
-        return None
-    other = add.inputs[1] if add.inputs[0] is node.outputs[0] else add.inputs[0]
-    return other if ir.Module.is_constant(other) else None
+        return linear
+    other = add.inputs[1] if add.inputs[0] is linear.node.outputs[0] else add.inputs[0]
+    found = absorber_of(linear.node, other)
+    return linear if isinstance(found, str) else found

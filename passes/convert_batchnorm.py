@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import ml_dtypes
 import numpy as np
 
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 
-from ._affine import FLOATS, Affine, Array, Channels, affine_of
+from ._affine import FLOATS, Affine, Array, Channels, affine_of, limits
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ class ConvertBatchNorm(PatternPass):
         dtype = m["x"].dtype
         if dtype is None or dtype not in FLOATS:
             return f"{dtype} is not converted"
-        limit = float(ml_dtypes.finfo(dtype.numpy()).max)
-        if np.any(np.abs(affine.scale) > limit) or np.any(np.abs(affine.shift) > limit):
+        if max(np.abs(affine.scale).max(initial=0), np.abs(affine.shift).max(initial=0)) > limits(dtype)[1]:
             return f"the scale or the shift leaves the range of {dtype}"
         if self.always or not (affine.scales or affine.shifts):
             return None

@@ -8,7 +8,7 @@ from typing import ClassVar
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, ops, var
 
-from ._absorb import Folded
+from ._fold import Folded
 from ._sites import ahead_of, ahead_patterns, others_refusal
 
 _SOURCES = (

@@ -8,8 +8,9 @@ from typing import ClassVar
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op
 
-from ._absorb import Folded, absorber_of, behind
+from ._absorb import absorber_of
 from ._affine import affine_of
+from ._fold import Folded, behind
 from ._sites import LINEAR
 
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, op, var
 
-from ._absorb import gemm_refusal
 from ._affine import FLOATS
+from ._fold import gemm_refusal
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class FuseMatMulAdd(PatternPass):
 
     def check(self, m: Match) -> str | None:
         product = m.nodes["matmul"].outputs[0]
+        if m["c"] is product:
+            return "the product is added to itself"
         a, b, c = (ir.dims_of(m[name]) for name in "abc")
         if a is None or b is None or c is None:
             return "a rank is not known"
