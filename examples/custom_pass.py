@@ -1,6 +1,6 @@
 """A pass of your own, in one file: fcc model.onnx --plugin examples/custom_pass.py
 
-Clip with both bounds at or below zero leaves nothing for a Relu behind it, and one at or above zero makes the Relu idle.
+Clip with a lower bound at or above zero leaves nothing for a Relu behind it to do.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,86 @@
+import pytest
+
+from fcc.passes.convert_sequences import ConvertSequences
+from fcc.testing import check
+
+HEAD = "g (float[N,6] x) => (float[N,{n}] y) <int64 i = {{{i}}}, {split}> {{ s = SplitToSequence<axis={axis}>(x, k)"
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize(("split", "count", "i", "n"), [("int64 k = {4}", 2, 1, 2), ("int64[3] k = {1,2,3}", 3, -1, 3)])
+def test_becomes_split(axis: int, split: str, count: int, i: int, n: int) -> None:
+    outputs = [f"o{j}" for j in range(count)]
+    outputs[i] = "p"
+    check(
+        ConvertSequences(),
+        HEAD.format(n=n, i=i, split=split, axis=axis) + " p = SequenceAt(s, i) y = Relu(p) }",
+        f"g (float[N,6] x) => (float[N,{n}] y) {{ {', '.join(outputs)} = Split<axis={axis}>(x, c) y = Relu(p) }}",
+    )
+
+
+def test_without_keepdims_the_axis_is_squeezed() -> None:
+    check(
+        ConvertSequences(),
+        """g (float[2,N] x) => (float[N] y, float[N] z) <int64 i = {0}, int64 j = {1}>
+        { s = SplitToSequence<axis=0, keepdims=0>(x) y = SequenceAt(s, i) z = SequenceAt(s, j) }""",
+        """g (float[2,N] x) => (float[N] y, float[N] z)
+        { a, b = Split<axis=0>(x, c) y = Squeeze(a, d) z = Squeeze(b, e) }""",
+    )
+
+
+def test_one_piece_is_the_input() -> None:
+    check(
+        ConvertSequences(),
+        "g (float[N,6] x) => (float[N,6] y) <int64 i = {0}, int64 k = {6}> "
+        "{ s = SplitToSequence<axis=1>(x, k) p = SequenceAt(s, i) y = Relu(p) }",
+        "g (float[N,6] x) => (float[N,6] y) { p = Identity(x) y = Relu(p) }",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        (
+            "g (float[N,6] x, int64 i) => (float[N,3] y) <int64 k = {3}> "
+            "{ s = SplitToSequence<axis=1>(x, k) y = SequenceAt(s, i) }",
+            "other than by a constant position",
+        ),
+        (
+            "g (float[N,6] x) => (float[N,3] y, int64 n) <int64 k = {3}, int64 i = {0}> "
+            "{ s = SplitToSequence<axis=1>(x, k) y = SequenceAt(s, i) n = SequenceLength(s) }",
+            "SequenceLength",
+        ),
+        (
+            "g (float[N,6] x) => (float[M,6] y) <int64 k = {3}, int64 i = {0}> "
+            "{ s = SplitToSequence<axis=0>(x, k) y = SequenceAt(s, i) }",
+            "size along the axis is not known",
+        ),
+        (
+            "g (float[N,6] x, int64 k) => (float[N,M] y) <int64 i = {0}> "
+            "{ s = SplitToSequence<axis=1>(x, k) y = SequenceAt(s, i) }",
+            "not constant",
+        ),
+        (
+            "g (float[N,6] x) => (float[N,3] y) <int64 k = {3}, int64 i = {2}> "
+            "{ s = SplitToSequence<axis=1>(x, k) y = SequenceAt(s, i) }",
+            "position 2 is outside 2 pieces",
+        ),
+        (
+            "g (float[N,128] x) => (float[N,1] y) <int64 i = {2}> "
+            "{ s = SplitToSequence<axis=1>(x) y = SequenceAt(s, i) }",
+            "128 pieces",
+        ),
+        (
+            "g (float[N,6] x) => (seq(float[N,3]) s) <int64 k = {3}> { s = SplitToSequence<axis=1>(x, k) }",
+            "graph output",
+        ),
+        (
+            """g (float[2,6] x, bool c) => (float[2,3] y) <int64 k = {3}, int64 i = {0}> { s = SplitToSequence<axis=1>(x, k)
+            y = If (c) <then_branch = t () => (float[2,3] u) { u = SequenceAt(s, i) },
+            else_branch = e () => (float[2,3] v) { v = SequenceAt(s, i) }> }""",
+            "another graph",
+        ),
+    ],
+)
+def test_stays(text: str, because: str) -> None:
+    check(ConvertSequences(), text, None, because=because)
