@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Rewriter:
         self._inputs: list[tuple[ir.Node, int, ir.Value | None]] = []
         self._attributes: list[tuple[ir.Node, dict[str, Any]]] = []
         self._erased: list[ir.Node] = []
+        self._bodies: list[ir.Graph] = []
 
     # -- making ------------------------------------------------------------------------------------------------
     def op(
@@ -111,6 +112,11 @@ class Rewriter:
         """Remove nodes that are dead after the rewrite; a node that is still used then stays."""
         self._erased.extend(nodes)
 
+    def inline(self, body: ir.Graph) -> list[ir.Value]:
+        """Move the nodes and constants of a nested graph before the anchor; return the values it gave."""
+        self._bodies.append(body)
+        return list(body.outputs)
+
     # -- ending ------------------------------------------------------------------------------------------------
     def abort(self) -> None:
         """Forget everything: detach the new nodes from the values they use."""
@@ -126,6 +132,8 @@ class Rewriter:
         """
         for old, new in self._replaced:
             self._guard(old, new)
+        for body in self._bodies:
+            self._unwrap(body)
         used = {id(v) for n in self._made for v in n.inputs} | {id(n) for _, n in self._replaced}
         used |= {id(v) for _, _, v in self._inputs}
         for value in self._constants:
@@ -149,6 +157,15 @@ class Rewriter:
         self._infer(touched)
         self.module.touch()
         return touched
+
+    def _unwrap(self, body: ir.Graph) -> None:
+        body.outputs.clear()
+        for name, value in list(body.initializers.items()):
+            del body.initializers[name]
+            self.graph.initializers.add(value)
+        nodes = list(body)
+        body.remove(nodes)
+        self._made[:0] = nodes
 
     def _infer(self, touched: list[ir.Node]) -> None:
         """Infer what was touched, and further down whatever uses a result that is known better now."""
@@ -221,7 +238,7 @@ class Rewriter:
             node = queue.pop(0)
             if node.graph is None or not ir.is_dead(node):
                 continue
-            inputs = [v for v in node.inputs if v is not None]
+            inputs = list(dict.fromkeys(_used_by(node)))
             ir.erase(node)
             for value in inputs:
                 self._drop_constant(value)
@@ -255,3 +272,11 @@ def _inherit(node: ir.Node, origin: ir.Node) -> None:
         if key != ORIGIN:
             node.metadata_props.setdefault(key, text)
     node.doc_string = node.doc_string or origin.doc_string
+
+
+def _used_by(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the values a node uses, those that its nested graphs capture or hold included."""
+    yield from (v for v in node.inputs if v is not None)
+    for nested in ir.subgraphs_of(node):
+        for inner in nested:
+            yield from _used_by(inner)
