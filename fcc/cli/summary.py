@@ -31,7 +31,8 @@ def summary(report: Report, *, verbose: bool = False, untimed: str = "") -> Iter
     yield from _rewrites(report, verbose)
     yield from _parity(report)
     if untimed:
-        yield item("latency", f"not timed: {untimed}")
+        repeated = report.parity_skipped and untimed.startswith("onnxruntime cannot")
+        yield item("latency", "not timed: " + ("it does not run here" if repeated else untimed))
     yield from _lint(report, verbose)
     yield from _guilty(report)
     for layer in report.layers if verbose else ():

@@ -1,0 +1,80 @@
+"""Numbers, columns, names of outputs, option texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcc.cli.files import output_of
+from fcc.cli.shared import parse_state
+from fcc.cli.style import change, columns, count, duration, item, size
+from fcc.cli.workload import by_input
+from fcc.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [(0, "0"), (9999, "9999"), (10000, "10.00 k"), (52650, "52.65 k"), (1234567, "1.235 M"), (2.5e9, "2.500 G")],
+)
+def test_count(n: float, text: str) -> None:
+    assert count(n) == text
+
+
+def test_size_and_duration() -> None:
+    assert [size(12), size(213_200), size(5e12)] == ["12 B", "213.2 kB", "5.000 TB"]
+    assert [duration(7.9), duration(105.2), duration(1500), duration(2.5e6)] == [
+        "7.90 us",
+        "105 us",
+        "1.50 ms",
+        "2.50 s",
+    ]
+
+
+def test_change() -> None:
+    assert [change(10, 8), change(1000, 1001), change(5, 5), change(0, 7)] == ["-20 %", "+0.1 %", "", ""]
+
+
+def test_columns_align_and_never_cut_outside_a_terminal() -> None:
+    rows = [("name", "n"), ("x" * 200, "12")]
+    assert list(columns(rows, "<>")) == [f"  {'name':<200}   n", f"  {'x' * 200}  12"]
+
+
+@given(st.text(alphabet="ab c", max_size=300))
+def test_items_fit_80_columns(text: str) -> None:
+    lines = item("label", text).splitlines()
+    words = max((len(w) for w in text.split()), default=0)
+    assert all(len(line) <= max(80, 11 + words) for line in lines)
+    assert " ".join(" ".join(lines).split()) == " ".join(f"label {text}".split())
+
+
+@pytest.mark.parametrize(
+    ("model", "output"),
+    [("a.onnx", "a.fcc.onnx"), ("d/a.onnx", "d/a.fcc.onnx"), ("a.pb", "a.pb.fcc.onnx"), ("./bench", "bench.fcc.onnx")],
+)
+def test_output_is_beside_the_model(model: str, output: str) -> None:
+    assert output_of(model, None) == Path(output)
+    assert output_of(model, "x.onnx") == Path("x.onnx")
+
+
+def test_state_names_may_hold_colons() -> None:
+    assert parse_state(["h:h0", "a:0:b:0"]) == {"h": "h0", "a:0": "b:0"}
+
+
+@pytest.mark.parametrize("text", ["", "h", ":h", "h:", "a:b:c"])
+def test_state_that_names_no_pair(text: str) -> None:
+    with pytest.raises(OptionError, match="out:in"):
+        parse_state([text])
+
+
+def test_sizes_by_input() -> None:
+    import numpy as np
+
+    from fcc.data.spec import TensorSpec
+
+    specs = [TensorSpec("x", np.dtype("f4"), ("N", 3, "T")), TensorSpec("y", np.dtype("f4"), (2,))]
+    assert by_input(specs, None) is None
+    assert by_input(specs, {"N": 4}) == {"x": (4, 3, 1)}
+    assert by_input(specs, {"x": (5, 3, 7), "N": 4}) == {"x": (5, 3, 7)}
