@@ -71,6 +71,15 @@ def _same(value: ir.Value, array: Array) -> bool:
     return bool(np.array_equal(np.asarray(ir.Module.constant(value)), array))
 
 
+def spread(rw: Rewriter, x: Activation, axis: int) -> ir.Value:
+    """Return the dequantized tensor by equal scales along an axis of known size."""
+    size = (ir.dims_of(x.value) or ())[axis]
+    assert isinstance(size, int)
+    scale, zero_point = (np.repeat(np.asarray(v.const_value), size) for v in (x.scale, x.zero_point))
+    made: ir.Value = rw.op("DequantizeLinear", x.integers, scale, zero_point, axis=axis)
+    return made
+
+
 def absorbing(params: ActivationParams, activation: ir.Node | None) -> ActivationParams:
     """Return parameters at which a Clip vanishes: rint(min/s) + zp <= qmin and rint(max/s) + zp >= qmax.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fcc import ir
@@ -11,6 +11,9 @@ from fcc.target.qdq import QdqScheme
 
 from ._qdq_layers import DIRECT, Layer, layer_of
 
+# onnxruntime quantizes float weights of these itself, per tensor, where one DequantizeLinear with a scalar scale feeds
+# them and a QuantizeLinear follows (WeightBiasQuantization).
+TAKEN_OVER = frozenset({"Conv", "ConvTranspose", "Gemm"})
 Ranges = Callable[[str], tuple[float, float]]
 
 
@@ -23,20 +26,28 @@ class Plan:
     layers: dict[int, Layer] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
 
-    def nodes(self) -> Iterator[ir.Node]:
-        """Yield in order the weight ops, and the pass-through nodes that join int8 to int8."""
+    def roles(self) -> list[tuple[ir.Node, str]]:
+        """Return what happens in order: layers, refused ones, pass-through nodes between int8 and int8, and guards.
+
+        A guard is a float layer that reads int8 and whose weight the runtime would quantize its own way.
+        """
         joined: set[int] = set()
-        for node in list(self.module.nodes()):
-            if id(node) in self.refused:
-                yield node
-            elif id(node) in self.layers:
-                layer = self.layers[id(node)]
+        found: list[tuple[ir.Node, str]] = []
+        for node in self.module.nodes():
+            layer = self.layers.get(id(node))
+            reads = bool(node.inputs) and id(node.inputs[0]) in joined
+            if layer is not None:
+                found.append((node, "layer"))
                 if self.quantizes_output(layer):
                     joined.add(id(layer.out))
-                yield node
-            elif self._passes(node) and id(node.inputs[0]) in joined and self.feeds(node.outputs[0]):
+            elif reads and self._passes(node) and self.feeds(node.outputs[0]):
+                found.append((node, "pass"))
                 joined.add(id(node.outputs[0]))
-                yield node
+            if id(node) in self.refused:
+                found.append((node, "refused"))
+            if layer is None and reads and node.op_type in TAKEN_OVER and ir.Module.is_constant(node.inputs[1]):
+                found.append((node, "guard"))
+        return found
 
     def quantizes_output(self, layer: Layer) -> bool:
         """Return whether the result is quantized: the kernel wants it, or an int8 layer reads it."""

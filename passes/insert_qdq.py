@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,17 +13,18 @@ from fcc.target import get_target
 from fcc.target.qdq import QdqScheme
 
 from . import _qdq_plan
-from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before, requantize
+from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before, requantize, spread
 from ._qdq_layers import DIRECT, Layer
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A layer to quantize, with its output or without; or (no layer) a node that runs on int8 as it is."""
+    """What to do at a site: quantize a layer, with its result or without; or ``between`` for what reads int8 else."""
 
     scheme: QdqScheme
     layer: Layer | None = None
-    output: bool = True
+    output: bool = False
+    between: Callable[[Site, Rewriter, Activation], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,24 +65,30 @@ class InsertQdq(SitePass):
         plan = _qdq_plan.make(module, scheme, self._excluded)
         plan.require(ctx.stats.range)
         outputs = {key: plan.quantizes_output(layer) for key, layer in plan.layers.items()}
-        for node in list(plan.nodes()):
-            task = _Task(scheme, plan.layers.get(id(node)), outputs.get(id(node), True))
-            yield Site(node, module, ctx, plan.refused.get(id(node), task))
+        for node, role in plan.roles():
+            key = id(node)
+            task = _Task(scheme, plan.layers.get(key), outputs.get(key, False), _BETWEEN.get(role))
+            yield Site(node, module, ctx, plan.refused[key] if role == "refused" else task)
 
     def check(self, site: Site) -> str | None:
-        """Return the reason of the plan, or that the layer before a pass-through node stayed float."""
+        """Return the reason of the plan, or that there is no int8 in front of a node that is no layer."""
         if isinstance(site.data, str):
             return site.data
         task: _Task = site.data
-        if task.layer is None and dequantized(_input(site), task.scheme.activation_dtype) is None:
+        if task.between is None:
+            return None
+        if dequantized(_input(site), task.scheme.activation_dtype) is None:
             return "its input stayed float"
-        return None
+        return "no axis has a known size" if task.between is _guard and _known_axis(_input(site)) is None else None
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         """Quantize the operands, and the result where the plan says so."""
         task: _Task = site.data
         if task.layer is None:
-            _pass_through(site, rw, task.scheme)
+            x = dequantized(_input(site), task.scheme.activation_dtype)
+            assert x is not None
+            assert task.between is not None
+            task.between(site, rw, x)
             return
         layer, x = task.layer, _quantized_input(site, rw, task.scheme)
         result = emit(rw, layer, x, pair_safe=task.scheme.pair_safe)
@@ -119,12 +126,27 @@ def _quantized_input(site: Site, rw: Rewriter, scheme: QdqScheme) -> Activation:
     return quantized_before(rw, x, params) or quantize(rw, x, params, x.name)
 
 
-def _pass_through(site: Site, rw: Rewriter, scheme: QdqScheme) -> None:
-    x = dequantized(_input(site), scheme.activation_dtype)
-    assert x is not None
+def _pass_through(site: Site, rw: Rewriter, x: Activation) -> None:
+    """Let a node run on int8: the same scale and zero point before and behind it."""
     result = rw.like(site.anchor, x.value)
     rw.replace(site.anchor.outputs[0], requantize(rw, result, x.scale, x.zero_point).value)
     rw.erase(site.anchor)
+
+
+def _guard(site: Site, rw: Rewriter, x: Activation) -> None:
+    """Keep a float layer float: the runtime quantizes its weight per tensor behind a scalar scale, not behind equal
+    scales along an axis."""
+    axis = _known_axis(x.value)
+    assert axis is not None
+    rw.set_input(site.anchor, 0, spread(rw, x, axis))
+
+
+def _known_axis(value: ir.Value) -> int | None:
+    dims = ir.dims_of(value) or ()
+    return next((i for i, d in enumerate(dims) if isinstance(d, int) and d > 1), None)
+
+
+_BETWEEN = {"pass": _pass_through, "guard": _guard}
 
 
 def _report(layer: Layer, x: Activation, output: bool) -> dict[str, object]:

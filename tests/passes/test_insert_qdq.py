@@ -449,3 +449,25 @@ def test_skipped_neighbours_leave_a_right_model() -> None:
         for fed in samples:
             a, b = old.run(None, fed)[0], new.run(None, fed)[0]
             assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(a)
+
+
+@pytest.mark.parametrize(
+    ("between", "constants", "reason"),
+    [
+        ("u = Conv(t, m, k)", "float[4,4,1,1] m, float[4] k", "excluded by option"),
+        ("a = Conv(t, m) u = Relu(a)", "float[4,4,1,1] m", "excluded by option"),
+        ("u = ConvTranspose(t, m, k)", "float[4,4,1,1] m, float[4] k", None),
+    ],
+)
+def test_a_float_layer_between_int8_layers_keeps_its_float_weight(between: str, constants: str, reason: str) -> None:
+    """onnxruntime would quantize its weight per tensor, without asking."""
+    q = Quantized(
+        "g (float[N,3,8,8] x) => (float[N,5,4,4] y) " + PAIR.replace(">", f", {constants}>")
+        + f" {{ t = Conv(x, w, b) {between} y = Conv(u, v, c) }}",
+        exclude="a+u",
+    )  # fmt: skip
+    assert q.reasons == ([reason] if reason else [])
+    found = q.kernels()
+    assert found["QLinearConv"] == 2
+    assert found["FusedConv"] + found["Conv"] + found["ConvTranspose"] == 1
+    assert q.runtime_error() == pytest.approx(q.runtime_error(optimize=False), rel=0.01)
