@@ -72,8 +72,8 @@ class Emitted:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the output without ``fcc.*`` metadata and value_info, wherever the weights lie."""
-        places = {w.name: Place("x" * 16, 0, w.nbytes) for w in self.weights if self.external and w.may_be_external}
+        """Bytes of the output without ``fcc.*`` metadata, value_info and the name of a data file."""
+        places = {w.name: Place("", 0, w.nbytes) for w in self.weights if self.external and w.may_be_external}
         lengths = [w.parts(places.get(w.name))[2] for w in self.weights]
         inside = sum(len(wire.header(wire.GRAPH_INITIALIZER, n)) + n for n in lengths)
         graph = self.skeleton.graph.ByteSize()

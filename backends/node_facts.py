@@ -70,4 +70,5 @@ def support_of(node: ir.Node, module: ir.Module, spec: TargetSpec, dtypes: Mappi
     opsets = module.model.opset_imports
     version = ir.since_version(node, opsets) or opsets.get(node.domain, 1)
     kinds = dtypes_of(node, opsets) if dtypes is None else dtypes
-    return spec.support(node.op_type, node.domain, version, kinds, facts_of(node))
+    restricted = any(node.op_type in row.ops for row in spec.restrictions)
+    return spec.support(node.op_type, node.domain, version, kinds, facts_of(node) if restricted else None)

@@ -54,7 +54,7 @@ class Weight:
 
     @property
     def _original(self) -> Any:
-        found = getattr(self.tensor, "raw", None)
+        found = None if isinstance(self.tensor, ir.LazyTensor) else getattr(self.tensor, "raw", None)
         return found if isinstance(found, TensorProto) and not found.external_data else None
 
     def payload(self) -> bytes:
