@@ -114,7 +114,7 @@ def _depthwise(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
 
 def _transpose(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
     rank = len(ir.dims_of(node.inputs[0]) or ())
-    perm = list(node.attributes.get_ints("perm", None) or range(rank)[::-1])
+    perm = list(node.attributes.get_ints("perm", ()) or range(rank)[::-1])
     return Step(Lane(perm.index(lanes[0].axis), lanes[0].block))
 
 
@@ -180,11 +180,12 @@ def _pad(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
     return Step(lanes[0]) if pads[axis] == 0 and pads[axis + rank] == 0 else "it pads the channels"
 
 
-ELEMENTWISE = (
-    "Abs Add Cast Ceil Celu Clip Cos Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Max Min "
-    "Mish Mul Neg PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Swish Tanh "
-    "ThresholdedRelu"
-).split()
+ELEMENTWISE = frozenset(
+    {"Abs", "Add", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid"}
+    | {"HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal"}
+    | {"Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish"}
+    | {"Tanh", "ThresholdedRelu"}
+)
 POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum")
 

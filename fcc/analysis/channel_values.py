@@ -87,7 +87,9 @@ def _unknown(node: ir.Node, known: Mapping[ir.Value, Known], flow: Flow, opset: 
 
 
 def _average(node: ir.Node, known: Mapping[ir.Value, Known], flow: Flow, opset: int) -> Known:
-    return (_only_zero if node.attributes.get_int("count_include_pad", 0) else _same)(node, known, flow, opset)
+    counts_zeros = is_padded(node) and node.attributes.get_int("count_include_pad", 0) != 0
+    beyond = node.attributes.get_int("ceil_mode", 0) != 0  # runtimes disagree on windows that leave the input
+    return (_only_zero if counts_zeros or beyond else _same)(node, known, flow, opset)
 
 
 def _pad(node: ir.Node, known: Mapping[ir.Value, Known], flow: Flow, opset: int) -> Known:

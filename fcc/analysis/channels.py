@@ -202,8 +202,6 @@ def _label(node: ir.Node) -> str:
     return f"{node.op_type} {node.name or (node.outputs[0].name if node.outputs else '')!r}"
 
 
-
-
 def positions(channels: np.ndarray[Any, Any], block: int) -> np.ndarray[Any, Any]:
     """Return the indices along an axis that belong to these channels."""
     return np.asarray((channels[:, None] * block + np.arange(block)).reshape(-1))
