@@ -19,6 +19,12 @@ LATER = frozenset({"bisect", "tune", "sensitivity", "verify"})
 class GroupedCommand(click.Command):
     """A command whose options carry ``group``; help lists them by group, in the order of definition."""
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.help = "print this"
+        return found
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):

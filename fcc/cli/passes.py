@@ -56,10 +56,11 @@ def _overview(known: Any, pipelines: Any) -> Iterator[str]:
     yield ""
     yield heading("Pipelines (--passes takes such a list)")
     for level, text in pipelines.items():
-        yield from _pipeline(f"-O{level}", text or "(nothing)")
+        yield from pipeline_lines(f"-O{level}", text or "(nothing)")
 
 
-def _pipeline(label: str, text: str) -> Iterator[str]:
+def pipeline_lines(label: str, text: str) -> Iterator[str]:
+    """Yield a pipeline wrapped after its commas, below 80 columns."""
     lines = wrap(text.replace(",", ", "), 72, break_on_hyphens=False)
     for i, line in enumerate(lines):
         yield f"  {label if i == 0 else '':<5} {line}"

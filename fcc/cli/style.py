@@ -89,11 +89,11 @@ def duration(us: float) -> str:
     return f"{_digits(us, 3)} us"
 
 
-def change(before: float, after: float) -> str:
-    """Return the relative change in percent, empty when nothing changed."""
-    if before == after or not before:
+def change(before: float, after: float, *, least: float = 0.05) -> str:
+    """Return the relative change in percent, empty when it is below ``least`` percent."""
+    percent = 100 * (after - before) / before if before else 0.0
+    if abs(percent) < least:
         return ""
-    percent = 100 * (after - before) / before
     return f"{percent:+.0f} %" if abs(percent) >= 10 else f"{percent:+.1f} %"
 
 

@@ -18,6 +18,7 @@ _SIZES = (
     ("peak memory", "peak_bytes", size),
 )
 _SHOWN = 5
+_NOISE = 5.0  # percent: what half a second of timing cannot tell from nothing
 
 
 def summary(report: Report, *, verbose: bool = False, untimed: str = "") -> Iterator[str]:
@@ -52,7 +53,9 @@ def _figures(report: Report) -> list[tuple[str, str, str, str]]:
         rows.append((label, show(before), show(after), change(before, after)))
     if report.latency is not None:
         t = report.latency
-        rows.append(("latency", duration(t.before_us), duration(t.after_us), change(1.0, t.ratio)))
+        rows.append(
+            ("latency", duration(t.before_us), duration(t.after_us), change(1.0, t.ratio, least=_NOISE) or "same")
+        )
     return rows
 
 

@@ -35,6 +35,7 @@ def test_size_and_duration() -> None:
 
 def test_change() -> None:
     assert [change(10, 8), change(1000, 1001), change(5, 5), change(0, 7)] == ["-20 %", "+0.1 %", "", ""]
+    assert [change(1e6, 999_999), change(1, 1.04, least=5), change(1, 1.06, least=5)] == ["", "", "+6.0 %"]
 
 
 def test_columns_align_and_never_cut_outside_a_terminal() -> None:
