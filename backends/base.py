@@ -74,9 +74,8 @@ class Backend:
             OptionError: a size names no input, or does not fit it.
         """
         shapes = Shapes(min_shapes or {}, opt_shapes or {}, max_shapes or {})
-        errors = [row for row in self.lint(module) if row.severity == "error"]
         asked = frozenset(row.when for row in self.target.options)
-        facts = facts_of_module(module, errors, asked)
+        facts = facts_of_module(module, asked, lambda: any(r.severity == "error" for r in self.lint(module)))
         options = self.target.recommended(facts)
         extra = self.extra_options(module, self.target, shapes)
         providers = {p: {**options.get(p, {}), **extra.get(p, {})} for p in self.target.providers}

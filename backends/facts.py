@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -46,13 +46,14 @@ _CHECKS: Mapping[str, Callable[[ir.Module], bool]] = {
 }
 
 
-def facts_of_module(module: ir.Module, missing: Sequence[object], asked: frozenset[str]) -> frozenset[str]:
-    """Return the facts among ``asked`` that hold; ``missing`` are the lint errors of the target.
+def facts_of_module(module: ir.Module, asked: frozenset[str], lacks: Callable[[], bool]) -> frozenset[str]:
+    """Return the facts among ``asked`` that hold; ``lacks`` says whether the provider cannot run some node.
 
     "graph-capture": static shapes, no control flow, and every node on the provider.
     """
     found = {name for name, holds in _CHECKS.items() if name in asked and holds(module)}
-    if "graph-capture" in asked and not missing and not dynamic_inputs(module):
+    if "graph-capture" in asked and not dynamic_inputs(module):
         control = any(n.op_type in CONTROL_FLOW | DATA_DEPENDENT for n in module.nodes())
-        found |= set() if control else {"graph-capture"}
+        if not control and not lacks():
+            found.add("graph-capture")
     return frozenset(found)
