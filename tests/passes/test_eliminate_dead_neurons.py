@@ -476,7 +476,7 @@ def _chain(kind: str, weights: list[Array], biases: list[Array], functions: list
         out = "y" if last else f"h{i}"
         constants[f"b{i}"] = b
         if convolution:
-            constants[f"w{i}"] = np.repeat(np.repeat(w[:, :, None, None], 3, 2), 3, 3)
+            constants[f"w{i}"] = np.repeat(np.repeat(w[:, :, None, None] / 9, 3, 2), 3, 3)
             pads = "<pads=[1,1,1,1]>" if kind == "Padded" else ""
             body.append(f"{out} = Conv{pads}({at}, w{i}, b{i})")
         elif kind == "Gemm":
