@@ -10,10 +10,21 @@ from .lint import missing_kernels, opset_window, static_int8
 from .lower_activations import LowerActivations
 from .lower_normalization import LowerNormalization
 from .lower_reductions import LowerReductions
+from .lower_sequences import LowerSequences
+from .lower_shape_chains import LowerShapeChains
 from .lower_trigonometry import LowerTrigonometry
 
 
 def backend(target: TargetSpec) -> Backend:
     """Return the backend of the cuda target: an op without a CUDA kernel costs two copies and the CUDA graph."""
-    lowerings = Pipeline((LowerActivations(), LowerReductions(), LowerNormalization(), LowerTrigonometry()))
+    lowerings = Pipeline(
+        (
+            LowerSequences(),
+            LowerActivations(),
+            LowerReductions(),
+            LowerNormalization(),
+            LowerTrigonometry(),
+            LowerShapeChains(),
+        )
+    )
     return Backend(target, lowerings, rules=(missing_kernels, opset_window, static_int8))

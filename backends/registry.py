@@ -15,6 +15,8 @@ from .lower_activations import LowerActivations
 from .lower_contrib import LowerContrib, LowerSimplified
 from .lower_normalization import LowerNormalization
 from .lower_reductions import LowerReductions
+from .lower_sequences import LowerSequences
+from .lower_shape_chains import LowerShapeChains
 from .lower_trigonometry import LowerTrigonometry
 
 _BACKENDS: Mapping[str, Callable[[TargetSpec], Backend]] = {
@@ -25,12 +27,14 @@ _BACKENDS: Mapping[str, Callable[[TargetSpec], Backend]] = {
 
 
 PASSES: tuple[type[Pass], ...] = (
+    LowerSequences,
     LowerContrib,
     LowerSimplified,
     LowerActivations,
     LowerReductions,
     LowerNormalization,
     LowerTrigonometry,
+    LowerShapeChains,
     ConvertFp16,
 )
 

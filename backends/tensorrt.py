@@ -13,6 +13,7 @@ from .lint import missing_kernels, opset_window
 from .lint_tensorrt import data_dependent, missing_profile, uint8_inside, unknown_types
 from .lower_activations import LowerActivations
 from .lower_contrib import LowerContrib, LowerSimplified
+from .lower_sequences import LowerSequences
 from .profiles import profile
 
 _RULES = (missing_kernels, opset_window, uint8_inside, unknown_types, missing_profile, data_dependent)
@@ -24,5 +25,5 @@ def _options(module: ir.Module, target: TargetSpec, shapes: Shapes) -> Mapping[s
 
 def backend(target: TargetSpec) -> Backend:
     """Return the backend of the tensorrt target: standard ops only, every value typed, a profile for dynamic inputs."""
-    lowerings = Pipeline((LowerContrib(), LowerSimplified(), LowerActivations()))
+    lowerings = Pipeline((LowerSequences(), LowerContrib(), LowerSimplified(), LowerActivations()))
     return Backend(target, lowerings, rules=_RULES, complete_info=True, extra_options=_options)
