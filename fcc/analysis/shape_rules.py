@@ -156,6 +156,22 @@ def _slice(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
     return tuple(out)
 
 
+def recurrent_dims(node: ir.Node, dims: Sequence[Dims | None]) -> list[Dims] | None:
+    """Return the dims of Y, Y_h, Y_c of LSTM, GRU, RNN: D directions, B rows, H units of x [T, B, I] (layout 0)."""
+    x, r = dims[0], dims[2] if len(dims) > 2 else None
+    if x is None or len(x) != 3:
+        return None
+    directions = 2 if node.attributes.get_string("direction", "forward") == "bidirectional" else 1
+    hidden: Known = node.attributes.get_int("hidden_size", 0) or (r[2] if r is not None and len(r) == 3 else None)
+    if node.attributes.get_int("layout", 0):
+        state: Dims = (x[0], directions, hidden)
+        return [(x[0], x[1], directions, hidden), state, state]
+    state = (directions, x[1], hidden)
+    return [(x[0], directions, x[1], hidden), state, state]
+
+
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
 DATA_DEPENDENT: dict[str, Rule] = {
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,

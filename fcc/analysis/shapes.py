@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import ir
 from . import evaluate
-from .shape_rules import DATA_DEPENDENT
+from .shape_rules import DATA_DEPENDENT, RECURRENT, recurrent_dims
 
 ELEMENTS = "fcc.elements"
 SMALL = 1024
@@ -108,6 +108,10 @@ def _infer_plain(module: ir.Module, node: ir.Node, stopped: list[tuple[ir.Node, 
     if rule is not None:
         better = rule(node, [ir.dims_of(v) for v in node.inputs], [elements(v) for v in node.inputs])
         _refine(node.outputs[0], better)
+    if node.op_type in RECURRENT and node.domain == "":
+        found = recurrent_dims(node, [ir.dims_of(v) for v in node.inputs])
+        for value, dims in zip(node.outputs, found or (), strict=False):
+            _refine(value, dims)
 
 
 def _refine(value: ir.Value, dims: tuple[ir.Dim | int | None, ...] | None) -> None:

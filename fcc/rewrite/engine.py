@@ -21,7 +21,10 @@ def run_pass(p: Pass, module: ir.Module, ctx: PassContext) -> int:
 
     Raises:
         PassError: the pass raised, under strict.
+        RuntimeError: the pass does not come to an end.
     """
+    if not ctx.log.admits(p.name, ""):
+        return 0
     if p.needs_stats and ctx.stats is None:
         ctx.log.refuse(p.name, "", "needs calibration data and there is none")
         return 0
@@ -47,7 +50,7 @@ def _run_pattern(p: PatternPass, module: ir.Module, ctx: PassContext) -> int:
     roots = {t for pattern in patterns for t in pattern.types}
     queue: deque[ir.Node] = deque(n for n in module.nodes() if n.op_type in roots)
     queued = {id(n) for n in queue}
-    count = 0
+    count, bound = 0, _bound(module)
     while queue:
         node = queue.popleft()
         queued.discard(id(node))
@@ -56,7 +59,7 @@ def _run_pattern(p: PatternPass, module: ir.Module, ctx: PassContext) -> int:
         touched = next((t for pattern in patterns if (t := _attempt(p, pattern, node, module, ctx))), None)
         if not touched:
             continue
-        count += 1
+        count = _counted(count, bound)
         for affected in _affected(touched):
             if affected.op_type in roots and id(affected) not in queued:
                 queued.add(id(affected))
@@ -135,10 +138,10 @@ def _apply_match(p: PatternPass, pattern: Op, match: Match, bindings: Bindings) 
 
 # -- sites ---------------------------------------------------------------------------------------------------------
 def _run_sites(p: SitePass, module: ir.Module, ctx: PassContext) -> int:
-    count = 0
+    count, bound = 0, _bound(module)
     for site in p.sites(module, ctx):
         if site.anchor.graph is not None and _apply_site(p, site):
-            count += 1
+            count = _counted(count, bound)
     return count
 
 
@@ -185,6 +188,16 @@ def _run_module(p: ModulePass, module: ir.Module, ctx: PassContext) -> int:
 
 
 # -- shared --------------------------------------------------------------------------------------------------------
+def _bound(module: ir.Module) -> int:
+    return 1000 + 10 * sum(1 for _ in module.nodes())
+
+
+def _counted(count: int, bound: int) -> int:
+    if count >= bound:
+        raise RuntimeError(f"it does not come to an end: {count} applications in one run")
+    return count + 1
+
+
 def _record(
     p: Pass, site: str, before: Sequence[ir.Node], rw: Rewriter, touched: list[ir.Node], ctx: PassContext
 ) -> None:

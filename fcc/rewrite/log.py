@@ -26,7 +26,8 @@ class Refusal:
 class Log:
     """Applications in order, refusals with reasons, touched nodes, and which applications are admitted.
 
-    ``limit`` stops after so many applications; ``skip`` holds (pass, site) pairs that are never applied.
+    ``limit`` stops after so many applications; ``skip`` holds (pass, site) pairs that are never applied, a site of ""
+    standing for the whole pass.
     """
 
     limit: int | None = None
@@ -43,7 +44,7 @@ class Log:
 
     def admits(self, pass_name: str, site: str) -> bool:
         """Return whether the next application may happen."""
-        if (pass_name, site) in self.skip:
+        if (pass_name, site) in self.skip or (pass_name, "") in self.skip:
             return False
         return self.limit is None or len(self.applied) < self.limit
 

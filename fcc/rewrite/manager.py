@@ -58,7 +58,8 @@ class Manager:
 
         Raises:
             VerifyError: the graph is broken; the message names the pass.
-            PassError: a pass raised, under strict.
+            PassError: a pass raised where nothing could be undone, or at all under strict. The attempt is logged as an
+            application at site "", so that bisection can leave it out.
         """
         total = sum(self._step(step, module, ctx) for step in pipeline.steps)
         if total:
@@ -87,21 +88,26 @@ class Manager:
             instrument.before(p, module)
         start = time.perf_counter()
         ctx.log.touched.clear()
+        applied = _attempt(p, module, ctx)
         try:
-            applied = run_pass(p, module, ctx)
             ir.verify_nodes(ctx.log.touched)
         except VerifyError as error:
             raise VerifyError(f"after pass {p.name}: {error.message}", error.hint) from error
-        except FccError:
-            raise
-        except Exception as error:
-            raise PassError(
-                f"pass {p.name} failed: {type(error).__name__}: {error}",
-                f"--disable {p.name} leaves it out",
-                pass_name=p.name,
-            ) from error
         record = PassRecord(p.name, applied, time.perf_counter() - start)
         self.records.append(record)
         for instrument in self.instruments:
             instrument.after(p, module, record)
         return applied
+
+
+def _attempt(p: Pass, module: ir.Module, ctx: PassContext) -> int:
+    try:
+        return run_pass(p, module, ctx)
+    except Exception as error:
+        if isinstance(error, FccError) and not isinstance(error, VerifyError):
+            raise
+        ctx.log.apply(p.name, "", (), ())
+        reason = error.message if isinstance(error, VerifyError) else f"{type(error).__name__}: {error}"
+        raise PassError(
+            f"pass {p.name} failed: {reason}", f"--disable {p.name} leaves it out", pass_name=p.name
+        ) from error

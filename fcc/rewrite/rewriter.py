@@ -146,6 +146,8 @@ class Rewriter:
             if index >= len(node.inputs):
                 node.resize_inputs(index + 1)
             node.replace_input_with(index, given)
+            if given is None:
+                _trim(node)
             self._drop_constant(before)
             touched.append(node)
         for node, attributes in self._attributes:
@@ -280,3 +282,11 @@ def _used_by(node: ir.Node) -> Iterator[ir.Value]:
     for nested in ir.subgraphs_of(node):
         for inner in nested:
             yield from _used_by(inner)
+
+
+def _trim(node: ir.Node) -> None:
+    """Drop absent inputs at the end: leaving them out means the same."""
+    size = len(node.inputs)
+    while size and node.inputs[size - 1] is None:
+        size -= 1
+    node.resize_inputs(size)

@@ -1,0 +1,85 @@
+import pytest
+
+from fcc.passes.eliminate_expand import EliminateExpand
+from fcc.testing import check
+
+HEAD = "g (float[N,4] x, float[1,4] z, int64[2] s) => (float[N,4] y)"
+
+
+def test_operand_that_the_other_one_broadcasts() -> None:
+    check(
+        EliminateExpand(),
+        "g (float[N,4] x, float[4] z) => (float[N,4] y) { s = Shape(x) e = Expand(z, s) y = Add(e, x) }",
+        "g (float[N,4] x, float[4] z) => (float[N,4] y) { s = Shape(x) y = Add(z, x) }",
+    )
+
+
+def test_elementwise_operators_in_between() -> None:
+    check(
+        EliminateExpand(),
+        "g (float[N,4] x, float[1,4] z) => (float[N,4] y) { s = Shape(x) e = Expand(z, s) a = Exp(e) b = Neg(a) y = Mul(x, b) }",
+        "g (float[N,4] x, float[1,4] z) => (float[N,4] y) { s = Shape(x) a = Exp(z) b = Neg(a) y = Mul(x, b) }",
+    )
+
+
+def test_index_of_a_table() -> None:
+    head = "g (float[N,4,8] x) => (float[N,4,8] y) <int64[1,4] i, float[5,8] t, int64[2] k = {0,1}>"
+    check(
+        EliminateExpand(),
+        head + " { s = Shape<start=0, end=2>(x) e = Expand(i, s) g = Gather(t, e) y = Add(x, g) }",
+        head + " { s = Shape<start=0, end=2>(x) g = Gather(t, i) y = Add(x, g) }",
+    )
+
+
+def test_where_takes_all_three_operands_into_account() -> None:
+    head = "g (bool[1,4] c, float[N,4] x, float[1] z) => (float[N,4] y)"
+    check(
+        EliminateExpand(),
+        head + " { s = Shape(x) e = Expand(c, s) y = Where(e, x, z) }",
+        head + " { s = Shape(x) y = Where(c, x, z) }",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        (
+            "g (float[1,4] x, float[1,4] z, int64[2] s) => (float[N,4] y) { e = Expand(z, s) y = Add(x, e) }",
+            "not known to",
+        ),
+        (
+            "g (float[N,4] x, float[4] z, int64[2] s) => (float[M,4] y) { e = Expand(z, s) y = Add(x, e) }",
+            "not known to",
+        ),
+        (
+            "g (float[2,4] x, float[1,4] z) => (float[3,2,4] y) <int64[3] s = {3,2,4}> { e = Expand(z, s) y = Add(x, e) }",
+            "not known to",
+        ),
+        (
+            """g (bool c, float[N,4] x, float[4] z) => (float[N,4] y) { s = Shape(x) e = Expand(z, s) y = If (c)
+            <then_branch = t () => (float[N,4] u) { u = Add(x, e) }, else_branch = f () => (float[N,4] v) { v = Exp(e) }> }""",
+            "another graph",
+        ),
+    ],
+    ids=["needed", "unrelated", "higher rank", "subgraph"],
+)
+def test_stays(text: str, because: str) -> None:
+    check(EliminateExpand(), text, None, because=because)
+
+
+def test_value_in_between_with_another_user_is_no_site() -> None:
+    check(
+        EliminateExpand(),
+        """g (float[N,4] x, float[4] z) => (float[N,4] y, float[N,4] w)
+        { s = Shape(x) e = Expand(z, s) a = Exp(e) y = Add(x, a) w = Neg(a) }""",
+        None,
+    )
+
+
+def test_table_along_another_axis_is_no_site() -> None:
+    check(
+        EliminateExpand(),
+        """g (float[8,N,4] x) => (float[8,N,4] y) <int64[1,4] i, float[8,5] t>
+        { s = Shape<start=1>(x) e = Expand(i, s) g = Gather<axis=1>(t, e) y = Add(x, g) }""",
+        None,
+    )
