@@ -9,11 +9,12 @@ from typing import Any
 from . import ir, lossy
 from .account import describe, measure
 from .compiled import CompiledModel
-from .driver import Driver, Product
-from .errors import ParityError, UnsupportedOp
+from .driver import Broken, Driver, Product
+from .errors import ParityError, PassError, UnsupportedOp
 from .options import Options, parse_budget, parse_low_rank
 from .report import Report
 from .rewrite.manager import Instrument
+from .search.bisect import MAX_PER_PASS, Outcome
 from .trial import Trial
 
 Progress = Callable[[str, int, int], None]
@@ -119,37 +120,55 @@ def _opened(driver: Driver, source: ir.Module) -> Report:
 
 
 def _exact(driver: Driver, trial: Trial, report: Report) -> Product:
-    """Optimize exactly; rewrites that move the outputs are named, skipped, and said."""
-    each = trial.exact if driver.options.verify == "each" else None
-    first = driver.replay(oracle=each)
-    with driver.phase("verify"):
-        rows = Report()
-        if not first.product.broken_by and trial.exact(first.product.emitted, rows):
-            _take(report, rows)
-            return first.product
-    outcome = driver.settle(first, trial.exact)
+    """Optimize exactly; rewrites that fail or move the outputs are named, skipped, and said."""
+    first = driver.attempt(oracle=trial.exact if driver.options.verify == "each" else None)
     rows = Report()
-    if outcome is None or not trial.exact(outcome.build.product.emitted, rows):
-        _take(report, rows)
-        worst = report.worst
-        raise ParityError(
-            "the model does not survive import and emission"
-            + (f": output {worst.output} has error {worst.error:.3g}" if worst else f": {' '.join(report.notes[-1:])}"),
-            "please report this as a bug of fcc; --verify off emits it all the same",
-            worst=[(r.output, r.error, r.limit or 0.0) for r in report.parity if not r.ok],
-        )
+    with driver.phase("verify"):
+        if isinstance(first.product, Product):
+            good = trial.exact(first.product.emitted, rows)
+            _take(report, rows)
+            if good and not first.product.broken_by:
+                return first.product
+    outcome = driver.settle(first, trial.exact)
+    product = first.product if outcome is None else outcome.build.product
+    if isinstance(product, Broken):
+        raise product.error
+    if outcome is None:
+        raise _not_survived(report)
+    _blame(report, outcome, driver.options.strict)
+    rows = Report()
+    trial.exact(product.emitted, rows)
     _take(report, rows)
-    report.guilty = [asdict(r) for r in outcome.guilty]
-    report.notes += [
-        f"rewrite of pass {r.pass_name} at {r.site} moved the outputs and was skipped (please report it)"
-        for r in outcome.guilty
-    ]
+    return product
+
+
+def _not_survived(report: Report) -> ParityError:
+    worst = report.worst
+    return ParityError(
+        "the model does not survive import and emission: "
+        + (f"output {worst.output} has error {worst.error:.3g}" if worst else " ".join(report.notes[-1:])),
+        "please report this as a bug of fcc; --verify off emits it all the same",
+        worst=[(r.output, r.error, r.limit or 0.0) for r in report.parity if not r.ok],
+    )
+
+
+def _blame(report: Report, outcome: Outcome[Any], strict: bool) -> None:
+    """Say which rewrites were skipped and why; the first one is an error under strict."""
+    for g in outcome.guilty:
+        name, site = g.rewrite.pass_name, g.rewrite.site
+        where = f"rewrite of pass {name} at {site}" if site else f"pass {name}"
+        if strict:
+            raise PassError(f"{where}: {g.reason}", f"--disable {name} leaves it out", pass_name=name, node=site)
+        report.guilty.append({**asdict(g.rewrite), "reason": g.reason})
+        report.notes.append(f"{where} was skipped (please report it): {g.reason}")
+        if g.whole_pass and site:
+            report.notes.append(f"pass {name} was left out after {MAX_PER_PASS} such rewrites")
     if outcome.fell_back:
-        report.notes.append("too many rewrites moved the outputs: the model was left as it is")
-    return outcome.build.product
+        report.notes.append("too many rewrites were guilty: the model was left as it is")
 
 
 def _take(report: Report, rows: Report) -> None:
+    """Let the report be about the last judgement."""
     report.parity, report.parity_skipped = rows.parity, rows.parity_skipped
     report.notes += [n for n in rows.notes if n not in report.notes]
 
@@ -162,9 +181,10 @@ def _never_larger(driver: Driver, trial: Trial, report: Report, product: Product
         return product
     plain = replace(o, opt_level=1, precision=None, low_rank=None, passes=None)
     for level in (1, 0):
-        smaller = Driver(replace(plain, opt_level=level), driver.source, driver.progress)
-        found = smaller.replay().product
-        if found.emitted.size <= before and trial.exact(found.emitted):
+        smaller = Driver(replace(plain, opt_level=level), driver.source, driver.progress, skip=driver.skip)
+        found, rows = smaller.attempt().product, Report()
+        if isinstance(found, Product) and found.emitted.size <= before and trial.exact(found.emitted, rows):
+            _take(report, rows)
             report.notes.append(
                 f"-O{o.opt_level} would write {product.emitted.size} bytes for {before}: -O{level} was used"
                 " (--allow-growth lifts this)"

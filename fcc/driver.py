@@ -11,6 +11,7 @@ from typing import Any
 from . import ir, passes, plugins
 from .analysis import shapes
 from .backends import Backend, Emitted, get_backend, size_of
+from .errors import FccError, PassError, VerifyError
 from .frontend import read
 from .options import Options
 from .rewrite import Log, Pass, PassContext
@@ -32,6 +33,13 @@ class Product:
     log: Log
     records: tuple[PassRecord, ...]
     broken_by: str = ""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One replay that a pass stopped: it raised, or it broke the graph."""
+
+    error: FccError
 
 
 @dataclass
@@ -59,13 +67,14 @@ class Recorder(Instrument):
 
 @dataclass
 class Driver:
-    """Runs the phases of one compile and remembers their times (seconds)."""
+    """Runs the phases of one compile and remembers their times (seconds), and the guilty rewrites to leave out."""
 
     options: Options
     source: Any
     progress: Progress | None = None
     instruments: tuple[Instrument, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    skip: Skip = frozenset()
 
     def __post_init__(self) -> None:
         with self.phase("prepare"):
@@ -103,13 +112,16 @@ class Driver:
         *,
         lossy: Callable[[ir.Module, PassContext, Manager], None] | None = None,
         oracle: Oracle | None = None,
+        log: Log | None = None,
     ) -> Build[Product]:
-        """Run the pipeline, the lossy steps if any, legalize and emit. Deterministic in its arguments."""
+        """Run the pipeline, the lossy steps if any, legalize and emit. Deterministic in its arguments.
+
+        Raises:
+            PassError, VerifyError: a pass raised, or broke the graph; ``log`` (default: new) says how far it came.
+        """
         module = self._fresh if self._fresh is not None else self.load()
         self._fresh = None
-        o = self.options
-        limits = [x for x in (limit, o.rewrite_limit) if x is not None]
-        log = Log(min(limits, default=None), skip, frozenset(o.explain), o.strict)
+        log = self.log(limit, skip) if log is None else log
         ctx = PassContext(self.target, log, self.opt_symbols(module))
         each = JudgeEach(self.emit, oracle) if oracle is not None else None
         manager = Manager((*self.instruments, *((each,) if each else ())))
@@ -124,6 +136,25 @@ class Driver:
             emitted = self.emit(module)
         records, broken = tuple(manager.records), each.broken_by if each else ""
         return Build(Product(module, emitted, log, records, broken), tuple(log.applied))
+
+    def attempt(
+        self, limit: int | None = None, skip: Skip = frozenset(), *, oracle: Oracle | None = None
+    ) -> Build[Product | Broken]:
+        """Replay, where a pass that fails gives a broken product instead of an error (under strict: the error)."""
+        log = self.log(limit, skip)
+        try:
+            build = self.replay(oracle=oracle, log=log)
+        except (PassError, VerifyError) as error:
+            if self.options.strict:
+                raise
+            return Build(Broken(error), tuple(log.applied))
+        return Build(build.product, build.applied)
+
+    def log(self, limit: int | None = None, skip: Skip = frozenset()) -> Log:
+        """Return an empty log with the gate of a replay."""
+        o = self.options
+        limits = [x for x in (limit, o.rewrite_limit) if x is not None]
+        return Log(min(limits, default=None), self.skip | skip, frozenset(o.explain), o.strict)
 
     def optimized(self) -> ir.Module:
         """Return the module after the exact pipeline, before legalization."""
@@ -149,14 +180,21 @@ class Driver:
             max_shapes=o.max_shapes,
         )
 
-    def settle(self, first: Build[Product], oracle: Oracle) -> Outcome[Product] | None:
-        """Skip guilty rewrites until the oracle accepts the product; None when it rejects the bare model."""
+    def settle(self, first: Build[Product | Broken], oracle: Oracle) -> Outcome[Product | Broken] | None:
+        """Skip guilty rewrites, here and in later replays, until the oracle accepts the product.
+
+        None when it rejects the bare model.
+        """
         each = oracle if self.options.verify == "each" else None
 
-        def good(product: Product) -> bool:
-            return not product.broken_by and oracle(product.emitted)
+        def flaw(product: Product | Broken) -> str:
+            if isinstance(product, Broken):
+                return product.error.message
+            return "" if not product.broken_by and oracle(product.emitted) else "it moved the outputs"
 
-        return skip_guilty(lambda limit, skip: self.replay(limit, skip, oracle=each), good, first)
+        outcome = skip_guilty(lambda limit, skip: self.attempt(limit, skip, oracle=each), flaw, first)
+        self.skip = outcome.skip if outcome is not None else self.skip
+        return outcome
 
     def opt_symbols(self, module: ir.Module) -> Mapping[str, int]:
         """Return symbol -> size at the opt-shape."""

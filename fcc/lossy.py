@@ -86,9 +86,8 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
         ParityError: a plan asked for by hand moved the outputs beyond the budget.
     """
     by_hand = driver.options.precision in ("fp16", "int8") or driver.options.low_rank is not None
-    skip = frozenset((g["pass_name"], g["site"]) for g in report.guilty)
     for plan in plans(driver.options, driver.target):
-        product = driver.replay(skip=skip, lossy=steps(plan, driver, fit)).product
+        product = driver.replay(lossy=steps(plan, driver, fit)).product
         rows = Report()
         with driver.phase("verify"):
             good = trial.lossy(product.emitted, rows)

@@ -11,7 +11,7 @@ from onnx import helper
 
 import fcc
 from fcc import ir
-from fcc.errors import OptionError
+from fcc.errors import OptionError, PassError
 from fcc.plugins import load
 from fcc.testing import check
 
@@ -57,8 +57,11 @@ def test_a_function_that_changes_the_interface_is_undone() -> None:
         graph.inputs[0].name = "other"
         return graph
 
-    with pytest.raises(fcc.FccError, match="changed the inputs or outputs"):
-        fcc.compile(double_neg_model(), plugins=[rename])
+    compiled = fcc.compile(double_neg_model(), plugins=[rename])
+    assert [v.name for v in compiled.proto().graph.input] == ["x"]
+    assert "changed the inputs or outputs" in compiled.report.guilty[0]["reason"]
+    with pytest.raises(PassError, match="changed the inputs or outputs"):
+        fcc.compile(double_neg_model(), plugins=[rename], strict=True)
 
 
 @pytest.mark.parametrize(

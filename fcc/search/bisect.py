@@ -11,6 +11,7 @@ from ..ir import Rewrite
 T = TypeVar("T")
 Skip = frozenset[tuple[str, str]]
 MAX_GUILTY = 16
+MAX_PER_PASS = 3
 
 
 @dataclass(frozen=True)
@@ -21,51 +22,63 @@ class Build(Generic[T]):
     applied: tuple[Rewrite, ...]
 
 
+@dataclass(frozen=True)
+class Guilty:
+    """An application that had to be skipped, and why; ``whole_pass`` when its pass was left out with it."""
+
+    rewrite: Rewrite
+    reason: str
+    whole_pass: bool = False
+
+
 @dataclass
 class Outcome(Generic[T]):
     """The first build that is good, and the rewrites that had to be skipped for it."""
 
     build: Build[T]
-    guilty: list[Rewrite] = field(default_factory=list)
+    guilty: list[Guilty] = field(default_factory=list)
+    skip: Skip = frozenset()
     fell_back: bool = False
 
 
 def find_guilty(
-    replay: Callable[[int | None, Skip], Build[T]], good: Callable[[T], bool], bad: Build[T], skip: Skip
+    replay: Callable[[int | None, Skip], Build[T]], flaw: Callable[[T], str], bad: Build[T], skip: Skip
 ) -> Rewrite | None:
     """Return the first application after which the product is bad; None when it is bad without any. O(log n) replays.
 
     Assumes what bisection always assumes: once bad, the product stays bad under later applications.
     """
-    if not good(replay(0, skip).product):
+    if flaw(replay(0, skip).product):
         return None
     low, high = 0, len(bad.applied)
     applied = bad.applied
     while high - low > 1:
         middle = (low + high) // 2
         build = replay(middle, skip)
-        if good(build.product):
-            low = middle
-        else:
+        if flaw(build.product):
             high, applied = middle, build.applied
+        else:
+            low = middle
     return applied[high - 1] if applied else None
 
 
 def skip_guilty(
-    replay: Callable[[int | None, Skip], Build[T]], good: Callable[[T], bool], first: Build[T]
+    replay: Callable[[int | None, Skip], Build[T]], flaw: Callable[[T], str], first: Build[T]
 ) -> Outcome[T] | None:
-    """Skip guilty rewrites one by one until the product is good; fall back to no rewrite after MAX_GUILTY.
+    """Skip guilty rewrites one by one until ``flaw`` (why a product is bad) is empty.
 
-    Returns None when the product is bad even without any rewrite.
+    A pass that was guilty MAX_PER_PASS times, or outside any site, is left out as a whole; after MAX_GUILTY rewrites
+    none is applied. Returns None when the product is bad even without any rewrite.
     """
     outcome = Outcome(first)
-    skip: Skip = frozenset()
-    while not good(outcome.build.product):
-        guilty = find_guilty(replay, good, outcome.build, skip)
-        if guilty is None:
+    while reason := flaw(outcome.build.product):
+        found = find_guilty(replay, flaw, outcome.build, outcome.skip)
+        if found is None:
             return None
-        outcome.guilty.append(guilty)
-        skip |= {guilty.key}
+        before = sum(g.rewrite.pass_name == found.pass_name for g in outcome.guilty)
+        whole = not found.site or before + 1 >= MAX_PER_PASS
+        outcome.guilty.append(Guilty(found, reason, whole))
+        outcome.skip |= {(found.pass_name, "") if whole else found.key}
         outcome.fell_back = len(outcome.guilty) >= MAX_GUILTY
-        outcome.build = replay(0 if outcome.fell_back else None, skip)
+        outcome.build = replay(0 if outcome.fell_back else None, outcome.skip)
     return outcome
