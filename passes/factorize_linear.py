@@ -21,6 +21,8 @@ _OPS = frozenset({"Gemm", "MatMul", "Conv"})
 _NODE_BYTES = 256
 # Elements above which a rank deficient weight is not decomposed unasked: 4096 x 4096 takes a minute.
 _MAX_ELEMENTS = 1 << 23
+_MAX_FEATURES = 2048
+_MAX_GRAMS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class _Pair:
 
     outer: Array
     inner: Array
-    error: float
+    error: float = 0.0
+    measure: str = "weight"
 
     @property
     def rank(self) -> int:
@@ -44,13 +47,14 @@ class FactorizeLinear(SitePass):
 
     Without options: only where W is numerically rank deficient, every output within rounding of its own size, and
     bytes and multiplications fall (rank (in + out) < in out). With ``rank``, or ``ratio`` = parameters after / before:
-    every layer whose parameters fall, lossy; A and B minimize ||W - A B||_F and the report tells rank and error
-    per layer. A factor is not factorized again. Weights with other users stay.
+    every layer whose parameters fall, lossy: A and B minimize the error of the outputs ||X (W - A B)||_F where
+    ``ctx.stats`` has the Gram matrix of the input, of the weight ||W - A B||_F elsewhere, and the report tells rank
+    and error per layer. A factor is not factorized again. Weights with other users stay.
 
     Shapes: x of any rank >= 2 (Conv: [N, in, *spatial], kernel 1, stride 1, no padding, one group).
     Numerics: decomposed in float64, rounded once to the dtype of W (float16, float32, float64).
     Errors: OptionError when both options are given, or out of range.
-    Source: Eckart & Young 1936.
+    Source: Eckart & Young 1936; Zhang et al. 2015 (arXiv 1505.06798), sec. 3.
     """
 
     name: ClassVar[str] = "factorize-linear"
@@ -70,13 +74,32 @@ class FactorizeLinear(SitePass):
         """Whether outputs stay within rounding: with neither ``rank`` nor ``ratio``."""
         return self.rank is None and self.ratio is None
 
+    def grams(self, module: ir.Module) -> dict[str, int]:
+        """Return tensor -> feature axis of the inputs whose Gram matrices in ``ctx.stats`` lower the error.
+
+        Nothing for the exact form; no tensor above 2048 features, and not more than 512 MiB together.
+        """
+        if self.exact:
+            return {}
+        found: dict[str, int] = {}
+        budget = _MAX_GRAMS
+        for node in [n for n in module.graph if n.op_type in _OPS and n.domain == ""]:
+            view = linear_of(node)
+            if isinstance(view, str) or _refusal(view) is not None or isinstance(self._rank(view), str):
+                continue
+            name, size = view.x.name or "", view.in_features**2
+            if name not in found and view.in_features <= _MAX_FEATURES and size <= budget:
+                budget -= size
+                found[name] = 1 if view.kind == "Conv" else -1
+        return found
+
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         """Yield every linear layer with its factors, or with the reason why it stays."""
         for node in [n for n in module.nodes() if n.op_type in _OPS and n.domain == ""]:
             if node.graph is None:
                 continue
             view = linear_of(node)
-            yield Site(node, module, ctx, view if isinstance(view, str) else (view, self._plan(view)))
+            yield Site(node, module, ctx, view if isinstance(view, str) else (view, self._plan(view, ctx)))
 
     def check(self, site: Site) -> str | None:
         """Return the reason found when the site was planned."""
@@ -93,33 +116,31 @@ class FactorizeLinear(SitePass):
             site.ctx.log.layers.append(
                 {
                     "name": view.output.name,
-                    "what": f"rank {pair.rank} of {size}, weight error {pair.error:.2e}",
+                    "what": f"rank {pair.rank} of {size}, {pair.measure} error {pair.error:.2e}",
                     "rank": pair.rank,
-                    "weight_error": pair.error,
+                    f"{pair.measure}_error": pair.error,
                 }
             )
 
-    def _plan(self, view: Linear) -> _Pair | str:
+    def _plan(self, view: Linear, ctx: PassContext) -> _Pair | str:
         reason = _refusal(view)
         if reason is not None:
             return reason
-        return _exact_pair(view) if self.exact else self._lossy_pair(view)
+        if self.exact:
+            return _exact_pair(view)
+        rank = self._rank(view)
+        return rank if isinstance(rank, str) else _lossy_pair(view, rank, ctx)
 
-    def _lossy_pair(self, view: Linear) -> _Pair | str:
+    def _rank(self, view: Linear) -> int | str:
         m, n = view.out_features, view.in_features
         if ORIGIN in view.nodes[0].metadata_props and f"{self.name}(" in view.nodes[0].metadata_props[ORIGIN]:
             return "it is a factor already"
-        from fcc.compress.factorize import factorize, rank_for, shrinks
+        from fcc.compress.factorize import rank_for, shrinks
 
         rank = self.rank if self.rank is not None else rank_for(self.ratio or 1.0, m, n)
         if not shrinks(m, n, rank):
             return f"rank {rank} holds no fewer parameters than {m} x {n}"
-        weight = view.array()
-        reason = _contents(weight)
-        if reason is not None:
-            return reason
-        a, b, error = factorize(weight, rank)
-        return _Pair(a, b, error)
+        return rank
 
 
 def _refusal(view: Linear) -> str | None:
@@ -137,6 +158,18 @@ def _contents(weight: Array) -> str | None:
     if not np.all(np.isfinite(weight)):
         return "the weight holds NaN or infinity"
     return None if weight.any() else "the weight is zero"
+
+
+def _lossy_pair(view: Linear, rank: int, ctx: PassContext) -> _Pair | str:
+    from fcc.compress.factorize import factorize
+
+    weight = view.array()
+    reason = _contents(weight)
+    if reason is not None:
+        return reason
+    gram = None if ctx.stats is None else ctx.stats.gram(view.x.name)
+    a, b, error = factorize(weight.T, rank, gram=gram)
+    return _Pair(b.T, a.T, error, "weight" if gram is None else "output")
 
 
 def _exact_pair(view: Linear) -> _Pair | str:
@@ -169,7 +202,7 @@ def _decompose(weight: Array, dtype: np.dtype[Any], limit: int) -> _Pair | str:
     if rank > limit:
         return f"the rank {rank} is too high: above {limit} two factors are no smaller"
     a, b, _ = factorize(even, rank)
-    pair = _Pair((rows * a).astype(dtype).astype(np.float64), (b * columns).astype(dtype).astype(np.float64), 0.0)
+    pair = _Pair((rows * a).astype(dtype).astype(np.float64), (b * columns).astype(dtype).astype(np.float64))
     lost = np.linalg.norm(pair.outer @ pair.inner - weight, axis=1) / np.linalg.norm(weight + (rows == 0), axis=1)
     allowed = 8 * float(np.finfo(dtype).eps) * rank**0.5
     if not np.all(lost <= allowed):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from fcc.errors import CalibrationError, did_you_mean
 
+from .gram import Gram
+
 
 @dataclass
 class TensorStats:
@@ -46,10 +48,13 @@ class TensorStats:
 
 
 class CalibrationStats(Mapping[str, TensorStats]):
-    """Statistics of tensors by name."""
+    """Statistics of tensors by name; ``grams`` holds the Gram matrices of those that were asked for."""
 
-    def __init__(self, tensors: Mapping[str, TensorStats] | None = None) -> None:
+    def __init__(
+        self, tensors: Mapping[str, TensorStats] | None = None, grams: Mapping[str, Gram] | None = None
+    ) -> None:
         self._tensors = dict(tensors or {})
+        self.grams = dict(grams or {})
 
     def __getitem__(self, name: str) -> TensorStats:
         return self._tensors[name]
@@ -64,12 +69,22 @@ class CalibrationStats(Mapping[str, TensorStats]):
         """Add one batch: tensor name -> values; batches may differ in shape."""
         for name, array in arrays.items():
             self._tensors.setdefault(name, TensorStats()).update(array)
+            if name in self.grams and array.ndim:
+                self.grams[name].update(array)
 
     def merged(self, other: CalibrationStats) -> CalibrationStats:
         """Return the statistics over the samples of both, as when one part each was run elsewhere."""
         names = {**self._tensors, **other._tensors}
         empty = TensorStats()
-        return CalibrationStats({n: self._tensors.get(n, empty).merged(other._tensors.get(n, empty)) for n in names})
+        tensors = {n: self._tensors.get(n, empty).merged(other._tensors.get(n, empty)) for n in names}
+        shared = self.grams.keys() & other.grams.keys()
+        grams = {**self.grams, **other.grams} | {n: self.grams[n].merged(other.grams[n]) for n in shared}
+        return CalibrationStats(tensors, grams)
+
+    def gram(self, name: str) -> NDArray[np.float64] | None:
+        """Return X'X / N of a tensor, None when it was not asked for or never seen."""
+        found = self.grams.get(name)
+        return None if found is None else found.matrix()
 
     def range(self, name: str) -> tuple[float, float]:
         """Return (min, max) of a tensor.

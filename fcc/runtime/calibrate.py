@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fcc.compress.calibrate import CalibrationStats
+from fcc.compress.gram import Gram
 from fcc.data.dataset import Data
 from fcc.data.spec import Feeds, Outputs
 from fcc.errors import CalibrationError, did_you_mean
@@ -25,6 +26,7 @@ def calibrate(
     *,
     provider: str = CPU,
     threads: int = 1,
+    grams: Mapping[str, int] | None = None,
     custom_ops: Sequence[str] = (),
     folder: str | None = None,
     progress: Callable[[int], None] | None = None,
@@ -33,16 +35,18 @@ def calibrate(
 
     ``model`` is bytes, a path, a ModelProto or an onnx_ir Model; ``tensors`` are graph inputs or what nodes of its
     main graph produce. ``samples`` are feeds of any shapes the model takes, or Data, which carries its state in a
-    closed loop. ``folder`` holds the external data of a model that is no path; ``progress`` is called with the number
-    of samples run. One sample's tensors are held at a time, beside O(len(tensors)) numbers.
+    closed loop. ``grams`` asks for Gram matrices too, of tensors with their features along an axis: name -> axis.
+    ``folder`` holds the external data of a model that is no path; ``progress`` is called with the number
+    of samples run. One sample's tensors are held at a time, beside O(len(tensors)) numbers
+    and features^2 per Gram matrix.
 
     Raises:
         CalibrationError: there is no sample, or the main graph has no tensor of that name.
         DataError: a sample does not fit the model.
     """
-    wanted = list(dict.fromkeys(tensors))
+    wanted = list(dict.fromkeys((*tensors, *(grams or {}))))
     session = _tapped(model, wanted, provider, threads, custom_ops, folder)
-    stats = CalibrationStats()
+    stats = CalibrationStats(grams={name: Gram(axis) for name, axis in (grams or {}).items()})
     count = 0
     for feeds, outputs in _runs(session, samples):
         stats.update(_numeric(wanted, feeds, outputs))

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcc import ir
+from fcc.compress.calibrate import CalibrationStats
+from fcc.compress.gram import Gram
 from fcc.compress.rank_screen import largest_rank, surely_full
 from fcc.errors import OptionError
 from fcc.frontend import read
@@ -191,6 +193,46 @@ def test_by_rank_only_where_parameters_fall() -> None:
         after="g (float[N,48] x) => (float[N,40] y) { h = Gemm(x, a) y = Gemm(h, c, b) }",
         constants={"w": w},
     )
+
+
+TWO = "g (float[N,48] x, float[N,48,3,3] z) => (float[N,40] y, float[N,40,3,3] u) {} {{ {} }}".format(
+    "<float[48,40] w, float[40,48,1,1] v>", "y = Gemm(x, w) u = Conv(z, v)"
+)
+
+
+def test_gram_matrices_lower_the_error_of_the_outputs() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((200, 48)) * np.logspace(0, -3, 48)).astype(np.float32)
+    z = np.moveaxis(x[:, None, None, :] + np.zeros((1, 3, 3, 1), np.float32), -1, 1)
+    p = FactorizeLinear(rank=8)
+    grams = p.grams(read_text(TWO))
+    assert grams == {"x": -1, "z": 1}
+    stats = CalibrationStats(grams={n: Gram(axis) for n, axis in grams.items()})
+    stats.update({"x": x, "z": z})
+    errors = []
+    for known in (None, stats):
+        module = read_text(TWO)
+        weight = ir.Module.constant(module.graph.initializers["w"])
+        ctx = PassContext(target=get_target("cpu"), log=Log(strict=True), stats=known)
+        assert run_pass(p, module, ctx) == 2
+        first, second = (ir.Module.constant(n.inputs[1]) for n in module.nodes() if n.op_type == "Gemm")
+        assert weight is not None
+        assert first is not None
+        assert second is not None
+        exact = x.astype(np.float64) @ weight
+        errors.append(np.linalg.norm(x @ first @ second - exact) / np.linalg.norm(exact))
+        layer = ctx.log.layers[0]
+        if known is not None:
+            assert layer["output_error"] == pytest.approx(errors[-1], rel=1e-3)
+            assert "output error" in layer["what"]
+    assert errors[1] < errors[0] / 2
+
+
+def test_gram_matrices_are_asked_for_where_they_help() -> None:
+    assert FactorizeLinear().grams(read_text(TWO)) == {}
+    assert FactorizeLinear(rank=30).grams(read_text(TWO)) == {}
+    wide = "g (float[N,2049] x) => (float[N,40] y) <float[2049,40] w> { y = MatMul(x, w) }"
+    assert FactorizeLinear(rank=4).grams(read_text(wide)) == {}
 
 
 def test_exact_depends_on_the_options() -> None:

@@ -81,3 +81,11 @@ def test_a_tensor_that_is_not_finite_is_remembered() -> None:
     stats = calibrate(model(DEAD_END), ["t"], [{"x": np.array([0.0, 1.0], np.float32)}])
     with pytest.raises(CalibrationError, match="1 NaN or infinite"):
         stats.range("t")
+
+
+def test_gram_matrices_of_tensors_and_inputs() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    stats = calibrate(model(), [], [{"x": x[:1]}, {"x": x[1:]}], grams={"t": -1, "x": 1})
+    t = x.astype(np.float64) * [1, 2, 3]
+    assert np.allclose(stats.gram("t"), t.T @ t / 4)  # type: ignore[arg-type]
+    assert np.allclose(stats.gram("x"), x.T @ x / 4)  # type: ignore[arg-type]
