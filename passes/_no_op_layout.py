@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fcc import ir
-from fcc.analysis.shape_rules import reshape_dims
+from fcc.analysis.shape_rules import reaches_end, reshape_dims
 from fcc.analysis.shapes import elements
 from fcc.rewrite import Rewriter
 
@@ -14,7 +14,7 @@ from ._operands import integers, present, uniform
 
 Build = Callable[[Rewriter], ir.Value]
 Found = ir.Value | Build | str
-UNBOUNDED = 2**31 - 1  # exporters write "to the end" as the largest int32 or int64
+UNBOUNDED = 2**31 - 1  # exporters write "from the first", going back, as the smallest int32 or int64
 
 
 def first(node: ir.Node) -> ir.Value:
@@ -45,16 +45,16 @@ def _slice(node: ir.Node) -> Found:
     steps = integers(node, 4, "steps") if present(node, 4) else [1] * len(starts)
     if axes is None or steps is None or any(isinstance(a, ir.Dim) for a in axes):
         return "the axes or steps are not known"
-    whole = all(_takes_all(*bounds) for bounds in zip(starts, ends, (dims[a] for a in axes), steps, strict=True))
+    whole = all(_takes_all(dims, *bounds) for bounds in zip(axes, starts, ends, steps, strict=True))
     return first(node) if whole else "it takes a part, or may"
 
 
-def _takes_all(start: Any, end: Any, size: Any, step: Any) -> bool:
+def _takes_all(dims: Sequence[Any], axis: int, start: Any, end: Any, step: Any) -> bool:
+    size = dims[axis]
     if size is None or step != 1:
         return False
     from_first = start == 0 or ir.at_least((start + size) * -1, 0) or (isinstance(start, int) and start < -UNBOUNDED)
-    to_last = ir.at_least(end - size, 0) or (isinstance(end, int) and end >= UNBOUNDED)
-    return from_first and to_last
+    return from_first and reaches_end(end, tuple(dims), axis % len(dims))
 
 
 def _transpose(node: ir.Node) -> Found:

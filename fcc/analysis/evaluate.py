@@ -113,6 +113,16 @@ def _gather_elements(node: ir.Node, x: Sequence[Array | None]) -> Array:
     return np.take_along_axis(data[window], np.where(index < 0, index + data.shape[axis], index), axis)
 
 
+def _gather_nd(node: ir.Node, x: Sequence[Array | None]) -> Array:
+    data, index = need(x[0]), need(x[1])
+    if node.attributes.get_int("batch_dims", 0) or index.dtype == object or index.ndim == 0:
+        raise NotImplementedError("batch dimensions")
+    sizes = np.asarray(data.shape[: index.shape[-1]])
+    if ((index < -sizes) | (index >= sizes)).any():
+        raise ValueError("index out of range")
+    return np.asarray(data[tuple(np.moveaxis(index, -1, 0))])
+
+
 def _cumsum(node: ir.Node, x: Sequence[Array | None]) -> Array:
     data, (axis,) = need(x[0]), _ints(need(x[1]))
     if data.dtype.kind == "f" or node.attributes.get_int("exclusive", 0):
@@ -261,6 +271,7 @@ RULES: dict[str, Rule] = {
     "CumSum": _cumsum,
     "Floor": _floats(np.floor),
     "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
     "Reciprocal": _floats(np.reciprocal),
     "Sqrt": _floats(np.sqrt),
     "Add": _binary(np.add),

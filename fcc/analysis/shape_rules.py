@@ -6,6 +6,7 @@ Each rule takes the node, the dims of its inputs and the known elements of its i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ Known = ir.Dim | int | None
 Dims = tuple[Known, ...]
 Contents = Sequence[np.ndarray[Any, Any] | None]
 Rule = Callable[[ir.Node, Sequence[Dims | None], Contents], Dims | None]
+
+
+_IMPOSSIBLE = 2**44  # elements: no machine holds such a tensor
 
 
 def product(dims: Iterable[Known]) -> Known:
@@ -134,6 +138,18 @@ def _range(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
     return None
 
 
+def reaches_end(end: Known, dims: Dims, axis: int) -> bool:
+    """Return whether an index is at or beyond the end of an axis: by its size, or since no tensor is that large.
+
+    Exporters write "to the end" as the largest int32 or int64, or as 10^9.
+    """
+    size = dims[axis]
+    if size is not None and end is not None and ir.at_least(end - size, 0):
+        return True
+    others = prod(d for i, d in enumerate(dims) if i != axis and isinstance(d, int))
+    return isinstance(end, int) and (end >= 2**31 - 1 or end * others >= _IMPOSSIBLE)
+
+
 def _slice(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
     """Keep a symbol that a slice takes whole: [0:] up to a bound no size reaches, or up to the size itself."""
     if dims[0] is None or len(contents) < 3:
@@ -148,7 +164,7 @@ def _slice(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
     out = list(dims[0])
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = out[axis]
-        whole = step == 1 and start == 0 and (end == size or (isinstance(end, int) and end >= 2**31 - 1))
+        whole = step == 1 and start == 0 and reaches_end(end, dims[0], axis % len(out))
         if isinstance(size, int) and all(isinstance(x, int) for x in (start, end, step)):
             out[axis] = len(range(*slice(start, end, step).indices(size)))
         elif not whole:

@@ -6,6 +6,7 @@ import pytest
 from fcc import ir
 from fcc.analysis import shapes
 from fcc.analysis.evaluate import evaluate, symbolic
+from fcc.analysis.shape_rules import reaches_end
 from fcc.ir.text import parse
 
 N = ir.Dim.symbol("N")
@@ -128,3 +129,34 @@ def test_cumulative_sum(reverse: int, expected: list[int]) -> None:
     found = evaluate(next(iter(module.graph)), [np.array([1, 2, 3]), np.array(-1)], 21)
     assert found is not None
     assert found[0].tolist() == expected
+
+
+def test_gather_nd() -> None:
+    module = parse("g (int64[2,3] a, int64[2,1] b) => (int64[2,3] c) { c = GatherND(a, b) }")
+    data = np.arange(6).reshape(2, 3)
+    rows = evaluate(next(iter(module.graph)), [data, np.array([[1], [-2]])], 21)
+    cells = evaluate(next(iter(module.graph)), [data, np.array([[1, 2], [0, 1]])], 21)
+    assert rows is not None
+    assert cells is not None
+    assert rows[0].tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert cells[0].tolist() == [5, 1]
+    with pytest.raises(ValueError, match="out of range"):
+        evaluate(next(iter(module.graph)), [data, np.array([[2], [0]])], 21)
+
+
+@pytest.mark.parametrize(
+    ("end", "dims", "expected"),
+    [
+        (4, (4, N), True),
+        (3, (4, N), False),
+        (10**9, (N, 512, 256), True),
+        (10**9, (N, 4), False),
+        (2**31 - 1, (N,), True),
+        (N, (N,), True),
+        (N + 1, (N,), True),
+        (N - 1, (N,), False),
+        (None, (N,), False),
+    ],
+)
+def test_an_index_that_reaches_the_end(end: Any, dims: Any, expected: bool) -> None:
+    assert reaches_end(end, dims, 0) is expected
