@@ -174,8 +174,11 @@ def test_time_passes(fcc: Fcc, model: str) -> None:
     assert re.search(r"load +\d+\.\d", out)
 
 
-def test_verify_off_says_so(fcc: Fcc, model: str) -> None:
-    assert "parity   not run: verification is off" in fcc(model, "--verify", "off").out
+def test_verify_off_runs_no_model(fcc: Fcc, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcc.runtime.open_session", lambda *a, **k: pytest.fail("a model was run"))
+    out = fcc(model, "--verify", "off").out
+    assert "parity   not run: verification is off" in out
+    assert "latency" not in out
 
 
 def test_target_without_its_runtime_is_not_timed(fcc: Fcc, model: str) -> None:
