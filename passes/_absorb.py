@@ -105,9 +105,10 @@ def _conv(node: ir.Node, weight: ir.Value, bias: ir.Value | None, w: tuple[int, 
 
 
 def _padding(node: ir.Node) -> str:
-    explicit = node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
-    pads = node.attributes.get_ints("pads", ()) if explicit else ()
-    if any(pads) or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if any(node.attributes.get_ints("pads", ())) or node.attributes.get_string("auto_pad", "NOTSET") not in (
+        "NOTSET",
+        "VALID",
+    ):
         return "the convolution pads with zeros, not with the shift"
     return ""
 

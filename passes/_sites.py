@@ -45,7 +45,7 @@ class Ahead:
         """Return the linear op after absorbing the source, or the reason why it cannot."""
         channels, times = self.linear.inputs, 1
         if self.view is not None:
-            found = _through_view(self.source.outputs[0], self.view.outputs[0], channels)
+            found = _through_view(self.source.outputs[0], channels)
             if isinstance(found, str):
                 return found
             channels, times = found
@@ -73,15 +73,18 @@ class Ahead:
         return seen
 
 
-def _through_view(value: ir.Value, flat: ir.Value, channels: Channels) -> tuple[Channels, int] | str:
-    """[N, C, *rest] seen as [N, C * prod(rest)]: every channel is a block of prod(rest) columns."""
-    before, after = ir.dims_of(value), ir.dims_of(flat)
-    if before is None or after is None or len(before) < 2 or (channels.rank, channels.axis) != (2, 1):
+def _through_view(value: ir.Value, channels: Channels) -> tuple[Channels, int] | str:
+    """[N, C, *rest] seen as [N, C * prod(rest)]: every channel is a block of prod(rest) columns.
+
+    A row-major reshape to as many columns as a sample has elements leaves every sample in its row.
+    """
+    dims = ir.dims_of(value)
+    if dims is None or len(dims) < 2 or (channels.rank, channels.axis) != (2, 1):
         return "the shape in front of the reshape is not known, or the linear op takes no matrix"
-    sizes = [d for d in before[1:] if isinstance(d, int)]
-    if len(sizes) != len(before) - 1 or after != (before[0], prod(sizes)) or prod(sizes) != channels.count:
+    sizes = [d for d in dims[1:] if isinstance(d, int)]
+    if len(sizes) != len(dims) - 1 or prod(sizes) != channels.count:
         return "the reshape does not keep the batch axis and flatten the others"
-    return Channels(len(before), 1, sizes[0]), prod(sizes[1:])
+    return Channels(len(dims), 1, sizes[0]), prod(sizes[1:])
 
 
 def ahead_of(m: Match, operand: int) -> Ahead | str:

@@ -99,6 +99,10 @@ def test_overridable_statistics_stay() -> None:
     )
 
 
+def test_vector_stays() -> None:
+    check(ConvertBatchNorm(always=True), before=text("float", "4", 1), after=None, because="below 2")
+
+
 def test_unknown_rank_stays() -> None:
     check(
         ConvertBatchNorm(always=True),

@@ -125,6 +125,16 @@ def test_queries_keys_and_values_all_absorb() -> None:
     )
 
 
+def test_shift_goes_into_the_bias_of_every_user() -> None:
+    head = "g (float[N,T,3] x) => (float[N,T,3] y, float[N,T,3] z)"
+    check(
+        FoldAffineForward(),
+        before=f"{head} <float[3,3] w, float[3,3] v, float[3] b, float[3] c> "
+        "{ a = Add(x, c) p = MatMul(a, w) y = Add(p, b) q = MatMul(a, v) z = Add(b, q) }",
+        after=f"{head} {{ p = MatMul(x, w) y = Add(p, b1) q = MatMul(x, v) z = Add(q, b2) }}",
+    )
+
+
 @pytest.mark.parametrize(
     ("user", "reason"),
     [
@@ -226,7 +236,14 @@ NORM = (
 )
 
 
-@pytest.mark.parametrize("text", [GELU, NORM], ids=["gelu", "layernorm"])
+RMS = (
+    "g (float[N,3] x) => (float[N,5] y) <float[3,5] w, float[3] c, float[] two, float[] eps> "
+    "{ q = Pow(x, two) v = ReduceMean<keepdims=1>(q) u = Add(v, eps) s = Sqrt(u) r = Reciprocal(s) n = Mul(x, r) "
+    "a = Mul(n, c) y = MatMul(a, w) }"
+)
+
+
+@pytest.mark.parametrize("text", [GELU, NORM, RMS], ids=["gelu", "layernorm", "rmsnorm"])
 def test_functions_that_runtimes_fuse_stay_whole(text: str) -> None:
     check(
         FoldAffineForward(),
@@ -234,6 +251,16 @@ def test_functions_that_runtimes_fuse_stay_whole(text: str) -> None:
         after=None,
         because="runtimes fuse",
         constants={"two": 2, "eps": 1e-5, "one": 1, "r": 1.414, "c": 0.5},
+    )
+
+
+def test_long_chain_of_elementwise_ops_is_no_such_function() -> None:
+    chain = "t = Tanh(x) " + " ".join(f"{b} = Add({a}, x)" for a, b in zip("tdefghi", "defghij", strict=True))
+    check(
+        FoldAffineForward(),
+        before=f"g (float[N,3] x) => (float[N,5] y) <float[3,5] w, float[] c> "
+        f"{{ {chain} a = Mul(j, c) y = MatMul(a, w) }}",
+        after=f"g (float[N,3] x) => (float[N,5] y) {{ {chain} y = MatMul(j, w1) }}",
     )
 
 

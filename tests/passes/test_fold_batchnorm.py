@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcc import ir
 from fcc.passes.fold_batchnorm import FoldBatchNorm
 from fcc.testing import check
 
@@ -152,6 +153,15 @@ def test_training_mode_stays() -> None:
     )
 
 
+def test_training_mode_of_one_output_stays() -> None:
+    check(
+        FoldBatchNorm(),
+        before=conv(bn=BN.replace("epsilon=0.1", "training_mode=1")),
+        after=None,
+        because="training-mode",
+    )
+
+
 def test_training_outputs_in_use_stay() -> None:
     bn = "y, rm, rv = BatchNormalization<training_mode=1>(a, s, t, m, var)"
     check(
@@ -170,6 +180,7 @@ def test_training_outputs_in_use_stay() -> None:
         ({"s": 1e30, "var": -0.1 + 1e-8, "w": 1e30}, "leave the range of FLOAT"),
         ({"b": 3e38, "s": 100}, "folded bias leaves the range"),
         ({"w": np.nan}, "NaN or infinity"),
+        ({"w": -3e38, "s": 10}, "leave the range of FLOAT"),
     ],
 )
 def test_numbers_that_cannot_be_folded(constants: dict[str, object], reason: str) -> None:
@@ -271,11 +282,23 @@ def test_result_captured_by_a_subgraph_stays() -> None:
 
 
 def test_large_weights_are_computed_when_saved() -> None:
-    check(
+    module = check(
         FoldBatchNorm(),
         before="g (float[N,512] x) => (float[N,600] y) <float[512,600] w, float[600] s, float[600] t, float[600] m, "
         "float[600] var> { a = Gemm(x, w) y = BatchNormalization(a, s, t, m, var) }",
         after="g (float[N,512] x) => (float[N,600] y) { y = Gemm(x, w1, b1) }",
+    )
+    weight = next(iter(module.nodes())).inputs[1]
+    assert weight is not None
+    assert isinstance(weight.const_value, ir.LazyTensor)
+
+
+def test_weight_that_does_not_fit_its_groups_stays() -> None:
+    check(
+        FoldBatchNorm(),
+        before=conv().replace("group=2", "group=4").replace("float[N,6,H,W] y", "float y"),
+        after=None,
+        because="does not fit the groups",
     )
 
 
@@ -301,6 +324,41 @@ def test_float16_range(scale: float, reason: str) -> None:
         after=None,
         because=reason,
         constants={"w": 10, "s": scale},
+    )
+
+
+HALF = (
+    "g (float16[N,3] x) => (float16[N,5] y) <float16[3,5] w, float[5] s, float[5] t, float[5] m, float[5] var> "
+    f"{{ a = Gemm(x, w) {BN} }}"
+)
+HALF_FOLDED = "g (float16[N,3] x) => (float16[N,5] y) { y = Gemm(x, w1, b1) }"
+
+
+def test_zero_scale_of_a_channel_does_not_stop_float16() -> None:
+    check(FoldBatchNorm(), before=HALF, after=HALF_FOLDED, constants={"s": np.array([1, 0, 1, 1, 1])})
+
+
+def test_subnormal_channel_does_not_stop_float16_when_it_grows() -> None:
+    constants = {"w": np.array([1, 1e-6, 1, 1, 1]), "s": 1.5, "var": 1}
+    check(FoldBatchNorm(), before=HALF, after=HALF_FOLDED, constants=constants)
+
+
+def test_subnormal_scale_of_float_is_folded() -> None:
+    check(
+        FoldBatchNorm(),
+        before=HALF.replace("float16", "float"),
+        after=HALF_FOLDED.replace("float16", "float"),
+        constants={"s": 1e-39},
+    )
+
+
+def test_float16_matmul_and_add_stay_apart_without_such_a_gemm() -> None:
+    check(
+        FoldBatchNorm(),
+        before=HALF.replace("s, float[5] t", "s, float16[5] b, float[5] t")
+        .replace("Gemm(x, w)", "Add(p, b)")
+        .replace("{ a", "{ p = MatMul(x, w) a"),
+        after="g (float16[N,3] x) => (float16[N,5] y) { p = MatMul(x, w1) y = Add(p, b1) }",
     )
 
 

@@ -158,6 +158,17 @@ def test_flatten_of_unknown_sizes_stays() -> None:
     )
 
 
+def test_reshape_that_mixes_samples_stays() -> None:
+    check(
+        FoldBatchNormForward(),
+        before=f"g (float[N,3,H] x) => (float[M,5] y) <int64[2] shape, float[3,5] w, {stats(3)}> "
+        f"{{ {BN} f = Reshape(a, shape) y = Gemm(f, w) }}",
+        after=None,
+        because="does not keep the batch axis",
+        constants={"shape": np.array([-1, 3])},
+    )
+
+
 def test_reshape_to_more_axes_stays() -> None:
     check(
         FoldBatchNormForward(),
