@@ -10,8 +10,14 @@ from fcc.rewrite import Pass
 from fcc.rewrite.pipeline import Pipeline, parse
 
 from .convert_batchnorm import ConvertBatchNorm
+from .convert_sequences import ConvertSequences
+from .convert_shape_operands import ConvertShapeOperands
 from .eliminate_dead_code import EliminateDeadCode
+from .eliminate_dead_neurons import EliminateDeadNeurons
+from .eliminate_expand import EliminateExpand
 from .eliminate_identity import EliminateIdentity
+from .eliminate_no_ops import EliminateNoOps
+from .eliminate_zero_states import EliminateZeroStates
 from .factorize_linear import FactorizeLinear
 from .fold_affine import FoldAffine
 from .fold_affine_forward import FoldAffineForward
@@ -20,16 +26,27 @@ from .fold_batchnorm_forward import FoldBatchNormForward
 from .fold_constants import FoldConstants
 from .fold_shapes import FoldShapes
 from .fuse_matmul_add import FuseMatMulAdd
+from .inline_if import InlineConstantIfs
+from .insert_qdq import InsertQdq
+from .merge_chains import MergeChains
 from .merge_common_subexpressions import MergeCommonSubexpressions
 from .merge_duplicate_initializers import MergeDuplicateInitializers
 
 ALL_PASSES: tuple[type[Pass], ...] = (
+    InlineConstantIfs,
     EliminateIdentity,
+    EliminateNoOps,
     FoldConstants,
     FoldShapes,
-    MergeCommonSubexpressions,
+    ConvertShapeOperands,
+    ConvertSequences,
+    EliminateExpand,
+    EliminateZeroStates,
+    MergeChains,
     MergeDuplicateInitializers,
+    MergeCommonSubexpressions,
     EliminateDeadCode,
+    EliminateDeadNeurons,
     FoldBatchNorm,
     FoldBatchNormForward,
     FoldAffine,
@@ -37,15 +54,19 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseMatMulAdd,
     ConvertBatchNorm,
     FactorizeLinear,
+    InsertQdq,
 )
 
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
 
 _CLEAN = (
-    "eliminate-identity,fold-constants,fold-shapes,merge-duplicate-initializers,merge-common-subexpressions,"
-    "eliminate-dead-code"
+    "inline-constant-ifs,eliminate-identity,eliminate-no-ops,fold-constants,fold-shapes,convert-shape-operands,"
+    "convert-sequences,eliminate-expand,eliminate-zero-states,merge-chains,merge-duplicate-initializers,"
+    "merge-common-subexpressions,eliminate-dead-code"
 )
-_LINEAR = "fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fuse-matmul-add"
+_LINEAR = (
+    "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fuse-matmul-add"
+)
 
 PIPELINES: dict[int, str] = {
     0: "",
