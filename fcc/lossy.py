@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from .options import Options
 from .report import Report
 from .rewrite import PassContext
 from .rewrite.manager import Manager
-from .rewrite.pipeline import Pipeline, Step
+from .rewrite.pipeline import Pipeline
 from .target import TargetSpec
 from .trial import Trial
 
@@ -145,10 +145,12 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
 
     def apply(module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         if plan.low_rank:
-            manager.run(Pipeline(tuple(_low_rank(plan.low_rank))), module, ctx)
+            factorize = _low_rank(plan.low_rank)
+            seen = _calibrate(driver, module, fit, grams=factorize.grams(module)) if fit is not None else None
+            manager.run(Pipeline((factorize,)), module, replace(ctx, stats=seen))
         if plan.precision == "int8":
-            insert = passes.BY_NAME["insert-qdq"]()
-            stats = _calibrate(insert, driver, module, ctx, fit)
+            insert: Any = passes.BY_NAME["insert-qdq"]()
+            stats = _calibrate(driver, module, fit, tensors=insert.tensors(module, ctx))
             manager.run(Pipeline((insert,)), module, replace(ctx, stats=stats))
         elif plan.precision == "fp16":
             from .backends import fp16_pass
@@ -158,18 +160,18 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
     return apply
 
 
-def _low_rank(options: dict[str, float]) -> Iterator[Step]:
+def _low_rank(options: dict[str, float]) -> Any:
     rank, ratio = options.get("rank"), options.get("ratio")
-    yield passes.BY_NAME["factorize-linear"](**({"rank": int(rank)} if rank else {"ratio": ratio}))
+    return passes.BY_NAME["factorize-linear"](**({"rank": int(rank)} if rank else {"ratio": ratio}))
 
 
-def _calibrate(insert: Any, driver: Driver, module: ir.Module, ctx: PassContext, fit: Any) -> Any:
+def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> Any:
     from .runtime.calibrate import calibrate
 
     if fit is None:
         raise CalibrationError("int8 needs calibration data and there is none", "give --calibration samples.npz")
     with driver.phase("calibrate"), Runnable(driver.emit(module)) as model:
-        return calibrate(model, insert.tensors(module, ctx), fit)
+        return calibrate(model, samples=fit, **{"tensors": (), **wanted})
 
 
 def unavailable_prune(prune: Any) -> None:

@@ -21,6 +21,8 @@ _OPS = frozenset({"Gemm", "MatMul", "Conv"})
 _NODE_BYTES = 256
 # Elements above which a rank deficient weight is not decomposed unasked: 4096 x 4096 takes a minute.
 _MAX_ELEMENTS = 1 << 23
+# Small layers (a head of ten classes) hold few parameters and lose most: only ``rank`` reaches them.
+_LEAST_RANK = 8
 _MAX_FEATURES = 2048
 _MAX_GRAMS = 1 << 26
 
@@ -47,7 +49,7 @@ class FactorizeLinear(SitePass):
 
     Without options: only where W is numerically rank deficient, every output within rounding of its own size, and
     bytes and multiplications fall (rank (in + out) < in out). With ``rank``, or ``ratio`` = parameters after / before:
-    every layer whose parameters fall, lossy: A and B minimize the error of the outputs ||X (W - A B)||_F where
+    every layer whose parameters fall (by ratio: at rank 8 or above), lossy: A and B minimize the error of the outputs ||X (W - A B)||_F where
     ``ctx.stats`` has the Gram matrix of the input, of the weight ||W - A B||_F elsewhere, and the report tells rank
     and error per layer. A factor is not factorized again. Weights with other users stay.
 
@@ -138,6 +140,8 @@ class FactorizeLinear(SitePass):
         from fcc.compress.factorize import rank_for, shrinks
 
         rank = self.rank if self.rank is not None else rank_for(self.ratio or 1.0, m, n)
+        if self.rank is None and rank < _LEAST_RANK:
+            return f"rank {rank} at this ratio is below {_LEAST_RANK}: the layer is too small to be worth its error"
         if not shrinks(m, n, rank):
             return f"rank {rank} holds no fewer parameters than {m} x {n}"
         return rank

@@ -195,6 +195,11 @@ def test_by_rank_only_where_parameters_fall() -> None:
     )
 
 
+def test_a_small_layer_is_left_alone_by_ratio() -> None:
+    text = GEMM.format("y = Gemm(x, w, b)")
+    check(FactorizeLinear(ratio=0.3), before=text, after=None, because="rank 6 at this ratio is below 8")
+
+
 TWO = "g (float[N,48] x, float[N,48,3,3] z) => (float[N,40] y, float[N,40,3,3] u) {} {{ {} }}".format(
     "<float[48,40] w, float[40,48,1,1] v>", "y = Gemm(x, w) u = Conv(z, v)"
 )
