@@ -83,6 +83,18 @@ def test_only_the_doors_import_onnx() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_siblings_are_imported_relatively() -> None:
+    """Editors know passes/x.py and fcc/passes/x.py as two modules: an absolute import of a sibling would mix them."""
+    wrong = []
+    for unit, path in sources():
+        if unit not in ("passes", "backends"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith(f"fcc.{unit}"):
+                wrong.append(f"{path.relative_to(ROOT)} imports {node.module}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_no_module_is_too_long() -> None:
     long = {str(p.relative_to(ROOT)): n for _, p in sources() if (n := len(p.read_text().splitlines())) > 400}
     assert not long
