@@ -5,6 +5,7 @@ Each rule takes the node, the dims of its inputs and the known elements of its i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
@@ -20,6 +21,7 @@ Contents = Sequence[np.ndarray[Any, Any] | None]
 Rule = Callable[[ir.Node, Sequence[Dims | None], Contents], Dims | None]
 
 
+_CAPPED = re.compile(r"min\((\d+),.*\)")
 _IMPOSSIBLE = 2**44  # elements: no machine holds such a tensor
 
 
@@ -69,11 +71,41 @@ def broadcast(a: Dims, b: Dims) -> Dims:
             out.append(p)
         elif isinstance(p, int) and p == 1:
             out.append(q)
-        elif (isinstance(q, int) and q == 1) or (isinstance(p, int) and p > 1):
+        elif (isinstance(q, int) and q == 1) or (isinstance(p, int) and p > 1) or _is_capped(q, p):
             out.append(p)
+        elif _is_capped(p, q):
+            out.append(q)
         else:
             out.append(q if isinstance(q, int) and q > 1 else None)
     return tuple(out)
+
+
+def broadcast_dims(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
+    """Elementwise operators: the broadcast of all operands."""
+    shapes = [d for d in dims if d is not None]
+    if len(shapes) != len(dims) or any(None in d for d in shapes):
+        return None
+    out: Dims = ()
+    for i, shape in enumerate(shapes):
+        out = broadcast(out, shape) if i else shape
+        if None in out:
+            return None
+    return out
+
+
+def capped(limit: int, d: ir.Dim | int) -> ir.Dim | int:
+    """Return min(limit, d), an opaque symbol: what a slice [0:d] takes of an axis of size ``limit``."""
+    if isinstance(d, int):
+        return min(limit, d)
+    return ir.Dim.symbol(f"min({limit},{d})".replace(" ", "").replace("+", "_p_").replace("*", "_x_"))
+
+
+def _is_capped(q: Known, p: Known) -> bool:
+    """Return whether q is min(k, p) with k > 0: broadcast with p, that gives p (or fails at run time)."""
+    if not isinstance(q, ir.Dim) or not isinstance(p, ir.Dim):
+        return False
+    limit = _CAPPED.fullmatch(str(q))
+    return limit is not None and q == capped(int(limit[1]), p)
 
 
 def _expand(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Dims | None:
@@ -168,7 +200,8 @@ def _slice(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
         if isinstance(size, int) and all(isinstance(x, int) for x in (start, end, step)):
             out[axis] = len(range(*slice(start, end, step).indices(size)))
         elif not whole:
-            out[axis] = None
+            taken = start == 0 and step == 1 and isinstance(size, int) and size > 0 and ir.at_least(end, 0)
+            out[axis] = capped(size, end) if taken and isinstance(size, int) else None
     return tuple(out)
 
 
@@ -188,6 +221,10 @@ def recurrent_dims(node: ir.Node, dims: Sequence[Dims | None]) -> list[Dims] | N
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
+BROADCASTING = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "And", "Or", "Xor", "Where", "PRelu"}
+    | {"Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitShift"}
+)
 DATA_DEPENDENT: dict[str, Rule] = {
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,

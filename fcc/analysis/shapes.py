@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import ir
 from . import evaluate
-from .shape_rules import DATA_DEPENDENT, RECURRENT, recurrent_dims
+from .shape_rules import BROADCASTING, DATA_DEPENDENT, RECURRENT, broadcast_dims, recurrent_dims
 
 ELEMENTS = "fcc.elements"
 SMALL = 1024
@@ -105,6 +105,8 @@ def _infer_plain(module: ir.Module, node: ir.Node, stopped: list[tuple[ir.Node, 
             value.type = found_type
         _refine(value, dims)
     rule = DATA_DEPENDENT.get(node.op_type) if node.domain == "" else None
+    if node.op_type in BROADCASTING and node.domain == "" and None in (results[0][1] or ()):
+        rule = broadcast_dims
     if rule is not None:
         better = rule(node, [ir.dims_of(v) for v in node.inputs], [elements(v) for v in node.inputs])
         _refine(node.outputs[0], better)

@@ -6,7 +6,7 @@ import pytest
 from fcc import ir
 from fcc.analysis import shapes
 from fcc.analysis.evaluate import evaluate, symbolic
-from fcc.analysis.shape_rules import reaches_end
+from fcc.analysis.shape_rules import broadcast, capped, reaches_end
 from fcc.ir.text import parse
 
 N = ir.Dim.symbol("N")
@@ -160,3 +160,32 @@ def test_gather_nd() -> None:
 )
 def test_an_index_that_reaches_the_end(end: Any, dims: Any, expected: bool) -> None:
     assert reaches_end(end, dims, 0) is expected
+
+
+def test_a_mask_cut_to_the_length_broadcasts_to_the_length() -> None:
+    module = parse(
+        """g (float[B,T,T] x, bool[1,64,64] mask) => (float[C,D,E] y) <
+            int64[1] o = {0}, int64[1] one = {1}, int64[1] two = {2}, float z = {0}> {
+            t = Shape<start=1, end=2>(x) r = Slice(mask, o, t, one) c = Slice(r, o, t, two) y = Where(c, x, z) }"""
+    )
+    shapes.infer(module)
+    length = ir.Dim.symbol("T")
+    assert ir.dims_of(module.graph.outputs[0]) == (ir.Dim.symbol("B"), length, length)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (N, capped(64, N), N),
+        (capped(64, N), N, N),
+        (N, capped(64, N * 2), None),
+        (N * 2 + 1, capped(64, N * 2 + 1), N * 2 + 1),
+        (capped(64, N), capped(32, N), None),
+        (N, ir.Dim.symbol("M"), None),
+        (4, N, 4),
+        (1, N, N),
+        (0, N, None),
+    ],
+)
+def test_broadcast_of_symbols(a: Any, b: Any, expected: Any) -> None:
+    assert broadcast((a,), (b,)) == (expected,)
