@@ -49,9 +49,10 @@ class FactorizeLinear(SitePass):
 
     Without options: only where W is numerically rank deficient, every output within rounding of its own size, and
     bytes and multiplications fall (rank (in + out) < in out). With ``rank``, or ``ratio`` = parameters after / before:
-    every layer whose parameters fall (by ratio: at rank 8 or above), lossy: A and B minimize the error of the outputs ||X (W - A B)||_F where
-    ``ctx.stats`` has the Gram matrix of the input, of the weight ||W - A B||_F elsewhere, and the report tells rank
-    and error per layer. A factor is not factorized again. Weights with other users stay.
+    every layer whose parameters fall (by ratio: at rank 8 or above), lossy. A and B then minimize the error of the
+    outputs ||X (W - A B)||_F where ``ctx.stats`` has the Gram matrix of the input, that of the weight ||W - A B||_F
+    elsewhere; the report tells rank and error per layer. A factor is not factorized again. Weights with other users
+    stay.
 
     Shapes: x of any rank >= 2 (Conv: [N, in, *spatial], kernel 1, stride 1, no padding, one group).
     Numerics: decomposed in float64, rounded once to the dtype of W (float16, float32, float64).
