@@ -81,12 +81,12 @@ def _write_report(report: Any, path: str | None) -> None:
 
 def _tell(compiled: Any, given: dict[str, Any], untimed: str) -> None:
     from .explain import explain
-    from .summary import summary, time_table
+    from .summary import skipped, summary, time_table
 
     report = compiled.report
-    for guilty in report.guilty:
-        say("warning", f"{guilty['pass_name']} at {guilty['site']} moved the outputs: this rewrite was left out")
     if given["quiet"]:
+        for guilty in report.guilty:
+            say("warning", f"rewrite {skipped(guilty)}")
         return
     for line in summary(report, verbose=given["verbose"], untimed=untimed):
         echo(line)

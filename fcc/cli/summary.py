@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from fcc.report import ParityRow, Report
 
@@ -40,8 +41,10 @@ def summary(report: Report, *, verbose: bool = False, untimed: str = "") -> Iter
         yield item("layer", f"{layer.get('name', '')}: {layer.get('what', '')}")
     if report.layers and not verbose:
         yield item("layers", f"{len(report.layers)} compressed (-v lists them)")
+    said = tuple(f"rewrite of pass {g['pass_name']} at {g['site']} " for g in report.guilty)
     for note in report.notes:
-        yield item("note", note)
+        if not note.startswith(said):
+            yield item("note", note)
     if verbose:
         yield item("times", ", ".join(f"{name} {s:.2f} s" for name, s in report.seconds.items()))
 
@@ -102,9 +105,15 @@ def _lint(report: Report, verbose: bool) -> Iterator[str]:
         yield item("", f"{len(reasons) - _SHOWN} more reasons (-v lists all)")
 
 
+def skipped(rewrite: Mapping[str, Any]) -> str:
+    """Return what was left out and why."""
+    reason = rewrite.get("reason") or "it moved the outputs"
+    return f"{rewrite['pass_name']} at {rewrite['site']} was left out: {reason}"
+
+
 def _guilty(report: Report) -> Iterator[str]:
     for row in report.guilty:
-        yield item("SKIPPED", f"{row['pass_name']} at {row['site']}: it moved the outputs", fg="red", bold=True)
+        yield item("SKIPPED", f"{skipped(row)} (please report it)", fg="red", bold=True)
 
 
 def time_table(report: Report) -> Iterator[str]:

@@ -198,3 +198,40 @@ def test_model_may_be_called_like_a_subcommand(fcc: Fcc, model: str, folder: Pat
     (folder / model).rename(folder / "bench")
     assert fcc("./bench").code == 0
     assert (folder / "bench.fcc.onnx").exists()
+
+
+WRONG = """
+from dataclasses import dataclass
+from typing import ClassVar
+from fcc.rewrite import PatternPass, op, var
+@dataclass(frozen=True)
+class Wrong(PatternPass):
+    name: ClassVar[str] = "wrong-relu"
+    pattern: ClassVar = op.Relu(var("x"))
+    def rewrite(self, m, rw):
+        return rw.op("Neg", m["x"])
+"""
+
+
+def test_guilty_rewrite_is_named_and_left_out(fcc: Fcc, model: str, folder: Path) -> None:
+    (folder / "wrong.py").write_text(WRONG)
+    shown = fcc(model, "--plugin", "wrong.py", "--report", "r.json")
+    assert shown.code == 0
+    assert "SKIPPED  wrong-relu at r was left out: it moved the outputs" in shown.out
+    assert op_types(folder / "net.fcc.onnx") == ["Gemm", "Relu", "MatMul"]
+    assert json.loads((folder / "r.json").read_text())["guilty"][0]["pass_name"] == "wrong-relu"
+    quiet = fcc(model, "--plugin", "wrong.py", "-q")
+    assert quiet.err == "fcc: warning: rewrite wrong-relu at r was left out: it moved the outputs\n"
+    strict = fcc(model, "--plugin", "wrong.py", "--strict")
+    assert strict.code == 5
+    assert strict.err.startswith("fcc: error: ")
+
+
+def test_int8_shows_both_judgements(fcc: Fcc, model: str) -> None:
+    rng = np.random.default_rng(0)
+    np.savez("data.npz", x=rng.standard_normal((32, 1, 4)).astype(np.float32))
+    shown = fcc(model, "--precision", "int8", "--calibration", "data.npz", "--allow-growth", "--force")
+    assert (shown.code, shown.err) == (0, "")
+    assert re.search(r"parity +ok: exact", shown.out)
+    assert re.search(r"parity +ok: lossy, rel \S+, no limit", shown.out)
+    assert "insert-qdq" in shown.out

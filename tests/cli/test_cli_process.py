@@ -103,7 +103,7 @@ def test_colors_only_where_wanted(model: str) -> None:
 
 
 def test_progress_appears_after_a_second_on_a_terminal(model: str, folder: Path) -> None:
-    (folder / "slow.py").write_text(SLOW.replace("60", "2.5"))
+    (folder / "slow.py").write_text(SLOW.replace("60", "1.8"))
     code, text = on_terminal([*FCC, model, "--plugin", "slow.py"])
     assert code == 0
     assert "optimize" in text
