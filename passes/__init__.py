@@ -64,9 +64,7 @@ _CLEAN = (
     "convert-sequences,eliminate-expand,eliminate-zero-states,merge-chains,merge-duplicate-initializers,"
     "merge-common-subexpressions,eliminate-dead-code"
 )
-_LINEAR = (
-    "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fuse-matmul-add"
-)
+_LINEAR = "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fuse-matmul-add"
 
 PIPELINES: dict[int, str] = {
     0: "",

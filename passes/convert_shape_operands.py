@@ -19,7 +19,7 @@ _OPERANDS = {"Expand": (1,), "Range": (0, 1, 2)}
 
 @dataclass(frozen=True)
 class _Plan:
-    """Take axis ``axis`` of ``source``: slice the others to 1, then read the shape as ``rank`` entries (0: a scalar)."""
+    """Slice all axes of ``source`` but ``axis`` to 1, then read the shape as ``rank`` entries (0: a scalar)."""
 
     source: ir.Value
     axis: int
@@ -72,7 +72,7 @@ class ConvertShapeOperands(SitePass):
         start = plan.axis - plan.place
         if plan.rank == 0:
             made = rw.op("Size", value)
-        elif 0 <= start and start + plan.rank <= len(dims):
+        elif start >= 0 and start + plan.rank <= len(dims):
             whole = start == 0 and plan.rank == len(dims)
             made = rw.op("Shape", value) if whole else rw.op("Shape", value, start=start, end=start + plan.rank)
         else:
@@ -92,10 +92,11 @@ def _plan(node: ir.Node, index: int) -> _Plan | str:
     entries = found.reshape(-1).tolist()
     needed = _relaxed(node, entries) if node.op_type == "Expand" else entries
     places = [i for i, e in enumerate(needed) if not (isinstance(e, int) and e == 1)]
-    if len(places) != 1 or not isinstance(needed[places[0]], ir.Dim):
+    symbol = needed[places[0]] if len(places) == 1 else None
+    if not isinstance(symbol, ir.Dim):
         return "the operand is not 1 everywhere but for one symbol"
     rank = 0 if found.ndim == 0 else len(needed)
-    plans = [p for v in _sources(node, operand) if (p := _from(v, needed[places[0]], rank, places[0])) is not None]
+    plans = [p for v in _sources(node, operand) if (p := _from(v, symbol, rank, places[0])) is not None]
     return min(plans, key=lambda p: p.cost, default="no tensor nearby has the symbol as one of its dimensions")
 
 
