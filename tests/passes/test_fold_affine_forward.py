@@ -105,6 +105,15 @@ def test_flattened_image() -> None:
     )
 
 
+def test_factor_behind_a_matmul_is_no_bias() -> None:
+    head = "g (float[N,3] x) => (float[N,5] y)"
+    check(
+        FoldAffineForward(),
+        before=f"{head} <float[3,5] w, float[5] b, float[3] c> {{ a = Add(x, c) p = MatMul(a, w) y = Mul(p, b) }}",
+        after=f"{head} {{ p = Gemm(x, w, b1) y = Mul(p, b) }}",
+    )
+
+
 def test_computed_bias_may_stay_behind_a_matmul() -> None:
     check(
         FoldAffineForward(),

@@ -162,6 +162,11 @@ def test_training_mode_of_one_output_stays() -> None:
     )
 
 
+def test_training_outputs_of_old_opsets_stay() -> None:
+    text = conv(bn="y, rm, rv, sm, sv = BatchNormalization(a, s, t, m, var)")
+    check(FoldBatchNorm(), before=text, after=None, because="training-mode", opset=13)
+
+
 def test_training_outputs_in_use_stay() -> None:
     bn = "y, rm, rv = BatchNormalization<training_mode=1>(a, s, t, m, var)"
     check(
