@@ -119,7 +119,7 @@ def _lint(module: Any, target: str) -> Iterator[str]:
 
     rows = get_backend(get_target(target)).lint(module)
     yield ""
-    yield heading(f"lint for {target}: {len(rows) or 'nothing'}{' rows' if rows else ' to say'}")
+    yield heading(f"lint for {target}: {len(rows) or 'nothing to say'}{' finding' + 's' * (len(rows) > 1) if rows else ''}")
     for row in rows:
         yield item(row.severity, f"{row.node}: {row.reason}" if row.node else row.reason, fg="yellow")
 
