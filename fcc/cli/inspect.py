@@ -119,7 +119,8 @@ def _lint(module: Any, target: str) -> Iterator[str]:
 
     rows = get_backend(get_target(target)).lint(module)
     yield ""
-    yield heading(f"lint for {target}: {len(rows) or 'nothing to say'}{' finding' + 's' * (len(rows) > 1) if rows else ''}")
+    found = f"{len(rows)} finding{'s' if len(rows) > 1 else ''}" if rows else "nothing to say"
+    yield heading(f"lint for {target}: {found}")
     for row in rows:
         yield item(row.severity, f"{row.node}: {row.reason}" if row.node else row.reason, fg="yellow")
 
