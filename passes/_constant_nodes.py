@@ -35,6 +35,8 @@ def refusal(node: ir.Node, table_limit: int, other_limit: int) -> str | None:
     if any(True for _ in ir.subgraphs_of(node)):
         return "control flow"
     limit = table_limit if node.op_type in RULES and len(node.outputs) == 1 else other_limit
+    if node.op_type in DEFERRABLE:  # what is no larger than its operands together costs no more than reading them
+        limit = max(limit, sum(shapes.static_size(v) or 0 for v in node.inputs if v is not None))
     for value in node.outputs:
         if value.name and (reason := _unfit(value, limit)):
             return reason

@@ -34,14 +34,14 @@ class FoldConstants(SitePass):
 
     Shapes: static and known before anything is evaluated. Never: random operators, Q and DQ, control flow, sequences.
     ``growth``: bytes by which the result may exceed the constants and nodes that die with it. ``elements`` and
-    ``slow_elements`` bound the result of a node, with a vectorized evaluator and without. Results of 1 MiB and more
-    are computed at save where that cannot fail; their intermediate values are not kept.
+    ``slow_elements`` bound the result of a node, with a vectorized evaluator and without; what moves or adds whole
+    weights may be as large as they are. Results of 1 MiB and more are computed at save where that cannot fail.
     Numerics: as the operator specifies in its own dtype; reductions of floats may round otherwise than a runtime.
     """
 
     name: ClassVar[str] = "fold-constants"
     growth: int = 1024
-    elements: int = 1 << 26
+    elements: int = 1 << 24
     slow_elements: int = 1 << 20
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:

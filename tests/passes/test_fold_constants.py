@@ -118,6 +118,29 @@ def test_huge_results_are_refused_before_they_are_computed() -> None:
     assert any("70368744177664 elements, more than" in r for r in reasons)
 
 
+def test_huge_values_in_between_are_refused_too() -> None:
+    module = _module(
+        """g (float[2] x) => (float[2] y) <float[1] v = {1.0}, int64[2] tall = {67108864, 1}, int64[2] wide = {1, 67108864},
+            int64[2] o = {0, 0}, int64[2] e = {1, 2}, int64[1] two = {2}> {
+            a = Expand(v, tall) b = Expand(v, wide) c = Add(a, b) d = Slice(c, o, e) f = Reshape(d, two) y = Add(x, f) }"""
+    )
+    assert _run(module)[0] == 0
+
+
+def test_a_limit_does_not_hold_back_weights_that_only_move() -> None:
+    check(
+        FoldConstants(elements=4),
+        before="g (float[N,8] x) => (float[N,8] y) <float[8,8] w> { t = Transpose(w) y = MatMul(x, t) }",
+        after="g (float[N,8] x) => (float[N,8] y) { y = MatMul(x, c0) }",
+    )
+    check(
+        FoldConstants(elements=4),
+        before="g (float[N,8] x) => (float[N,8] y) <float[8,8] w> { t = Ceil(w) y = MatMul(x, t) }",
+        after=None,
+        because="64 elements, more than 4",
+    )
+
+
 def test_integers_known_from_a_shape_are_constant() -> None:
     check(
         FoldConstants(),
