@@ -51,7 +51,9 @@ class Plan:
 
     def quantizes_output(self, layer: Layer) -> bool:
         """Return whether the result is quantized: the kernel wants it, or an int8 layer reads it."""
-        return layer.form != DIRECT and (layer.rule.needs_output_q or self.feeds(layer.out))
+        if layer.form == DIRECT:
+            return False
+        return layer.rule.needs_output_q or self.feeds(layer.out) or self._meets_q(layer)
 
     def feeds(self, value: ir.Value) -> bool:
         """Return whether an int8 layer reads the value, pass-through nodes between."""
@@ -62,6 +64,14 @@ class Plan:
             if self._passes(use.node) and self.feeds(use.node.outputs[0]):
                 return True
         return False
+
+    def _meets_q(self, layer: Layer) -> bool:
+        """Return whether one reader of several is an activation that the runtime drops in front of a QuantizeLinear.
+
+        The QuantizeLinear then follows the layer beside other readers, and such a layer has no integer kernel.
+        """
+        users = {use.node for use in layer.out.uses() if use.node.op_type in layer.rule.absorbs}
+        return any(self.feeds(user.outputs[0]) for user in users)
 
     def tensors(self) -> list[str]:
         """Return the names of the tensors whose ranges are needed, in order, once each."""

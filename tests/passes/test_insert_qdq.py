@@ -281,6 +281,18 @@ def test_an_activation_that_is_not_the_only_reader_stays_behind() -> None:
     assert found["QLinearConv"] == found["Relu"] == found["Neg"] == 1
 
 
+def test_a_relu_in_front_of_an_int8_layer_beside_other_readers() -> None:
+    """onnxruntime drops that Relu; the QuantizeLinear behind it would then follow a Gemm that has another reader."""
+    q = Quantized(
+        "g (float[N,4] x) => (float[N,4] y, float[N,4] t) <float[4,4] w, float[4,4] v>"
+        " { t = Gemm(x, w) u = Relu(t) y = Gemm(u, v) }"
+    )
+    assert q.names == ["x", "t", "u"]
+    found = q.kernels()
+    assert found["QGemm"] == 2
+    assert "Gemm" not in found
+
+
 def test_two_layers_share_the_pair_on_their_input() -> None:
     q = Quantized(
         "g (float[N,3,8,8] x) => (float[N,4,6,6] y, float[N,4,6,6] z) <float[4,3,3,3] w, float[4,3,3,3] v>"
