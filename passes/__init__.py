@@ -60,9 +60,9 @@ ALL_PASSES: tuple[type[Pass], ...] = (
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
 
 _CLEAN = (
-    "inline-constant-ifs,eliminate-identity,eliminate-no-ops,fold-constants,fold-shapes,convert-shape-operands,"
-    "convert-sequences,eliminate-expand,eliminate-zero-states,merge-chains,merge-duplicate-initializers,"
-    "merge-common-subexpressions,eliminate-dead-code"
+    "inline-constant-ifs,fold-shapes,fold-constants,eliminate-identity,eliminate-no-ops,merge-chains,"
+    "convert-shape-operands,convert-sequences,eliminate-expand,eliminate-zero-states,"
+    "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
 _LINEAR = "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fuse-matmul-add"
 
@@ -83,7 +83,7 @@ def pipeline(
         PipelineError: ``text`` does not parse.
         OptionError: ``disable`` names no pass.
     """
-    known = {**BY_NAME, **{p.name: type(p) for p in plugins}}
+    known: dict[str, type[Pass] | Pass] = {**BY_NAME, **{p.name: p for p in plugins}}
     for name in disable:
         if name not in known:
             raise OptionError(f"no pass is named {name!r}", did_you_mean(name, known))
