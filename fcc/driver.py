@@ -140,12 +140,16 @@ class Driver:
     def attempt(
         self, limit: int | None = None, skip: Skip = frozenset(), *, oracle: Oracle | None = None
     ) -> Build[Product | Broken]:
-        """Replay, where a pass that fails gives a broken product instead of an error (under strict: the error)."""
+        """Replay, where a pass that fails gives a broken product instead of an error.
+
+        Raises:
+            PassError: a pass raised, under strict.
+        """
         log = self.log(limit, skip)
         try:
             build = self.replay(oracle=oracle, log=log)
         except (PassError, VerifyError) as error:
-            if self.options.strict:
+            if self.options.strict and isinstance(error, PassError):
                 raise
             return Build(Broken(error), tuple(log.applied))
         return Build(build.product, build.applied)

@@ -8,7 +8,7 @@ from typing import Any
 from . import ir
 from .backends import Emitted
 from .compiled import Runnable
-from .errors import ParityError
+from .errors import ParityError, VerifyError
 from .options import Options
 from .report import ParityRow, Report
 
@@ -95,8 +95,13 @@ class Trial:
             if report is not None:
                 report.parity_skipped = self.skipped
             return True
-        with Runnable(emitted) as model:
-            verdict = self.judge.judge(model, options=emitted.session_options or None, **how)
+        try:
+            with Runnable(emitted) as model:
+                verdict = self.judge.judge(model, options=emitted.session_options or None, **how)
+        except VerifyError as error:
+            if report is not None:
+                report.notes.append(error.message)
+            return False
         if report is not None:
             report.parity += [_row(phase, r, budget, self.options.metric, verdict.ok) for r in verdict.rows if r.judged]
             for note in verdict.notes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from fcc import ir
 from fcc.analysis import shapes
@@ -14,7 +15,7 @@ from fcc.rewrite import ModulePass, PassContext
 
 @dataclass(frozen=True)
 class GraphSurgeonPass(ModulePass):
-    """Run ``fn(gs.Graph) -> gs.Graph | None`` (None: changed in place) inside the pipeline.
+    """Run ``fn(gs.Graph) -> gs.Graph | None`` (None: changed in place) inside the pipeline, under the name of ``fn``.
 
     graph -> fn(graph), judged by parity like any other pass; the inputs and outputs must stay what they were.
 
@@ -22,8 +23,17 @@ class GraphSurgeonPass(ModulePass):
         OptionError: onnx-graphsurgeon is not installed.
     """
 
-    name: ClassVar[str] = "graphsurgeon"
     fn: Callable[[Any], Any]
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # one class serves all functions; reports and --passes tell them apart
+        """The name of the function in kebab-case."""
+        words = re.findall(r"[A-Za-z0-9]+", getattr(self.fn, "__name__", ""))
+        return "-".join(words) or "graphsurgeon"
+
+    def options(self) -> dict[str, Any]:
+        """Return none: the function is what the pass is called."""
+        return {}
 
     def check_module(self, module: ir.Module, ctx: PassContext) -> str | None:
         return None
@@ -34,7 +44,7 @@ class GraphSurgeonPass(ModulePass):
         result = self.fn(graph)
         changed = from_graphsurgeon(graph if result is None else result)
         if _signature(changed) != before:
-            raise ValueError(f"{self.fn.__name__} changed the inputs or outputs: {_signature(changed)}, were {before}")
+            raise ValueError(f"{self.name} changed the inputs or outputs: {_signature(changed)}, were {before}")
         module.model = changed.model
         module.reindex()
         shapes.infer(module)

@@ -21,6 +21,7 @@ def run_pass(p: Pass, module: ir.Module, ctx: PassContext) -> int:
 
     Raises:
         PassError: the pass raised, under strict.
+        PassError: a commit raised halfway; the application is in the log, and the module must not be used.
         RuntimeError: the pass does not come to an end.
     """
     if not ctx.log.admits(p.name, ""):
@@ -129,8 +130,7 @@ def _apply_match(p: PatternPass, pattern: Op, match: Match, bindings: Bindings) 
         rw.stamp(bindings.matched)
         touched = rw.commit()
     except Exception as error:
-        rw.abort()
-        _failed(p, node, ctx, error)
+        _undo(p, rw, node, site, ctx, error)
         return None
     _record(p, site, bindings.matched, rw, touched, ctx)
     return touched
@@ -164,8 +164,7 @@ def _apply_site(p: SitePass, site: Site) -> bool:
         rw.stamp([node])
         touched = rw.commit()
     except Exception as error:
-        rw.abort()
-        _failed(p, node, ctx, error)
+        _undo(p, rw, node, name, ctx, error)
         return False
     _record(p, name, [node], rw, touched, ctx)
     return True
@@ -189,7 +188,7 @@ def _run_module(p: ModulePass, module: ir.Module, ctx: PassContext) -> int:
 
 # -- shared --------------------------------------------------------------------------------------------------------
 def _bound(module: ir.Module) -> int:
-    return 1000 + 10 * sum(1 for _ in module.nodes())
+    return 100 + 10 * sum(1 for _ in module.nodes())
 
 
 def _counted(count: int, bound: int) -> int:
@@ -206,8 +205,27 @@ def _record(
     ctx.log.touched.extend(touched)
 
 
+def _undo(p: Pass, rw: Rewriter, node: ir.Node, site: str, ctx: PassContext, error: Exception) -> None:
+    """Forget a rewrite that raised; in the middle of its commit only a replay without this application can do that."""
+    if not rw.changing:
+        rw.abort()
+        _failed(p, node, ctx, error)
+        return
+    ctx.log.apply(p.name, site, (node,), ())
+    raise PassError(
+        f"pass {p.name} failed at {site!r} while the graph was changed: {_reason(error)}",
+        f"--disable {p.name} leaves it out",
+        pass_name=p.name,
+        node=node.name or "",
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, FccError) else f"{type(error).__name__}: {error}"
+
+
 def _failed(p: Pass, node: ir.Node, ctx: PassContext, error: Exception) -> None:
-    reason = error.message if isinstance(error, FccError) else f"{type(error).__name__}: {error}"
+    reason = _reason(error)
     logger.warning("pass %s failed at %s: %s", p.name, site_name(node), reason)
     if ctx.log.strict:
         raise PassError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
 from ..errors import PipelineError, did_you_mean
@@ -68,7 +68,7 @@ class Pipeline:
         return Pipeline(self.steps + steps)
 
 
-def parse(text: str, known: Mapping[str, type[Pass]]) -> Pipeline:
+def parse(text: str, known: Mapping[str, type[Pass] | Pass]) -> Pipeline:
     """Return the pipeline that ``text`` writes.
 
     Grammar: list := item ("," item)*; item := name ["{" key "=" value ("," key "=" value)* "}"] | "fixpoint(" list ")".
@@ -94,7 +94,7 @@ def _tokens(text: str) -> list[str]:
     return tokens
 
 
-def _parse_list(tokens: list[str], known: Mapping[str, type[Pass]]) -> tuple[tuple[Step, ...], list[str]]:
+def _parse_list(tokens: list[str], known: Mapping[str, type[Pass] | Pass]) -> tuple[tuple[Step, ...], list[str]]:
     steps: list[Step] = []
     while tokens and tokens[0] != ")":
         step, tokens = _parse_item(tokens, known)
@@ -106,7 +106,7 @@ def _parse_list(tokens: list[str], known: Mapping[str, type[Pass]]) -> tuple[tup
     return tuple(steps), tokens
 
 
-def _parse_item(tokens: list[str], known: Mapping[str, type[Pass]]) -> tuple[Step, list[str]]:
+def _parse_item(tokens: list[str], known: Mapping[str, type[Pass] | Pass]) -> tuple[Step, list[str]]:
     name, tokens = tokens[0], tokens[1:]
     if name == "fixpoint" and tokens[:1] == ["("]:
         steps, tokens = _parse_list(tokens[1:], known)
@@ -134,20 +134,20 @@ def _parse_options(name: str, tokens: list[str]) -> tuple[dict[str, str], list[s
     return options, tokens[end + 1 :]
 
 
-def make(kind: type[Pass], options: Mapping[str, str]) -> Pass:
-    """Return a pass with options given as text, converted to the types of its fields.
+def make(kind: type[Pass] | Pass, options: Mapping[str, str]) -> Pass:
+    """Return a pass with options given as text, converted to the types of its fields; an instance gives the others.
 
     Raises:
         PipelineError: an option does not exist or its value has the wrong type.
     """
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind if isinstance(kind, type) else type(kind))
     names = {f.name for f in fields(kind)}
     values: dict[str, Any] = {}
     for key, text in options.items():
         if key not in names:
             raise PipelineError(f"pass {kind.name!r} has no option {key!r}", did_you_mean(key, names))
         values[key] = _convert(text, hints[key], f"{kind.name}{{{key}}}")
-    return kind(**values)
+    return kind(**values) if isinstance(kind, type) else replace(kind, **values)
 
 
 def _convert(text: str, hint: Any, where: str) -> Any:

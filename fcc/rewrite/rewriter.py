@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Rewriter:
         self._inputs: list[tuple[ir.Node, int, ir.Value | None]] = []
         self._attributes: list[tuple[ir.Node, dict[str, Any]]] = []
         self._erased: list[ir.Node] = []
+        self.changing = False
         self._bodies: list[ir.Graph] = []
 
     # -- making ------------------------------------------------------------------------------------------------
@@ -78,10 +80,15 @@ class Rewriter:
         return self._constant(ir.tensor(array), name)
 
     def lazy(self, compute: Callable[[], np.ndarray[Any, Any]], like: ir.Value, name: str = "") -> ir.Value:
-        """Return a constant of the dtype and shape of ``like`` that is computed when it is read or saved."""
+        """Return a constant of the dtype and shape of ``like`` that is computed when it is read or saved.
+
+        Reading it raises VerifyError when ``compute`` raises, or gives another dtype or shape.
+        """
         assert like.dtype is not None
         assert like.shape is not None
-        tensor = ir.LazyTensor(lambda: ir.tensor(compute()), like.dtype, like.shape)
+        tensor = ir.LazyTensor(
+            partial(_computed, compute, like.dtype, like.shape, self.pass_name), like.dtype, like.shape
+        )
         return self._constant(tensor, name)
 
     def _constant(self, tensor: Any, name: str) -> ir.Value:
@@ -128,10 +135,12 @@ class Rewriter:
         """Apply the rewrite and return the nodes that are new or changed.
 
         Raises:
-            VerifyError: a replacement has another element type or a contradicting shape (nothing was changed).
+            VerifyError: a replacement has another element type or a contradicting shape. As long as ``changing`` is
+            false, nothing was changed.
         """
         for old, new in self._replaced:
             self._guard(old, new)
+        self.changing = True
         for body in self._bodies:
             self._unwrap(body)
         used = {id(v) for n in self._made for v in n.inputs} | {id(n) for _, n in self._replaced}
@@ -267,6 +276,19 @@ class Rewriter:
     def made(self) -> list[ir.Node]:
         """The nodes this rewrite made."""
         return self._made
+
+
+def _computed(compute: Callable[[], Any], dtype: ir.DataType, shape: ir.Shape, pass_name: str) -> Any:
+    try:
+        array = compute()
+    except Exception as error:
+        raise VerifyError(
+            f"a constant of pass {pass_name} cannot be computed: {type(error).__name__}: {error}"
+        ) from error
+    if array.dtype != dtype.numpy() or tuple(array.shape) != shape.numpy():
+        found = f"{array.dtype}{list(array.shape)}"
+        raise VerifyError(f"a constant of pass {pass_name} is {found}, and was to be {dtype}{shape}")
+    return ir.tensor(array)
 
 
 def _inherit(node: ir.Node, origin: ir.Node) -> None:

@@ -167,3 +167,56 @@ def test_print_after_shows_the_text_form() -> None:
     module = parse("g (float[N] x) => (float[N] y) { y = Relu(x) }")
     Manager([PrintAfter("relu-to-max", out.append)]).run(Pipeline((ReluToMax(),)), module, context())
     assert "Max(" in out[0]
+
+
+@dataclass(frozen=True)
+class Endless(PatternPass):
+    """Relu(x) -> Relu(x), for ever."""
+
+    name: ClassVar[str] = "endless"
+    pattern: ClassVar = op.Relu(var("x"))
+
+    def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
+        value: ir.Value = rw.op("Relu", m["x"])
+        return value
+
+
+@dataclass(frozen=True)
+class FailsLate(PatternPass):
+    """Fails where the commit looks at what it made."""
+
+    name: ClassVar[str] = "fails-late"
+    pattern: ClassVar = op.Relu(var("x"))
+
+    def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
+        value: ir.Value = rw.op(
+            "Max",
+            m["x"],
+            rw.lazy(
+                lambda: np.zeros(3, np.float32), ir.Value(type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([2]))
+            ),
+        )
+        return value
+
+
+RELU = "g (float[N,2] x) => (float[N,2] y) { t = Relu(x) y = Abs(t) }"
+
+
+def test_a_pass_that_never_ends_is_stopped() -> None:
+    module = parse(RELU)
+    ctx = context()
+    with pytest.raises(PassError, match="pass endless failed: RuntimeError: it does not come to an end"):
+        Manager().run(Pipeline((Endless(),)), module, ctx)
+    assert (ctx.log.applied[-1].pass_name, ctx.log.applied[-1].site) == ("endless", "")
+
+
+def test_a_commit_that_fails_halfway_is_no_refusal_but_an_error_that_names_its_site() -> None:
+    ctx = context()
+    with pytest.raises(PassError, match="'t' while the graph was changed: a constant of pass fails-late is float32"):
+        Manager().run(Pipeline((FailsLate(),)), parse(RELU), ctx)
+    assert [(r.pass_name, r.site) for r in ctx.log.applied] == [("fails-late", "t")]
+
+
+@pytest.mark.parametrize("gate", [{"skip": frozenset({("endless", "")})}, {"limit": 0}])
+def test_a_pass_that_is_skipped_does_not_run(gate: dict[str, object]) -> None:
+    assert run_pass(Endless(), parse(RELU), context(**gate)) == 0

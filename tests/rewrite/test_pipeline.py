@@ -76,3 +76,10 @@ def test_without_reaches_into_fixpoints_and_drops_empty_ones() -> None:
     assert str(pipeline.without(["tidy"])) == "shrink,fixpoint(shrink)"
     assert isinstance(pipeline, Pipeline)
     assert [p.name for p in pipeline.passes()] == ["shrink", "tidy", "shrink", "tidy"]
+
+
+def test_an_instance_keeps_the_options_that_the_text_leaves_out() -> None:
+    from fcc.passes.fold_constants import FoldConstants
+
+    (found,) = parse("fold-constants{growth=5}", {"fold-constants": FoldConstants(growth=1, elements=7)}).steps
+    assert found == FoldConstants(growth=5, elements=7)
