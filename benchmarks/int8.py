@@ -80,7 +80,7 @@ class Row:
             f"{self.on:.5f}",
             f"{self.off:.5f}",
         )
-        return COLUMNS.format(self.name, *figures, f"{self.agree:.4f}", *accuracy, kinds)
+        return COLUMNS.format(self.name, *figures, f"{self.agree:.4f}".replace("nan", ""), *accuracy, kinds)
 
 
 def samples(name: str, split: str, limit: int, module: ir.Module, parent: str) -> Data:
