@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,9 +23,9 @@ class ConvertFp16(ModulePass):
     f(x: float32) -> Cast<float32>(f(Cast<float16>(x)))
 
     Float32 islands: ops without a float16 kernel, sums, powers and exponentials up to the op that brings their values
-    back into range, constants beyond 65504, whatever holds a graph (If, Loop, Scan; its body stays float32), and
-    cheap nodes between islands. One Cast per tensor and type, none after another. Weights are rounded once; masks
-    beyond the range are clipped, infinities kept. Shapes: any.
+    back into range, constants beyond 65504, and cheap nodes between islands. One Cast per tensor, type and graph, none
+    after another. Nested graphs are converted inside and keep the types of their border. Weights are rounded once;
+    masks beyond the range are clipped, infinities kept. Shapes: any.
     Source: targets.md 2.1, 3.1; Micikevicius et al. 2018.
     """
 
@@ -37,12 +38,16 @@ class ConvertFp16(ModulePass):
         return None if used else "nothing computes in float32"
 
     def run(self, module: ir.Module, ctx: PassContext) -> int:
-        constants = Constants()
-        labels = label(module, ctx.target, constants)
-        if labels.half:
-            _Conversion(module, labels, constants).run()
-            ctx.log.notes.extend(_notes(labels, constants))
-        return len(labels.half)
+        constants, done = Constants(), []
+        for graph in reversed(list(module.graphs())):
+            labels = label(module, graph, ctx.target, constants)
+            done.append(labels)
+            if labels.half:
+                _Conversion(module, graph, labels, constants).run()
+        drop_unused(module)
+        count = sum(len(labels.half) for labels in done)
+        ctx.log.notes.extend(_notes(done, constants) if count else ())
+        return count
 
 
 def require_fp16(target: str) -> None:
@@ -65,28 +70,39 @@ def fp16_pass() -> ConvertFp16:
     return ConvertFp16()
 
 
-def _notes(labels: Labels, constants: Constants) -> list[str]:
-    kept = Counter(f"{n.op_type} ({reason})" for n, reason in labels.islands.items())
-    total = len(labels.half) + len(labels.islands)
-    notes = [f"float16: {len(labels.half)} of {total} float nodes"]
-    if kept:
-        notes.append("float32 islands: " + ", ".join(f"{n} {what}" for what, n in sorted(kept.items())))
+def _notes(done: Sequence[Labels], constants: Constants) -> list[str]:
+    kept: dict[str, Counter[str]] = {}
+    for labels in done:
+        for node, reason in labels.islands.items():
+            kept.setdefault(reason, Counter())[node.op_type] += 1
+    half, islands = sum(len(d.half) for d in done), sum(len(d.islands) for d in done)
+    notes = [f"float16: {half} of {half + islands} float nodes"]
+    for reason, ops in sorted(kept.items()):
+        notes.append(f"float32, {reason}: " + ", ".join(f"{n} {op}" for op, n in sorted(ops.items())))
     lost = constants.underflows()
     if lost:
         notes.append(f"float16: {lost} weights below 6e-8 became 0")
     return notes
 
 
-class _Conversion:
-    """One conversion of one module: retypes values, makes float16 constants, inserts shared casts."""
+def drop_unused(module: ir.Module) -> None:
+    """Remove constants that nothing uses."""
+    for graph in module.graphs():
+        for constant in [v for v in graph.initializers.values() if ir.Module.is_constant(v) and not ir.is_used(v)]:
+            del graph.initializers[constant.name or ""]
 
-    def __init__(self, module: ir.Module, labels: Labels, constants: Constants) -> None:
-        self.module, self.labels, self.constants = module, labels, constants
+
+class _Conversion:
+    """The conversion of one graph: retypes values, makes float16 constants, inserts shared casts."""
+
+    def __init__(self, module: ir.Module, graph: ir.Graph, labels: Labels, constants: Constants) -> None:
+        self.module, self.graph, self.labels, self.constants = module, graph, labels, constants
         self.casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self.made: set[ir.Value] = set()
         self.retyped: dict[ir.Value, None] = {}
 
     def run(self) -> None:
-        nodes = list(self.module.graph)
+        nodes = list(self.graph)
         for node in nodes:
             if node in self.labels.half:
                 self._retype(node)
@@ -97,12 +113,9 @@ class _Conversion:
             self._restore_float_uses(value)
         for node in nodes:
             _bypass_equal_cast(node)
-        for dead in reversed(list(self.module.graph)):
+        for dead in reversed(list(self.graph)):
             if dead.op_type == "Cast" and ir.is_dead(dead):
                 ir.erase(dead)
-        for constant in [v for v in self.module.graph.initializers.values() if ir.Module.is_constant(v)]:
-            if not ir.is_used(constant):
-                del self.module.graph.initializers[constant.name or ""]
 
     def _retype(self, node: ir.Node) -> None:
         for i in self.labels.operands[node].outputs:
@@ -132,9 +145,10 @@ class _Conversion:
             operands = self.labels.operands.get(use.node)
             if use.node in self.labels.half and operands is not None and use.idx in operands.inputs:
                 continue
-            if use.node.op_type == "Cast" and use.node.outputs[0] in self.casts.values():
+            if is_type_blind(use.node) or use.node.outputs[0] in self.made:
                 continue
-            if is_type_blind(use.node):
+            if _casts_to_half(use.node):
+                _bypass_equal_cast(use.node)
                 continue
             use.node.replace_input_with(use.idx, self._cast(value, FLOAT))
         if value.is_graph_output():
@@ -142,7 +156,7 @@ class _Conversion:
 
     def _move_output(self, value: ir.Value) -> None:
         cast = self._cast(value, FLOAT)
-        outputs = self.module.graph.outputs
+        outputs = self.graph.outputs
         for i, output in enumerate(outputs):
             if output is value:
                 outputs[i] = cast
@@ -170,12 +184,19 @@ class _Conversion:
         made.type, made.shape = ir.TensorType(dtype), value.shape
         node.metadata_props[ORIGIN] = f"{ConvertFp16.name}({value.name})"
         producer = value.producer()
-        if producer is not None:
-            self.module.graph.insert_after(producer, [node])
+        if producer is not None and producer.graph is self.graph:
+            self.graph.insert_after(producer, [node])
         else:
-            self.module.graph.insert_before(next(iter(self.module.graph)), [node])
+            self.graph.insert_before(next(iter(self.graph)), [node])
         self.casts[key] = made
+        self.made.add(made)
         return made
+
+
+def _casts_to_half(node: ir.Node) -> bool:
+    """Whether the node is a Cast to float16 whose result may be replaced by its operand."""
+    to_half_type = node.op_type == "Cast" and not node.domain and node.attributes.get_int("to", 0) == HALF.value
+    return to_half_type and not node.outputs[0].is_graph_output()
 
 
 def _bypass_equal_cast(node: ir.Node) -> None:

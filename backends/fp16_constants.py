@@ -78,7 +78,9 @@ class Constants:
         else:
             half = ir.tensor(to_half(tensor.numpy(), masking), name=name)
         made = ir.Value(name=name, type=ir.TensorType(HALF), shape=shape, const_value=half)
-        module.graph.initializers.add(made)
+        owner = value.graph
+        assert owner is not None
+        owner.initializers.add(made)
         return made
 
 

@@ -26,17 +26,17 @@ BIG, NARROW = "big", "narrow"
 
 @dataclass
 class Labels:
-    """The nodes of the main graph in float16, their operands, and why the other float nodes are not."""
+    """The nodes of one graph in float16, their operands, and why the other float nodes are not."""
 
     half: set[ir.Node] = field(default_factory=set)
     operands: dict[ir.Node, Operands] = field(default_factory=dict)
     islands: dict[ir.Node, str] = field(default_factory=dict)
 
 
-def label(module: ir.Module, spec: TargetSpec, constants: Constants) -> Labels:
-    """Return the labels of the nodes of the main graph; what holds a graph (If, Loop, Scan) is an island. O(nodes)."""
+def label(module: ir.Module, graph: ir.Graph, spec: TargetSpec, constants: Constants) -> Labels:
+    """Return the labels of the nodes of one graph; what holds a graph (If, Loop, Scan) is an island in it. O(nodes)."""
     labels, risk = Labels(), dict[ir.Value, str]()
-    for node in module.graph:
+    for node in graph:
         operands = convertible(node, module, spec)
         labels.operands[node] = operands
         if not operands.inputs and not operands.outputs:
@@ -49,7 +49,7 @@ def label(module: ir.Module, spec: TargetSpec, constants: Constants) -> Labels:
             labels.half.add(node)
         else:
             labels.islands[node] = reason
-    _smooth(module, labels)
+    _smooth(graph, labels)
     return labels
 
 
@@ -107,12 +107,12 @@ def _fed_by_half(node: ir.Node, operands: Operands, labels: Labels) -> bool:
     return bool(computed) and all(v.producer() in labels.half for v in computed)
 
 
-def _smooth(module: ir.Module, labels: Labels) -> None:
+def _smooth(graph: ir.Graph, labels: Labels) -> None:
     """Turn a cheap float16 node between float32 ones into float32: two casts less."""
     changed = True
     while changed:
         changed = False
-        for node in module.graph:
+        for node in graph:
             if node in labels.half and node.op_type not in LINEAR and _lonely(node, labels):
                 labels.half.discard(node)
                 labels.islands[node] = "only float32 nodes around it"

@@ -20,11 +20,15 @@ def uint8_inside(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
 
 
 def unknown_types(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
-    """Every tensor at the border of a TensorRT subgraph needs a type and a shape."""
-    for node in module.nodes():
-        for value in node.outputs:
-            if value.name and ir.is_used(value) and (value.type is None or value.shape is None):
-                yield LintRow(name_of(node), f"the type or shape of {value.name} is not known", "warning")
+    """Every tensor at the border of a TensorRT subgraph needs a type and a shape; one row for all that lack one."""
+    names = [
+        value.name
+        for node in module.nodes()
+        for value in node.outputs
+        if value.name and ir.is_used(value) and (value.type is None or value.shape is None)
+    ]
+    if names:
+        yield LintRow("", f"the type or rank of {len(names)} values is not known, {names[0]} first", "warning")
 
 
 def missing_profile(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
