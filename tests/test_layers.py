@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [  # bottom first
     {"errors", "options"},
     {"ir"},
-    {"frontend", "interop"},
+    {"frontend"},
+    {"interop"},
     {"analysis"},
     {"target"},
     {"rewrite"},

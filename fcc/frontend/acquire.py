@@ -63,7 +63,7 @@ def acquire(model: Any) -> Acquired:
     if isinstance(model, ir.Model):
         return _from_ir(model)
     if type(model).__module__.partition(".")[0] == "onnx_graphsurgeon":
-        from fcc.interop import graphsurgeon_to_proto
+        from .graphsurgeon import graphsurgeon_to_proto
 
         return _from_proto(graphsurgeon_to_proto(model))
     raise OptionError(
