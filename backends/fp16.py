@@ -46,7 +46,7 @@ class ConvertFp16(ModulePass):
                 _Conversion(module, graph, labels, constants).run()
         drop_unused(module)
         count = sum(len(labels.half) for labels in done)
-        ctx.log.notes.extend(_notes(done, constants) if count else ())
+        ctx.log.notes.extend(_notes(done, constants))
         return count
 
 
@@ -148,7 +148,8 @@ class _Conversion:
             if is_type_blind(use.node) or use.node.outputs[0] in self.made:
                 continue
             if _casts_to_half(use.node):
-                _bypass_equal_cast(use.node)
+                use.node.outputs[0].replace_all_uses_with(value)
+                ir.erase(use.node)
                 continue
             use.node.replace_input_with(use.idx, self._cast(value, FLOAT))
         if value.is_graph_output():
@@ -171,10 +172,11 @@ class _Conversion:
         key = (value, dtype)
         if key in self.casts:
             return self.casts[key]
+        source = _original(value) if dtype == HALF else value
         node = ir.Node(
             "",
             "Cast",
-            [value],
+            [source],
             [ir.attribute("to", dtype.value)],
             num_outputs=1,
             name=self.module.fresh(f"{value.name}/Cast"),
@@ -191,6 +193,17 @@ class _Conversion:
         self.casts[key] = made
         self.made.add(made)
         return made
+
+
+def _original(value: ir.Value) -> ir.Value:
+    """Return what a value was cast from, when it is the cast of an integer or bool: the two casts are one then."""
+    producer = value.producer()
+    if producer is None or producer.op_type != "Cast" or producer.domain:
+        return value
+    source = producer.inputs[0]
+    assert source is not None
+    exact = source.dtype is not None and (source.dtype.is_integer() or source.dtype == ir.DataType.BOOL)
+    return source if exact else value
 
 
 def _casts_to_half(node: ir.Node) -> bool:
