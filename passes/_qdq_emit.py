@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from fcc.compress.quantize import ActivationParams, Quantized, bias_floor, quant
 from fcc.rewrite import ORIGIN, Rewriter
 
 from ._qdq_layers import DIRECT, Array, Layer, clip_limits
+
+# Elements from which the integers of a weight are not kept in memory.
+LARGE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,22 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool) -> ir.Va
     """Return the result of the layer (bias included, activation not) with int8 operands."""
     bias = layer.bias_array()
     floor = bias_floor(bias, x.step) if bias is not None and layer.form != DIRECT else 0.0
-    weight = quantize_weight(layer.weight_array(), layer.axis, pair_safe=pair_safe, floor=floor)
+
+    def quantized() -> Quantized:
+        return quantize_weight(layer.weight_array(), layer.axis, pair_safe=pair_safe, floor=floor)
+
+    parts = quantized()
+    name = layer.weight.name
+    weight = [_integers(rw, parts.values, lambda: quantized().values, f"{name}/int")]
+    weight += [rw.const(parts.scale, f"{name}/scale"), rw.const(parts.zero_point, f"{name}/zero_point")]
     if layer.form == DIRECT:
-        return _direct(rw, layer, x, weight, bias)
-    operands = [x.value, _constant(rw, weight, layer.axis, layer.weight)]
+        return _direct(rw, x, weight, bias, f"{name}/bias")
+    operands = [x.value, rw.op("DequantizeLinear", *weight, axis=layer.axis)]
     if bias is not None:
-        operands.append(_constant(rw, quantize_bias(bias, x.step, weight.scale), 0, layer.bias or layer.weight))
+        q = quantize_bias(bias, x.step, parts.scale)
+        names = (f"{(layer.bias or layer.weight).name}/{part}" for part in ("int", "scale", "zero_point"))
+        values = [rw.const(array, n) for array, n in zip(q, names, strict=True)]
+        operands.append(rw.op("DequantizeLinear", *values, axis=0))
     if layer.form == layer.node.op_type:
         made: ir.Value = rw.like(layer.node, *operands, alpha=None, beta=None)
     else:
@@ -112,21 +126,19 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool) -> ir.Va
     return made
 
 
-def _constant(rw: Rewriter, q: Quantized, axis: int, source: ir.Value) -> ir.Value:
-    names = (f"{source.name}/{part}" for part in ("int", "scale", "zero_point"))
-    values = [rw.const(array, name) for array, name in zip(q, names, strict=True)]
-    made: ir.Value = rw.op("DequantizeLinear", *values, axis=axis)
-    return made
+def _integers(rw: Rewriter, values: Array, again: Callable[[], Array], name: str) -> ir.Value:
+    """Return the integers of a weight; those of a large one are computed again when they are written."""
+    if values.size < LARGE:
+        return rw.const(values, name)
+    like = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT8), shape=ir.Shape(values.shape))
+    return rw.lazy(again, like, name)
 
 
-def _direct(rw: Rewriter, layer: Layer, x: Activation, weight: Quantized, bias: Array | None) -> ir.Value:
-    name = layer.weight.name
-    values, scale, zero_point = (
-        rw.const(a, f"{name}/{part}") for a, part in zip(weight, ("int", "scale", "zero_point"), strict=True)
-    )
+def _direct(rw: Rewriter, x: Activation, weight: list[ir.Value], bias: Array | None, name: str) -> ir.Value:
+    values, scale, zero_point = weight
     operands = [x.integers, values, x.scale, scale, x.zero_point, zero_point]
     if bias is not None:
-        operands.append(rw.const(bias.astype(np.float32), f"{name}/bias"))
+        operands.append(rw.const(bias.astype(np.float32), name))
     rw.module.model.opset_imports.setdefault("com.microsoft", 1)
     made: ir.Value = rw.op(DIRECT, *operands, domain="com.microsoft")
     return made

@@ -15,6 +15,8 @@ from fcc.target.qdq import QdqRule, QdqScheme
 
 Array = np.ndarray[Any, Any]
 DIRECT = "MatMulIntegerToFloat"
+# 33,000 products of at most 255 * 127 and a bias of at most 2^30 fit the int32 accumulator whatever the data.
+MOST_PRODUCTS = 33_000
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Layer:
 
     def weight_array(self) -> Array:
         """Return the weight as it is stored, alpha included."""
-        array = ir.Module.constant(self.weight)
-        assert array is not None
+        assert self.weight.const_value is not None
+        array: Array = self.weight.const_value.numpy()
         return array if self.alpha == 1 else array.astype(np.float64) * self.alpha
 
     def bias_array(self) -> Array | None:
@@ -154,6 +156,9 @@ def _refusal(layer: Layer) -> str | None:
     dims = ir.dims_of(layer.weight) or ()
     if not prod(d for d in dims if isinstance(d, int)):
         return "the weight is empty"
+    products = prod(d for d in dims if isinstance(d, int)) // layer.channels
+    if products > MOST_PRODUCTS:
+        return f"{products} products may overflow the int32 accumulator"
     if layer.form == "Conv" and len(dims) < 3:
         return "the convolution has no spatial axis"
     array = ir.Module.constant(layer.weight)

@@ -1,0 +1,125 @@
+"""Fixtures of the pass tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+from onnx_ir import serde
+
+from fcc import ir, testing
+from fcc.analysis import shapes
+from fcc.compress.calibrate import CalibrationStats
+from fcc.frontend import read
+from fcc.passes.insert_qdq import InsertQdq
+from fcc.rewrite import Log, PassContext, run_pass
+from fcc.target import get_target
+
+
+def source(text: str, constants: dict[str, Any] | None = None, opset: int = 21) -> onnx.ModelProto:
+    return testing._model(text, opset, constants or {}, 0)
+
+
+def feeds(model: onnx.ModelProto, seed: int) -> dict[str, np.ndarray[Any, Any]]:
+    rng, made = np.random.default_rng(seed), {}
+    for value in model.graph.input:
+        shape = [3 if d.dim_param else d.dim_value for d in value.type.tensor_type.shape.dim]
+        made[value.name] = rng.standard_normal(shape).astype(np.float32)
+    return made
+
+
+def observed(module: ir.Module, names: list[str], samples: list[dict[str, Any]]) -> CalibrationStats:
+    """Statistics by the reference evaluator, so that structure is tested without onnxruntime."""
+    model = ir_proto(module)
+    model.graph.output.extend(
+        onnx.ValueInfoProto(name=n) for n in names if n not in {o.name for o in model.graph.output}
+    )
+    del model.graph.value_info[:]
+    evaluator, stats = ReferenceEvaluator(model), CalibrationStats()
+    for fed in samples:
+        with np.errstate(all="ignore"):
+            found = dict(zip(evaluator.output_names, evaluator.run(None, fed), strict=True))
+        stats.update({n: np.asarray(found[n]) if n in found else fed[n] for n in names})
+    return stats
+
+
+def ir_proto(module: ir.Module) -> onnx.ModelProto:
+    return serde.serialize_model(module.clone().model)
+
+
+class Quantized:
+    """A model before and after insert-qdq, with what the log says."""
+
+    source = staticmethod(source)
+    feeds = staticmethod(feeds)
+    observed = staticmethod(observed)
+    proto = staticmethod(ir_proto)
+
+    def __init__(
+        self, text: str, constants: dict[str, Any] | None = None, *, isa: str = "avx2", opset: int = 21, **options: Any
+    ) -> None:
+        self.before = source(text, constants, opset)
+        self.module = read(self.before)
+        shapes.infer(self.module)
+        p, target = InsertQdq(**options), get_target("cpu", isa=isa)
+        self.names = p.tensors(self.module)
+        self.samples = [feeds(self.before, s) for s in range(4)]
+        stats = observed(self.module, self.names, self.samples)
+        self.ctx = PassContext(target, Log(strict=True, explain=frozenset({p.name})), stats=stats)
+        self.applied = run_pass(p, self.module, self.ctx)
+        ir.verify(self.module)
+        self.after = ir_proto(self.module)
+        onnx.checker.check_model(self.after)
+        again = replace(self.ctx, log=Log(strict=True))
+        assert run_pass(p, self.module, again) == 0
+
+    @property
+    def ops(self) -> Counter[str]:
+        return Counter(n.op_type for n in self.module.nodes())
+
+    @property
+    def reasons(self) -> list[str]:
+        return [r.reason for r in self.ctx.log.refused]
+
+    def array(self, name: str) -> np.ndarray[Any, Any]:
+        found = ir.Module.constant(self.module.graph.initializers[name])
+        assert found is not None
+        return found
+
+    def chain(self) -> list[str]:
+        return [n.op_type for n in self.module.graph]
+
+    def error(self) -> float:
+        """Relative error against the source, by the reference evaluator."""
+        old, new = ReferenceEvaluator(self.before), ReferenceEvaluator(self.after)
+        pairs = [(old.run(None, f)[0], new.run(None, f)[0]) for f in self.samples]
+        a, b = (np.concatenate([np.ravel(p[k]) for p in pairs]) for k in (0, 1))
+        return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+    def kernels(self) -> Counter[str]:
+        pytest.importorskip("onnxruntime")
+        from fcc.runtime import kernels
+
+        return kernels(self.after.SerializeToString())
+
+    def runtime_error(self, optimize: bool = True) -> float:
+        pytest.importorskip("onnxruntime")
+        from fcc.runtime import open_session
+
+        old = open_session(self.before.SerializeToString(), optimize=False)
+        new = open_session(self.after.SerializeToString(), optimize=optimize)
+        name = self.before.graph.output[0].name
+        pairs = [(old.run(f)[name], new.run(f)[name]) for f in self.samples]
+        a, b = (np.concatenate([np.ravel(p[k]) for p in pairs]) for k in (0, 1))
+        return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+
+@pytest.fixture
+def quantize() -> type[Quantized]:
+    """``quantize(text, constants, ...)`` applies insert-qdq to a model in ONNX's text form."""
+    return Quantized
