@@ -9,8 +9,11 @@ from typing import NamedTuple
 # Field numbers of onnx.proto.
 MODEL_GRAPH, MODEL_METADATA = 7, 14
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_VALUE_INFO = 1, 5, 13
-NODE_METADATA, ENTRY_KEY, VALUE_NAME, TENSOR_RAW = 9, 1, 1, 9
+NODE_ATTRIBUTE, NODE_METADATA, ENTRY_KEY, VALUE_NAME, TENSOR_RAW = 5, 9, 1, 1, 9
+ATTRIBUTE_GRAPHS = frozenset({6, 11})
 PREFIX = b"fcc."
+# A node without any of these holds neither own metadata nor a graph (field 4 of a node is its op type).
+_MARKS = (PREFIX, b"\x22\x02If", b"\x22\x04Loop", b"\x22\x04Scan", b"\x22\x0bSequenceMap")
 
 Buffer = bytes | mmap.mmap
 
@@ -77,7 +80,7 @@ def _read_varint(data: Buffer, at: int) -> tuple[int, int]:
 
 
 def overhead(data: Buffer) -> int:
-    """Return how many bytes of a serialized model are ``fcc.*`` metadata and value_info of its main graph.
+    """Return how many bytes of a serialized model are ``fcc.*`` metadata and value_info, nested graphs included.
 
     What remains is the size that fcc never lets grow; it is measured alike for source and output. O(nodes).
     """
@@ -86,16 +89,27 @@ def overhead(data: Buffer) -> int:
         if field.number == MODEL_METADATA:
             total += _own(data, field)
         elif field.number == MODEL_GRAPH:
-            total += sum(_overhead_in_graph(data, f) for f in fields(data, field.start, field.stop))
+            total += _overhead_in_graph(data, field)
     return total
 
 
-def _overhead_in_graph(data: Buffer, field: Field) -> int:
-    if field.number == GRAPH_VALUE_INFO:
-        return field.stop - field.tag
-    if field.number != GRAPH_NODE or data.find(PREFIX, field.start, field.stop) < 0:
+def _overhead_in_graph(data: Buffer, graph: Field) -> int:
+    total = 0
+    for field in fields(data, graph.start, graph.stop):
+        if field.number == GRAPH_VALUE_INFO:
+            total += field.stop - field.tag
+        elif field.number == GRAPH_NODE and any(data.find(mark, field.start, field.stop) >= 0 for mark in _MARKS):
+            total += sum(_overhead_in_node(data, f) for f in fields(data, field.start, field.stop))
+    return total
+
+
+def _overhead_in_node(data: Buffer, field: Field) -> int:
+    if field.number == NODE_METADATA:
+        return _own(data, field)
+    if field.number != NODE_ATTRIBUTE:
         return 0
-    return sum(_own(data, f) for f in fields(data, field.start, field.stop) if f.number == NODE_METADATA)
+    graphs = (f for f in fields(data, field.start, field.stop) if f.number in ATTRIBUTE_GRAPHS)
+    return sum(_overhead_in_graph(data, graph) for graph in graphs)
 
 
 def _own(data: Buffer, field: Field) -> int:

@@ -82,6 +82,15 @@ def test_size_counts_neither_own_metadata_nor_value_info() -> None:
         assert len(out.to_bytes()) > out.size
 
 
+def test_size_counts_no_value_info_of_nested_graphs() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (bool c, float[n] x) => (float[n] y) {
+        y = If (c) <then_branch = t () => (float[n] a) { p = Neg(x) q = Exp(p) a = Neg(q) },
+                    else_branch = e () => (float[n] b) { b = Neg(x) }> }"""
+    proto = onnx.parser.parse_model(text)
+    assert emitted(proto, "tensorrt").size == emitted(proto, "cpu").size
+    assert len(emitted(proto, "tensorrt").to_bytes()) > len(emitted(proto, "cpu").to_bytes()) + 100
+
+
 def test_size_sees_through_metadata_of_nodes() -> None:
     module = read(model())
     before = get_backend(get_target("cpu")).emit(module).size
