@@ -81,7 +81,7 @@ class Backend:
         providers = {p: {**options.get(p, {}), **extra.get(p, {})} for p in self.target.providers}
         return emit_module(
             module,
-            meta={**_identity(self.target), **(meta or {})},
+            meta={**_identity(module, self.target), **(meta or {})},
             session_options=options.get("", {}),
             provider_options=providers,
             facts=facts,
@@ -89,9 +89,12 @@ class Backend:
         )
 
 
-def _identity(target: TargetSpec) -> dict[str, str]:
+def _identity(module: ir.Module, target: TargetSpec) -> dict[str, str]:
     try:
         release = version("fcc")
     except PackageNotFoundError:
         release = "0"
-    return {"fcc.version": release, "fcc.target": target.name}
+    found = {"fcc.version": release, "fcc.target": target.name}
+    if target.qdq is not None and any(n.op_type == "QuantizeLinear" for n in module.nodes()):
+        found["fcc.isa"] = target.isa
+    return found

@@ -13,6 +13,7 @@ from .lower_reductions import LowerReductions
 from .lower_sequences import LowerSequences
 from .lower_shape_chains import LowerShapeChains
 from .lower_trigonometry import LowerTrigonometry
+from .lower_windows import LowerWindows
 
 
 def backend(target: TargetSpec) -> Backend:
@@ -24,6 +25,7 @@ def backend(target: TargetSpec) -> Backend:
             LowerReductions(),
             LowerNormalization(),
             LowerTrigonometry(),
+            LowerWindows(),
             LowerShapeChains(),
         )
     )

@@ -18,6 +18,7 @@ from .lower_reductions import LowerReductions
 from .lower_sequences import LowerSequences
 from .lower_shape_chains import LowerShapeChains
 from .lower_trigonometry import LowerTrigonometry
+from .lower_windows import LowerWindows
 
 _BACKENDS: Mapping[str, Callable[[TargetSpec], Backend]] = {
     "cpu": cpu.backend,
@@ -34,6 +35,7 @@ PASSES: tuple[type[Pass], ...] = (
     LowerReductions,
     LowerNormalization,
     LowerTrigonometry,
+    LowerWindows,
     LowerShapeChains,
     ConvertFp16,
 )
