@@ -34,7 +34,7 @@ def save(emitted: Emitted, path: str | os.PathLike[str]) -> list[str]:
     the data file of the replaced output is removed. One tensor is in memory at a time.
 
     Raises:
-        SaveError: no such folder, not writable, disk full, or the path is the input itself.
+        SaveError: no such folder, not writable, disk full, or the path is the input itself or a data file of it.
     """
     target = os.path.realpath(os.fspath(path))
     _check(emitted, target)
@@ -43,7 +43,7 @@ def save(emitted: Emitted, path: str | os.PathLike[str]) -> list[str]:
         if not emitted.external:
             with pending(folder, name) as model:
                 model.file.writelines(emitted.chunks())
-                stale = _data_files(target)
+                stale = _stale(emitted, target)
                 model.publish(target)
             _remove(folder, stale)
             return [target]
@@ -64,7 +64,7 @@ def _save_external(emitted: Emitted, folder: str, name: str) -> list[str]:
         data_name = f"{name}.{digest}.data"
         model.file.writelines(emitted.chunks({k: Place(data_name, *place) for k, place in places.items()}))
         model.file.flush()
-        stale = _data_files(target) - {data_name}
+        stale = _stale(emitted, target) - {data_name}
         fresh = not os.path.exists(os.path.join(folder, data_name))
         if fresh:
             data.publish(os.path.join(folder, data_name))
@@ -108,9 +108,25 @@ def _check(emitted: Emitted, target: str) -> None:
         raise SaveError(f"cannot write {target}: it is a folder", "give the name of a file with -o")
     if os.path.exists(target) and not os.path.isfile(target):
         raise SaveError(f"cannot write {target}: it is no regular file", "give the name of a file with -o")
-    source = emitted.source.path if emitted.source is not None else None
-    if source is not None and os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
+    source = emitted.source
+    if source is not None and source.path is not None and _same(source.path, target):
         raise SaveError(f"the output {target} is the input itself", "choose another path with -o")
+    if any(_same(file, target) for file in _source_data(emitted)):
+        raise SaveError(f"the output {target} holds weights of the input", "choose another path with -o")
+
+
+def _source_data(emitted: Emitted) -> tuple[str, ...]:
+    return emitted.source.data_files if emitted.source is not None else ()
+
+
+def _same(a: str, b: str) -> bool:
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
+def _stale(emitted: Emitted, target: str) -> set[str]:
+    """Return the data files to remove when ``target`` is replaced: its own, unless the input uses them."""
+    folder = os.path.dirname(target)
+    return {n for n in _data_files(target) if not any(_same(f, os.path.join(folder, n)) for f in _source_data(emitted))}
 
 
 def _data_files(target: str) -> set[str]:

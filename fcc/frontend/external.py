@@ -33,6 +33,11 @@ def attach(model: ir.Model, base_dir: str, path: str | None) -> int:
     return total
 
 
+def files_of(model: ir.Model) -> tuple[str, ...]:
+    """Return the files that hold external data, links resolved, each once."""
+    return tuple(dict.fromkeys(os.path.realpath(tensor.path) for _, tensor in _external_tensors(model)))
+
+
 class _Holder:
     """The place that refers to a tensor: an initializer or an attribute."""
 

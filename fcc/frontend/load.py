@@ -15,7 +15,7 @@ from fcc.ir.source import Source
 from .acquire import Acquired, acquire
 from .bind import bind_shapes
 from .captured import own_captured_outputs
-from .external import attach
+from .external import attach, files_of
 from .normalize import normalize
 from .schema import check_nodes
 from .scopes import check_scopes
@@ -53,7 +53,8 @@ def _read(got: Acquired, shapes: Mapping[str, Any] | None) -> ir.Module:
     external = attach(graph, got.base_dir, got.path)
     check_versions(graph)
     check_nodes(graph)
-    source = Source(got.path, got.size + external, inputs, outputs, got.base_dir, _runnable(got, graph.ir_version))
+    load = _runnable(got, graph.ir_version)
+    source = Source(got.path, got.size + external, inputs, outputs, got.base_dir, load, files_of(graph))
     module = ir.Module(graph, source=source)
     normalize(module)
     return module

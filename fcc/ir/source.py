@@ -29,7 +29,7 @@ class ValueSpec:
 class Source:
     """The original model: file, size in bytes (external data included), contract, and a way to run it.
 
-    ``load()`` returns the path of a file that is on disk, else the bytes of the model; relative external data of the
+    ``data_files`` are the files of its external data. ``load()`` returns the path of a file that is on disk, else the bytes of the model; relative external data of the
     latter lies in ``base_dir``.
     """
 
@@ -39,6 +39,7 @@ class Source:
     outputs: tuple[ValueSpec, ...]
     base_dir: str
     load: Callable[[], str | bytes] = field(repr=False)
+    data_files: tuple[str, ...] = ()
 
     def declare(self, proto: Any) -> None:
         """Write the source's declarations over the inputs and outputs of the same name in a ModelProto, in place."""

@@ -118,6 +118,30 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_data_file_of_the_input_is_never_overwritten(tmp_path: Path) -> None:
+    source = external(tmp_path)
+    data = tmp_path / "source.bin"
+    before = data.read_bytes()
+    (tmp_path / "soft.bin").symlink_to(data)
+    os.link(data, tmp_path / "hard.bin")
+    for name in ("source.bin", "soft.bin", "hard.bin"):
+        with pytest.raises(SaveError, match="weights of the input"):
+            save(emitted(str(source)), tmp_path / name)
+    assert data.read_bytes() == before
+
+
+def test_stale_data_that_the_input_uses_stays(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    first, data = save(emitted(str(external(tmp_path / "s"))), tmp_path / "m.onnx")
+    (tmp_path / "copy.onnx").write_bytes(Path(first).read_bytes())
+    module = read(str(tmp_path / "copy.onnx"))
+    module.graph.initializers["w1"].const_value = module.graph.initializers["w0"].const_value
+    written = save(get_backend(get_target("cpu")).emit(module), first)
+    assert written[1] != data
+    assert os.path.exists(data)
+    assert len(onnx.load(tmp_path / "copy.onnx").graph.initializer) == 3
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [("nowhere/m.onnx", "does not exist"), (".", "is a folder"), ("pipe", "no regular file")],

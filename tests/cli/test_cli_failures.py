@@ -171,6 +171,13 @@ def test_output_equal_to_the_input_is_refused(fcc: Fcc, model: str, folder: Path
     assert (folder / model).read_bytes() == before
 
 
+def test_output_over_the_external_data_of_the_input_is_refused(fcc: Fcc, model: str, folder: Path) -> None:
+    onnx.save(onnx.load(model), "ext.onnx", save_as_external_data=True, location="ext.data", size_threshold=0)
+    before = (folder / "ext.data").read_bytes()
+    refused(fcc("ext.onnx", "-o", "ext.data"), 7, "weights of the input")
+    assert (folder / "ext.data").read_bytes() == before
+
+
 def test_failing_parity_is_exit_6_and_keeps_the_old_output(
     fcc: Fcc, model: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
