@@ -29,8 +29,8 @@ class ValueSpec:
 class Source:
     """The original model: file, size in bytes (external data included), contract, and a way to run it.
 
-    ``data_files`` are the files of its external data. ``load()`` returns the path of a file that is on disk, else the bytes of the model; relative external data of the
-    latter lies in ``base_dir``.
+    ``data_files`` are the files of its external data. ``load()`` returns the path of a file that is on disk, else the
+    bytes of the model; relative external data of the latter lies in ``base_dir``.
     """
 
     path: str | None
