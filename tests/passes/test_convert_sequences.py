@@ -28,6 +28,34 @@ def test_without_keepdims_the_axis_is_squeezed() -> None:
     )
 
 
+def test_axis_is_0_by_default_and_the_last_piece_is_the_rest() -> None:
+    check(
+        ConvertSequences(),
+        """g (float[5,N] x) => (float[2,N] y, float[1,N] z) <int64 i = {-3}, int64 j = {2}, int64 k = {2}>
+        { s = SplitToSequence(x, k) y = SequenceAt(s, i) z = SequenceAt(s, j) }""",
+        "g (float[5,N] x) => (float[2,N] y, float[1,N] z) { y, a, z = Split<axis=0>(x, c) }",
+    )
+
+
+def test_keepdims_does_not_count_where_sizes_are_given() -> None:
+    head = "g (float[N,6] x) => (float[N,3] y) <int64 i = {1}, int64 k = {3}>"
+    check(
+        ConvertSequences(),
+        head + " { s = SplitToSequence<axis=1, keepdims=0>(x, k) y = SequenceAt(s, i) }",
+        head + " { a, y = Split<axis=1>(x, c) }",
+    )
+
+
+def test_as_many_pieces_as_allowed() -> None:
+    head = "g (float[N,64] x) => (float[N,1] y) <int64 i = {0}>"
+    outputs = ", ".join(["y", *(f"o{i}" for i in range(63))])
+    check(
+        ConvertSequences(),
+        head + " { s = SplitToSequence<axis=1>(x) y = SequenceAt(s, i) }",
+        head + f" {{ {outputs} = Split<axis=1>(x, c) }}",
+    )
+
+
 def test_one_piece_is_the_input() -> None:
     check(
         ConvertSequences(),
@@ -64,6 +92,10 @@ def test_one_piece_is_the_input() -> None:
             "g (float[N,6] x) => (float[N,3] y) <int64 k = {3}, int64 i = {2}> "
             "{ s = SplitToSequence<axis=1>(x, k) y = SequenceAt(s, i) }",
             "position 2 is outside 2 pieces",
+        ),
+        (
+            "g (float[N,65] x) => (float[N,1] y) <int64 i = {2}> { s = SplitToSequence<axis=1>(x) y = SequenceAt(s, i) }",
+            "65 pieces are more than 64",
         ),
         (
             "g (float[N,128] x) => (float[N,1] y) <int64 i = {2}> "

@@ -31,6 +31,26 @@ def test_index_of_a_table() -> None:
     )
 
 
+def test_index_of_lower_rank_and_elementwise_in_front_of_the_table() -> None:
+    head = "g (float[N,4,8] x) => (float[N,4,8] y) <int64[4] i, float[5,8] t>"
+    check(
+        EliminateExpand(),
+        head
+        + " { s = Shape<start=0, end=2>(x) e = Expand(i, s) q = Abs(e) g = Gather(t, q) n = Neg(g) y = Add(x, n) }",
+        head + " { s = Shape<start=0, end=2>(x) q = Abs(i) g = Gather(t, q) n = Neg(g) y = Add(x, n) }",
+    )
+
+
+def test_index_that_the_table_makes_too_small_stays() -> None:
+    check(
+        EliminateExpand(),
+        """g (float[1,4,8] x) => (float[N,4,8] y) <int64[1,4] i, float[5,8] t, int64[2] k = {3,4}>
+        { e = Expand(i, k) g = Gather(t, e) y = Add(x, g) }""".replace("float[N,4,8] y", "float[3,4,8] y"),
+        None,
+        because="not known to",
+    )
+
+
 def test_where_takes_all_three_operands_into_account() -> None:
     head = "g (bool[1,4] c, float[N,4] x, float[1] z) => (float[N,4] y)"
     check(
