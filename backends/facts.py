@@ -11,7 +11,7 @@ from fcc import ir
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 DATA_DEPENDENT = frozenset({"NonMaxSuppression", "NonZero", "RoiAlign"})
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-_SCANNED = 1 << 26
+_SCANNED = 1 << 28  # bytes of weights looked at
 
 
 def dynamic_inputs(module: ir.Module) -> list[ir.Value]:
@@ -25,15 +25,20 @@ def _fp16_conv(module: ir.Module) -> bool:
 
 
 def _denormal_weights(module: ir.Module) -> bool:
-    return any(_has_denormals(v) for graph in module.graphs() for v in graph.initializers.values())
+    left = _SCANNED
+    for value in (v for graph in module.graphs() for v in graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or isinstance(tensor, ir.LazyTensor):
+            continue
+        left -= tensor.nbytes
+        if left < 0:
+            return False
+        if _has_denormals(tensor):
+            return True
+    return False
 
 
-def _has_denormals(value: ir.Value) -> bool:
-    tensor = value.const_value
-    if tensor is None or tensor.dtype != ir.DataType.FLOAT or isinstance(tensor, ir.LazyTensor):
-        return False
-    if tensor.nbytes > _SCANNED:
-        return False
+def _has_denormals(tensor: ir.TensorProtocol) -> bool:
     bits = np.ascontiguousarray(tensor.numpy(), np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)
     return bool(((bits - np.uint32(1)) < np.uint32(0x007FFFFF)).any())
 

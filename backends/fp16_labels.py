@@ -57,6 +57,7 @@ def _static_reason(
     node: ir.Node, operands: Operands, module: ir.Module, spec: TargetSpec, constants: Constants
 ) -> str | None:
     rules: tuple[tuple[str, Callable[[], bool]], ...] = (
+        ("it handles sequences", lambda: any(_is_no_tensor(v) for v in (*node.inputs, *node.outputs))),
         ("it holds a graph", lambda: any(True for _ in ir.subgraphs_of(node))),
         ("an attribute fixes its type", lambda: _typed_by_attribute(node, operands)),
         ("its values leave the range of float16", lambda: not node.domain and node.op_type in spec.fp16_islands),
@@ -64,6 +65,11 @@ def _static_reason(
         ("a constant leaves the range of float16", lambda: not constants.fit(node, operands.inputs)),
     )
     return next((reason for reason, holds in rules if holds()), None)
+
+
+def _is_no_tensor(value: ir.Value | None) -> bool:
+    """Whether a value is a sequence or optional, or nobody knows what it is."""
+    return value is not None and bool(value.name) and not isinstance(value.type, ir.TensorType)
 
 
 def _typed_by_attribute(node: ir.Node, operands: Operands) -> bool:

@@ -23,7 +23,7 @@ class LowerShapeChains(SitePass):
     Expand(x, [n, 1, c]) -> Gather(x, zeros[n], axis)       x has size 1 there and the other sizes already
     Range(0, n, 1)       -> CumSum(ones[n], exclusive)      integers
 
-    Shapes: n is a dimension of a model input, read by Shape<start, end> (opset 15).
+    Shapes: n is a dimension of a tensor that the chain reads, or of a model input; read by Shape<start, end>, opset 15.
     Source: onnxruntime GetCpuPreferredNodes; ONNX Expand-13, Range-11.
     """
 
@@ -46,7 +46,8 @@ class LowerShapeChains(SitePass):
         if found is None:
             return "more than one size is computed, or none"
         size = found if not isinstance(found, tuple) else found[1]
-        return None if _read_from(site.module, size) is not None else "the size is no dimension of an input"
+        known = _read_from(site.module, node, size) is not None
+        return None if known else "the size is no dimension of a tensor at hand"
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         node = site.anchor
@@ -68,7 +69,7 @@ class LowerShapeChains(SitePass):
 
 def _filled(site: Site, rw: Rewriter, size: ir.Dim, number: int, kind: ir.DataType) -> ir.Value:
     """Return a vector [n] filled with a number."""
-    place = _read_from(site.module, size)
+    place = _read_from(site.module, site.anchor, size)
     assert place is not None
     source, axis = place
     shape = rw.op("Shape", source, start=axis, end=axis + 1)
@@ -76,10 +77,12 @@ def _filled(site: Site, rw: Rewriter, size: ir.Dim, number: int, kind: ir.DataTy
     return made
 
 
-def _read_from(module: ir.Module, size: ir.Dim) -> tuple[ir.Value, int] | None:
-    for value in module.graph.inputs:
+def _read_from(module: ir.Module, node: ir.Node, size: ir.Dim) -> tuple[ir.Value, int] | None:
+    """Return (tensor, axis) with that size: one whose shape the chain reads, else a model input."""
+    read = [n.inputs[0] for n in _ancestors(node) if n.op_type == "Shape" and n.domain == ""]
+    for value in (*read, *module.graph.inputs):
         for axis, dim in enumerate(ir.dims_of(value) or ()):
-            if dim == size:
+            if value is not None and dim == size:
                 return value, axis
     return None
 

@@ -14,6 +14,7 @@ from fcc.frontend.names import GENERATED
 
 _CONTRIB_VERSION = 1
 _PLAIN = str.isidentifier
+_ANNOTATION = "quant_parameter_tensor_names"  # where onnx_ir keeps the quantization annotation of a value
 
 
 def skeleton(module: ir.Module, keep_info: Callable[[str], bool]) -> ModelProto:
@@ -69,6 +70,12 @@ def _fill(proto: GraphProto, graph: ir.Graph, ir_version: int, keep_info: Callab
         serde.serialize_value_into(proto.value_info.add(), value)
     for info in (*proto.input, *proto.output, *proto.value_info):
         forget_odd_symbols(info.type)
+    for value in (*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs)):
+        annotation = value.meta.get(_ANNOTATION)
+        if annotation:
+            added = proto.quantization_annotation.add(tensor_name=value.name)
+            for key, text in annotation.items():
+                added.quant_parameter_tensor_names.add(key=key, value=text)
 
 
 def _informative(graph: ir.Graph, keep_info: Callable[[str], bool]) -> Iterator[ir.Value]:

@@ -225,6 +225,15 @@ def test_nested_graphs_are_converted_inside() -> None:
         assert_close(before, module, c=np.array(c))
 
 
+def test_sequences_keep_their_element_type() -> None:
+    text = """g (float[N,4] x) => (float[a,b] y) {
+        zero = Constant<value = int64 {0}>() a = MatMul(x, w) q = SequenceConstruct(a, a) b = SequenceAt(q, zero)
+        y = MatMul(b, w) }"""
+    before, module, log = convert(text, w=W)
+    assert any("it handles sequences" in n for n in log.notes)
+    assert_close(before, module)
+
+
 def test_outputs_used_inside_and_inputs_passed_through_keep_names_and_types() -> None:
     text = "g (float[N,4] x) => (float[N,4] y, float[N,4] z) { y = MatMul(x, w) z = Relu(y) }"
     before, module, _ = convert(text, w=W)

@@ -131,6 +131,21 @@ def test_metadata_of_an_earlier_compile_is_replaced() -> None:
     assert again["author"] == "somebody"
 
 
+def test_quantization_annotations_survive() -> None:
+    source = model()
+    annotation = source.graph.quantization_annotation.add(tensor_name="m0")
+    annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="w0")
+    assert list(emitted(source).proto().graph.quantization_annotation) == [annotation]
+
+
+def test_the_instruction_set_is_said_when_it_matters() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) {
+        s = Constant<value = float {0.5}>() z = Constant<value = uint8 {0}>()
+        q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"""
+    assert {p.key: p.value for p in emitted(onnx.parser.parse_model(text)).proto().metadata_props}["fcc.isa"] == "avx2"
+    assert "fcc.isa" not in {p.key for p in emitted(model()).proto().metadata_props}
+
+
 def test_with_metadata_adds_and_sorts() -> None:
     out = emitted(model()).with_metadata({"fcc.a": "1", "note": "n"}).proto()
     assert [p.key for p in out.metadata_props][:3] == ["author", "note", "fcc.a"]

@@ -79,6 +79,9 @@ def test_external_data_lies_beside_the_model_under_its_hash(tmp_path: Path) -> N
     loaded = onnx.load(written[0])
     for want, found in zip(model().graph.initializer, loaded.graph.initializer, strict=True):
         assert np.array_equal(numpy_helper.to_array(want), numpy_helper.to_array(found))
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(written[0], providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.ones((2, 32), np.float32)})[0].shape == (2, 32)
     again = save(out, tmp_path / "out" / "m.onnx")
     assert again == written
     bare = onnx.load(written[0], load_external_data=False)
