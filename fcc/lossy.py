@@ -171,7 +171,8 @@ def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> An
     if fit is None:
         raise CalibrationError("int8 needs calibration data and there is none", "give --calibration samples.npz")
     with driver.phase("calibrate"), Runnable(driver.emit(module)) as model:
-        return calibrate(model, samples=fit, **{"tensors": (), **wanted})
+        o = driver.options
+        return calibrate(model, samples=fit, custom_ops=o.custom_ops, threads=o.threads, **{"tensors": (), **wanted})
 
 
 def unavailable_prune(prune: Any) -> None:
