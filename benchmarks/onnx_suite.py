@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnxruntime as ort
 from onnx import numpy_helper
 
@@ -34,6 +35,7 @@ from fcc.errors import FccError
 ort.set_default_logger_severity(4)
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "light")
+OPSETS = (7, 26)  # what fcc reads
 BAD = ("wrong", "crash", "guilty", "grown", "refused although the source runs")
 
 
@@ -55,7 +57,8 @@ def cases(kinds: list[str]) -> Iterator[Case]:
 
         for case in collect_testcases(None):
             if case.model is not None:
-                yield Case(f"node/{case.name}", case.model, list(case.data_sets), case.rtol, max(case.atol, 1e-6))
+                sets = [(_plain(x), _plain(y)) for x, y in case.data_sets]
+                yield Case(f"node/{case.name}", within(case.model), sets, case.rtol, max(case.atol, 1e-6))
     for kind in (k for k in kinds if k not in ("node", "light")):
         for folder in sorted((DATA / kind).iterdir()):
             if (folder / "model.onnx").is_file():
@@ -63,6 +66,31 @@ def cases(kinds: list[str]) -> Iterator[Case]:
     if "light" in kinds:
         for path in sorted((DATA / "light").glob("*.onnx")):
             yield Case(f"light/{path.stem}", onnx.load(path), [(_filled(onnx.load(path)), [])])
+
+
+def within(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model in an opset that fcc and onnxruntime read, where its operators did not change in between."""
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=OPSETS[1])
+    if opset < OPSETS[0]:
+        try:
+            return onnx.version_converter.convert_version(model, 13)
+        except Exception:
+            return model
+    ops = {n.op_type for n in model.graph.node if n.domain == ""}
+    known = {s.name: s.since_version for s in onnx.defs.get_all_schemas() if s.domain == ""}
+    if opset > OPSETS[1] and all(known.get(o, opset) <= OPSETS[1] for o in ops):
+        found = onnx.ModelProto()
+        found.CopyFrom(model)
+        for o in found.opset_import:
+            o.version = OPSETS[1] if o.domain in ("", "ai.onnx") else o.version
+        return found
+    return model
+
+
+def _plain(values: Any) -> list[Any]:
+    """Return the data of a generated case as arrays, lists and None."""
+    tensors = [numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for v in values]
+    return [np.asarray(v) if isinstance(v, np.generic) else v for v in tensors]
 
 
 def _filled(model: onnx.ModelProto) -> list[Any]:
