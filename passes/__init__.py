@@ -24,6 +24,7 @@ from .fold_affine_forward import FoldAffineForward
 from .fold_batchnorm import FoldBatchNorm
 from .fold_batchnorm_forward import FoldBatchNormForward
 from .fold_constants import FoldConstants
+from .fold_pad import FoldPad
 from .fold_shapes import FoldShapes
 from .fuse_matmul_add import FuseMatMulAdd
 from .inline_if import InlineConstantIfs
@@ -51,6 +52,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldBatchNormForward,
     FoldAffine,
     FoldAffineForward,
+    FoldPad,
     FuseMatMulAdd,
     ConvertBatchNorm,
     FactorizeLinear,
@@ -64,7 +66,7 @@ _CLEAN = (
     "convert-shape-operands,convert-sequences,eliminate-expand,eliminate-zero-states,"
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
-_LINEAR = "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fuse-matmul-add"
+_LINEAR = "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,fuse-matmul-add"
 
 PIPELINES: dict[int, str] = {
     0: "",
