@@ -40,7 +40,6 @@ class Pending:
     def publish(self, path: str) -> None:
         """Flush, and let ``path`` name the file in place of whatever it named before."""
         self.file.flush()
-        os.fsync(self.file.fileno())
         if os.path.exists(path):
             with contextlib.suppress(OSError):
                 os.chmod(self.file.fileno(), os.stat(path).st_mode & 0o777)
