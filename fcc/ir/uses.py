@@ -26,8 +26,12 @@ def sole_user(value: Value) -> Node | None:
     """Return the only node that uses the value, or None (several users, none, or a graph output)."""
     if value.is_graph_output():
         return None
-    users = {id(u.node): u.node for u in value.uses()}
-    return next(iter(users.values())) if len(users) == 1 else None
+    first: Node | None = None
+    for use in value.uses():
+        if first is not None and use.node is not first:
+            return None
+        first = use.node
+    return first
 
 
 def is_dead(node: Node) -> bool:

@@ -31,7 +31,7 @@ def verify_nodes(nodes: Iterable[Node]) -> None:
         VerifyError: the first broken rule.
     """
     users: dict[Value, frozenset[tuple[Node, int]]] = {}
-    for node in nodes:
+    for node in dict.fromkeys(nodes):
         if node.graph is None:
             continue
         for i, value in enumerate(node.inputs):
@@ -49,11 +49,13 @@ def verify_nodes(nodes: Iterable[Node]) -> None:
                 raise _broken(node, "an output has no name")
 
 
-def _check_graph(graph: Graph, outer: set[Value], names: dict[str, Value]) -> None:
-    seen = set(outer)
+def _check_graph(graph: Graph, seen: set[Value], names: dict[str, Value]) -> None:
+    """Check a graph; ``seen`` holds what is in scope, and does again afterwards."""
+    own: list[Value] = []
     for value in _sources(graph):
         _check_name(value, names)
-        seen.add(value)
+        own.append(value)
+    seen.update(own)
     for name, value in graph.initializers.items():
         if value.const_value is None:
             raise VerifyError(f"initializer {name!r} holds no tensor")
@@ -66,10 +68,12 @@ def _check_graph(graph: Graph, outer: set[Value], names: dict[str, Value]) -> No
         for nested in subgraphs_of(node):
             _check_graph(nested, seen, names)
         seen.update(node.outputs)
+        own.extend(node.outputs)
     for value in graph.outputs:
         if value not in seen:
             raise VerifyError(f"graph output {value.name!r} is not produced")
     verify_nodes(graph)
+    seen.difference_update(own)
 
 
 def _sources(graph: Graph) -> Iterator[Value]:

@@ -32,7 +32,7 @@ class Rewriter:
         self._constants: list[ir.Value] = []
         self._replaced: list[tuple[ir.Value, ir.Value]] = []
         self._inputs: list[tuple[ir.Node, int, ir.Value | None]] = []
-        self._attributes: list[tuple[ir.Node, dict[str, Any]]] = []
+        self._attributes: list[tuple[ir.Node, dict[str, ir.Attr | None]]] = []
         self._erased: list[ir.Node] = []
         self.changing = False
         self._bodies: list[ir.Graph] = []
@@ -113,7 +113,7 @@ class Rewriter:
 
     def set_attributes(self, node: ir.Node, **attributes: Any) -> None:
         """Set attributes of a node that stays (None removes one)."""
-        self._attributes.append((node, attributes))
+        self._attributes.append((node, {k: None if v is None else ir.attribute(k, v) for k, v in attributes.items()}))
 
     def erase(self, *nodes: ir.Node) -> None:
         """Remove nodes that are dead after the rewrite; a node that is still used then stays."""
@@ -138,8 +138,7 @@ class Rewriter:
             VerifyError: a replacement has another element type or a contradicting shape. As long as ``changing`` is
             false, nothing was changed.
         """
-        for old, new in self._replaced:
-            self._guard(old, new)
+        self._check()
         self.changing = True
         for body in self._bodies:
             self._unwrap(body)
@@ -149,7 +148,7 @@ class Rewriter:
             if id(value) in used:
                 self.graph.initializers.add(value)
         self.graph.insert_before(self.anchor, self._made)
-        touched = list(self._made)
+        touched, stale = list(self._made), list(self._made)
         for node, index, given in self._inputs:
             before = node.inputs[index] if index < len(node.inputs) else None
             if index >= len(node.inputs):
@@ -162,10 +161,14 @@ class Rewriter:
         for node, attributes in self._attributes:
             ir.set_attributes(node, attributes)
             touched.append(node)
+        stale += touched[len(stale) :]
         for old, new in self._replaced:
-            touched.extend(self._redirect(old, new))
+            same = _equally_known(old, new)
+            added, users = self._redirect(old, new)
+            touched += added + users
+            stale += added if same else added + users
         self._erase()
-        self._infer(touched)
+        self._infer(stale)
         self.module.touch()
         return touched
 
@@ -178,9 +181,9 @@ class Rewriter:
         body.remove(nodes)
         self._made[:0] = nodes
 
-    def _infer(self, touched: list[ir.Node]) -> None:
-        """Infer what was touched, and further down whatever uses a result that is known better now."""
-        queue = dict.fromkeys(touched)
+    def _infer(self, stale: list[ir.Node]) -> None:
+        """Infer what is new or reads something new, and further down whatever uses a result that is known better now."""
+        queue = dict.fromkeys(stale)
         while queue:
             node = next(iter(queue))
             del queue[node]
@@ -191,6 +194,18 @@ class Rewriter:
             for value, old in zip(node.outputs, before, strict=True):
                 if shapes.known(value) != old:
                     queue.update(dict.fromkeys(u.node for u in value.uses()))
+
+    def _check(self) -> None:
+        for node, index, _ in self._inputs:
+            if index < 0 or node.graph is None:
+                raise VerifyError(
+                    f"{self.pass_name} would set input {index} of {node.name!r}, which has none or is gone"
+                )
+        made = set(self._made)
+        for old, new in self._replaced:
+            self._guard(old, new)
+            if any(old in node.inputs for node in _ancestors(new, made)):
+                raise VerifyError(f"{self.pass_name} would replace {old.name!r} by what is computed from it")
 
     def _guard(self, old: ir.Value, new: ir.Value) -> None:
         if None not in (old.dtype, new.dtype) and old.dtype != new.dtype:
@@ -206,7 +221,8 @@ class Rewriter:
                 f"{self.pass_name} would change the shape of {old.name!r} from {old.shape} to {new.shape}"
             )
 
-    def _redirect(self, old: ir.Value, new: ir.Value) -> list[ir.Node]:
+    def _redirect(self, old: ir.Value, new: ir.Value) -> tuple[list[ir.Node], list[ir.Node]]:
+        """Move the users of ``old`` to ``new``; return the nodes that had to be added, and the users."""
         origin = old.producer()
         users = [u.node for u in old.uses()]
         added: list[ir.Node] = []
@@ -233,7 +249,7 @@ class Rewriter:
             new.name = name
         if producer is not None and origin is not None and producer is not origin:
             _inherit(producer, origin)
-        return added + [u for u in users if u.graph is not None]
+        return added, [u for u in users if u.graph is not None]
 
     @staticmethod
     def _may_be_output(old: ir.Value, new: ir.Value) -> bool:
@@ -289,6 +305,23 @@ def _computed(compute: Callable[[], Any], dtype: ir.DataType, shape: ir.Shape, p
         found = f"{array.dtype}{list(array.shape)}"
         raise VerifyError(f"a constant of pass {pass_name} is {found}, and was to be {dtype}{shape}")
     return ir.tensor(array)
+
+
+def _equally_known(old: ir.Value, new: ir.Value) -> bool:
+    """Return whether inference knows the same of both, so that their users stay as they are."""
+    return not ir.Module.is_constant(old) and not ir.Module.is_constant(new) and shapes.known(old) == shapes.known(new)
+
+
+def _ancestors(value: ir.Value, among: set[ir.Node]) -> set[ir.Node]:
+    """Return the nodes among some that a value is computed by."""
+    found: set[ir.Node] = set()
+    stack = [value.producer()]
+    while stack:
+        node = stack.pop()
+        if node is not None and node in among and node not in found:
+            found.add(node)
+            stack.extend(v.producer() for v in node.inputs if v is not None)
+    return found
 
 
 def _inherit(node: ir.Node, origin: ir.Node) -> None:
