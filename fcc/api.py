@@ -80,6 +80,7 @@ def compile(
     driver = Driver(options, model, progress, tuple(instruments))
     lossy.require(options, driver.target)
     source = driver.load()
+    driver.options = options = _sized(options, source)
     report = _opened(driver, source)
     fit, check = lossy.samples(options, source)
     with driver.phase("probe"):
@@ -110,6 +111,27 @@ def optimize(
         target=target, opt_level=opt_level, passes=passes, disable=tuple(disable), shapes=shapes, plugins=tuple(plugins)
     )
     return Driver(options, model).optimized()
+
+
+def _sized(options: Options, source: ir.Module) -> Options:
+    """Return the options with every opt-shape by input; sizes not given are those of the first sample, if any.
+
+    Raises:
+        OptionError: an opt-, min- or max-shape that does not fit the inputs.
+        DataError: the data does not fit the inputs.
+    """
+    from .data.spec import inputs_of
+    from .data.usual import by_input, first_shapes
+
+    o, specs = options, inputs_of(source)
+    for option, sizes in (("min-shape", o.min_shapes), ("max-shape", o.max_shapes)):
+        by_input(specs, sizes, option=option)
+    given = by_input(specs, o.opt_shapes)
+    samples = o.data if o.data is not None else o.calibration
+    if samples is None:
+        return replace(o, opt_shapes=given)
+    first = first_shapes(samples, specs, state=o.state or None, sizes=given)
+    return replace(o, opt_shapes=by_input(specs, o.opt_shapes, base=first))
 
 
 def _opened(driver: Driver, source: ir.Module) -> Report:

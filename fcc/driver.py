@@ -11,6 +11,7 @@ from typing import Any
 from . import ir, passes, plugins
 from .analysis import shapes
 from .backends import Backend, Emitted, get_backend, size_of
+from .data.usual import filled
 from .errors import FccError, PassError, VerifyError
 from .frontend import read
 from .options import Options
@@ -179,7 +180,7 @@ class Driver:
         return self.backend.emit(
             module,
             meta={"fcc.level": str(o.opt_level), "fcc.pipeline": str(self.pipeline)},
-            opt_shapes=o.opt_shapes,
+            opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,
         )
@@ -207,7 +208,7 @@ class Driver:
         for value in module.graph.inputs:
             sizes = given.get(value.name or "")
             for dim, size in zip(ir.dims_of(value) or (), sizes if isinstance(sizes, tuple) else (), strict=False):
-                if isinstance(dim, ir.Dim):
+                if isinstance(dim, ir.Dim) and size is not None:
                     found[str(dim)] = size
         found.update({k: v for k, v in given.items() if isinstance(v, int)})
         return found

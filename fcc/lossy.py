@@ -67,12 +67,12 @@ def samples(options: Options, module: ir.Module) -> tuple[Any, Any]:
         return None, options.data
     from .data.dataset import open_data, split
     from .data.spec import inputs_of
+    from .data.usual import by_input
 
     outputs = [v.name or "" for v in module.graph.outputs]
-    sizes = {k: v for k, v in (options.opt_shapes or {}).items() if isinstance(v, tuple)} or None
-    found = open_data(
-        options.calibration, inputs_of(module), opt_shapes=sizes, state=options.state or None, outputs=outputs
-    )
+    specs = inputs_of(module)
+    sizes = by_input(specs, options.opt_shapes)
+    found = open_data(options.calibration, specs, opt_shapes=sizes, state=options.state or None, outputs=outputs)
     if options.data is not None:
         return found, options.data
     fit, check = split(found)

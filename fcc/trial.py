@@ -57,7 +57,7 @@ class Trial:
             state=o.state or None,
             seed=o.seed,
             provider=self.provider,
-            opt_shapes={k: v for k, v in (o.opt_shapes or {}).items() if isinstance(v, tuple)} or None,
+            opt_shapes=o.opt_shapes,
             custom_ops=o.custom_ops,
             threads=o.threads,
         )

@@ -52,13 +52,14 @@ def run(model: str, text: bool, target: str | None, shape: Any, opt_shapes: Any,
 
 def _symbols(module: Any, sizes: Any) -> dict[str, int]:
     from fcc.data.spec import inputs_of
+    from fcc.data.usual import by_input
+    from fcc.ir import Dim, dims_of
 
-    from .workload import by_input
-
-    specs = inputs_of(module)
-    shapes = by_input(specs, sizes) or {}
-    pairs = ((d, n) for s in specs for d, n in zip(s.dims or (), shapes.get(s.name, ()), strict=False))
-    return {d: n for d, n in pairs if isinstance(d, str)}
+    shapes = by_input(inputs_of(module), sizes) or {}
+    pairs = (
+        (d, n) for v in module.graph.inputs for d, n in zip(dims_of(v) or (), shapes.get(v.name, ()), strict=False)
+    )
+    return {str(d): n for d, n in pairs if isinstance(d, Dim) and n is not None}
 
 
 def _lines(model: str, module: Any, symbols: dict[str, int], stopped: Any) -> Iterator[str]:

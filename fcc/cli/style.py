@@ -57,7 +57,7 @@ def item(label: str, text: str, *, indent: int = 2, field: int = 9, **style: str
     """Return ``label  text`` wrapped at 80 columns, continued under the text."""
     pad = indent + field
     lines = wrap(" ".join(text.split()), WIDTH - pad, break_long_words=False, break_on_hyphens=False) or [""]
-    label = f"{label:<{field}}"
+    label = f"{label:<{field}}" if lines[0] else label
     head = " " * indent + (click.style(label, **style) if style else label) + lines[0]  # type: ignore[arg-type]
     return "\n".join([head, *(" " * pad + line for line in lines[1:])])
 

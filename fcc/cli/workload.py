@@ -42,6 +42,7 @@ class Workload:
         from fcc.data.dataset import open_data
         from fcc.data.probes import probes
         from fcc.data.spec import inputs_of
+        from fcc.data.usual import by_input
 
         specs = inputs_of(module)
         shapes = by_input(specs, self.opt_shapes)
@@ -50,15 +51,3 @@ class Workload:
         outputs = [o.name for o in session.outputs]
         data = open_data(self.data, specs, opt_shapes=shapes, state=self.state or None, outputs=outputs)
         return dict(data.first())
-
-
-def by_input(specs: Sequence[Any], sizes: Mapping[str, Any] | None) -> dict[str, tuple[int, ...]] | None:
-    """Return input -> shape: as given, or with the given symbols bound (others 1); None without sizes."""
-    found: dict[str, tuple[int, ...]] = {}
-    for spec in specs:
-        given, dims = (sizes or {}).get(spec.name), spec.dims or ()
-        if isinstance(given, tuple):
-            found[spec.name] = given
-        elif any(d in (sizes or {}) for d in dims if isinstance(d, str)):
-            found[spec.name] = tuple(d if isinstance(d, int) else (sizes or {}).get(d, 1) for d in dims)
-    return found or None

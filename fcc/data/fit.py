@@ -30,7 +30,7 @@ class Plan:
             yield cast(block if self.size else np.asarray(block[0]), self.spec, self.rows.where)
 
 
-def plan(spec: TensorSpec, rows: Rows, opt_shape: Sequence[int] | None = None) -> Plan:
+def plan(spec: TensorSpec, rows: Rows, opt_shape: Sequence[int | None] | None = None) -> Plan:
     """Return how an array feeds an input.
 
     rank + 1: one feed per row.  Equal rank and axis 0 dynamic: batches of the opt-shape (default 1).  Equal rank and
@@ -48,7 +48,7 @@ def plan(spec: TensorSpec, rows: Rows, opt_shape: Sequence[int] | None = None) -
         return Plan(spec, rows, 0)
     if len(shape) == len(dims) and dims and fits(shape[1:], dims[1:]):
         if not isinstance(dims[0], int):
-            return Plan(spec, rows, opt_shape[0] if opt_shape else 1)
+            return Plan(spec, rows, (opt_shape[0] if opt_shape else None) or 1)
         if dims[0] == 1:
             return Plan(spec, rows, 1)
     return _refuse(spec, rows)

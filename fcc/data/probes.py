@@ -67,7 +67,7 @@ def probes(
     *,
     seed: int = 0,
     count: int = 3,
-    opt_shapes: Mapping[str, Sequence[int]] | None = None,
+    opt_shapes: Mapping[str, Sequence[int | None]] | None = None,
     run: Callable[[Feeds], Outputs] | None = None,
 ) -> list[Probe]:
     """Return ``count`` feeds or more for a model.

@@ -57,15 +57,15 @@ def axes_of(specs: Sequence[TensorSpec]) -> Axes:
     return Axes(tuple(specs), frozenset(leading), tuple(variables))
 
 
-def bound_sizes(axes: Axes, opt_shapes: Mapping[str, Sequence[int]] | None) -> dict[str, int]:
-    """Return the sizes that opt-shapes, by input name, give to the open dims."""
+def bound_sizes(axes: Axes, opt_shapes: Mapping[str, Sequence[int | None]] | None) -> dict[str, int]:
+    """Return the sizes that opt-shapes, by input name (None: open), give to the open dims."""
     sizes: dict[str, int] = {}
     for spec in axes.specs:
         given = (opt_shapes or {}).get(spec.name)
         if given is None or len(given) != len(spec.dims or ()):
             continue
         for axis, (d, n) in enumerate(zip(spec.dims or (), given, strict=True)):
-            if not isinstance(d, int):
+            if not isinstance(d, int) and n is not None:
                 sizes.setdefault(_name(spec, axis, d), int(n))
     return sizes
 

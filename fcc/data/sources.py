@@ -18,7 +18,7 @@ from .fit import check_feed, check_names, common_length, plan
 from .rows import ArrayRows, Rows, open_npz
 from .spec import Array, TensorSpec
 
-Shapes = Mapping[str, Sequence[int]]
+Shapes = Mapping[str, Sequence[int | None]]
 _PB = re.compile(r"input_(\d+)\.pb")
 
 

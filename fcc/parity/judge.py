@@ -12,6 +12,7 @@ from fcc.data.dataset import Data, Run, open_data
 from fcc.data.probes import probes
 from fcc.data.randomness import random_outputs
 from fcc.data.spec import Feeds, Outputs, inputs_of, is_float
+from fcc.data.usual import by_input
 from fcc.errors import DataError, FccError
 from fcc.ir import Module
 from fcc.runtime import CPU, Session, Source, available, open_session
@@ -60,7 +61,7 @@ class Judge:
     count: int = 3
     samples: int | None = 256
     provider: str = CPU
-    opt_shapes: Mapping[str, Sequence[int]] | None = None
+    opt_shapes: Mapping[str, Any] | None = None
     custom_ops: Sequence[str] = ()
     threads: int = 1
     folder: str | None = None
@@ -190,15 +191,16 @@ class Judge:
         return self._reference(_Prepared(session, found, loop_over(found), None, {}, dict(random), notes), run)
 
     def _feeds(self, session: Session, run: Run, notes: list[str]) -> Data | list[Feeds] | str:
+        specs = inputs_of(self.module)
+        shapes = by_input(specs, self.opt_shapes)
         if self.data is not None:
             names = [o.name for o in session.outputs]
-            specs = inputs_of(self.module)
-            data = open_data(self.data, specs, opt_shapes=self.opt_shapes, state=self.state, outputs=names)
+            data = open_data(self.data, specs, opt_shapes=shapes, state=self.state, outputs=names)
             if self.samples is not None:
                 data = data.take(self.samples)
             return data
         try:
-            made = probes(self.module, seed=self.seed, count=self.count, opt_shapes=self.opt_shapes, run=run)
+            made = probes(self.module, seed=self.seed, count=self.count, opt_shapes=shapes, run=run)
         except FccError as e:
             return e.message
         return _running(made, run, notes)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from fcc.cli.files import output_of
 from fcc.cli.shared import parse_state
 from fcc.cli.style import change, columns, count, duration, item, size
-from fcc.cli.workload import by_input
 from fcc.errors import OptionError
 
 
@@ -68,14 +67,3 @@ def test_state_names_may_hold_colons() -> None:
 def test_state_that_names_no_pair(text: str) -> None:
     with pytest.raises(OptionError, match="out:in"):
         parse_state([text])
-
-
-def test_sizes_by_input() -> None:
-    import numpy as np
-
-    from fcc.data.spec import TensorSpec
-
-    specs = [TensorSpec("x", np.dtype("f4"), ("N", 3, "T")), TensorSpec("y", np.dtype("f4"), (2,))]
-    assert by_input(specs, None) is None
-    assert by_input(specs, {"N": 4}) == {"x": (4, 3, 1)}
-    assert by_input(specs, {"x": (5, 3, 7), "N": 4}) == {"x": (5, 3, 7)}
