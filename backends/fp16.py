@@ -25,12 +25,14 @@ class ConvertFp16(ModulePass):
     Float32 islands: ops without a float16 kernel, sums, powers and exponentials up to the op that brings their values
     back into range, constants beyond 65504, and cheap nodes between islands. One Cast per tensor, type and graph, none
     after another. Nested graphs are converted inside and keep the types of their border. Weights are rounded once;
-    masks beyond the range are clipped, infinities kept. Shapes: any.
+    masks beyond the range are clipped, infinities kept. ``keep`` names op types that stay float32, as LSTM+Softmax.
+    Shapes: any.
     Source: targets.md 2.1, 3.1; Micikevicius et al. 2018.
     """
 
     name: ClassVar[str] = "convert-fp16"
     exact: ClassVar[bool] = False
+    keep: str = ""
 
     def check_module(self, module: ir.Module, ctx: PassContext) -> str | None:
         require_fp16(ctx.target.name)
@@ -38,9 +40,9 @@ class ConvertFp16(ModulePass):
         return None if used else "nothing computes in float32"
 
     def run(self, module: ir.Module, ctx: PassContext) -> int:
-        constants, done = Constants(), []
+        constants, done, keep = Constants(), [], frozenset(self.keep.split("+"))
         for graph in reversed(list(module.graphs())):
-            labels = label(module, graph, ctx.target, constants)
+            labels = label(module, graph, ctx.target, constants, keep)
             done.append(labels)
             if labels.half:
                 _Conversion(module, graph, labels, constants).run()

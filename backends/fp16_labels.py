@@ -33,8 +33,13 @@ class Labels:
     islands: dict[ir.Node, str] = field(default_factory=dict)
 
 
-def label(module: ir.Module, graph: ir.Graph, spec: TargetSpec, constants: Constants) -> Labels:
-    """Return the labels of the nodes of one graph; what holds a graph (If, Loop, Scan) is an island in it. O(nodes)."""
+def label(
+    module: ir.Module, graph: ir.Graph, spec: TargetSpec, constants: Constants, keep: frozenset[str] = frozenset()
+) -> Labels:
+    """Return the labels of the nodes of one graph; what holds a graph (If, Loop, Scan) is an island in it. O(nodes).
+
+    ``keep`` names op types that stay float32 by the user's wish.
+    """
     labels, risk = Labels(), dict[ir.Value, str]()
     for node in graph:
         operands = convertible(node, module, spec)
@@ -42,7 +47,8 @@ def label(module: ir.Module, graph: ir.Graph, spec: TargetSpec, constants: Const
         if not operands.inputs and not operands.outputs:
             continue
         risky = _risk_reason(node, operands, risk, spec)
-        reason = _static_reason(node, operands, module, spec, constants) or risky
+        wish = "it was asked for" if node.op_type in keep else None
+        reason = wish or _static_reason(node, operands, module, spec, constants) or risky
         if reason is None and not operands.outputs and not _fed_by_half(node, operands, labels):
             reason = "its operands are float32"
         if reason is None:

@@ -12,6 +12,7 @@ from onnx_ir import serde
 from fcc import ir
 from fcc.analysis import shapes
 from fcc.backends import fp16_pass, get_backend
+from fcc.backends.fp16 import ConvertFp16
 from fcc.backends.fp16_constants import to_half
 from fcc.errors import TargetError
 from fcc.frontend import read
@@ -142,6 +143,18 @@ def test_a_decomposed_normalization_stays_float_up_to_its_quotient() -> None:
     assert [found[k] for k in "vpmesno"] == ["FLOAT16", "FLOAT", "FLOAT", "FLOAT", "FLOAT", "FLOAT", "FLOAT16"]
     assert_no_cast_noise(module)
     assert_close(before, module)
+
+
+def test_ops_named_by_the_user_stay_float() -> None:
+    text = "g (float[N,4] x) => (float[N,4] y) { a = MatMul(x, w) b = Softmax(a) y = MatMul(b, w) }"
+    proto = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(W.astype(np.float32), "w"))
+    module = read(proto)
+    shapes.infer(module)
+    log = Log(strict=True)
+    assert run_pass(ConvertFp16(keep="LSTM+Softmax"), module, PassContext(target=get_target("cuda"), log=log)) == 2
+    assert "float32, it was asked for: 1 Softmax" in log.notes
+    assert str(ConvertFp16(keep="LSTM+Softmax")) == "convert-fp16{keep=LSTM+Softmax}"
 
 
 def test_masks_are_clipped_and_infinities_kept() -> None:
