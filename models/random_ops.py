@@ -79,7 +79,7 @@ def operand(d: Draft, x: Tensor) -> Tensor:
     axes = [a for a in range(x.rank) if isinstance(x.shape[a], int)]
     if axes and d.chance(0.7):
         axis = d.pick(axes)
-        shape[axis] = x.shape[axis]  # type: ignore[call-overload]
+        shape[axis] = x.shape[axis]
         shape = shape[d.rng.randint(0, axis) :] if d.chance(0.5) else shape
     elif d.chance(0.6):
         shape = []
@@ -214,12 +214,13 @@ def batchnorm(d: Draft) -> None:
     if x is None:
         return
     c = x.shape[1]
+    assert isinstance(c, int)
     rng = np.random.default_rng(d.rng.randint(0, 999))
     stats = [
         d.constant(rng.uniform(0.5, 1.5, c) * s, x.dtype)
         for s in (d.pick([1, 1, -1]), d.pick([1, 0]), d.pick([1, 0]), 1)
     ]
-    d.node("BatchNormalization", [x, *stats], x.shape, **({"epsilon": 0.01} if d.chance(0.5) else {}))
+    d.node("BatchNormalization", [x, *stats], x.shape, epsilon=d.pick([1e-5, 0.01]))
 
 
 def layernorm(d: Draft) -> None:
@@ -278,7 +279,7 @@ def squeeze(d: Draft) -> None:
 
 def flatten(d: Draft) -> None:
     if x := d.value(lambda t: t.is_float and t.rank > 1 and static(t, *range(1, t.rank))):
-        d.node("Flatten", [x], (x.shape[0], prod(x.shape[1:])), raw=x.raw)  # type: ignore[arg-type]
+        d.node("Flatten", [x], (x.shape[0], prod(x.shape[1:])), raw=x.raw)
 
 
 def slice_(d: Draft) -> None:
@@ -315,7 +316,7 @@ def pad(d: Draft) -> None:
     before, after = d.pick([(0, 0), (0, 0), (1, 2), (1, 0)])
     pads = [0] * (x.rank - 1) + [before] + [0] * (x.rank - 1) + [after]
     fill = d.constant(d.pick([0, 1.5]), x.dtype) if d.chance(0.5) else None
-    d.node("Pad", [x, d.constant(pads, "int64"), fill], (*x.shape[:-1], x.shape[-1] + before + after))  # type: ignore[operator]
+    d.node("Pad", [x, d.constant(pads, "int64"), fill], (*x.shape[:-1], x.shape[-1] + before + after))
 
 
 def expand(d: Draft) -> None:

@@ -32,7 +32,7 @@ CLEANED = {"Identity", "Dropout", "Constant"}
 
 def feeds_of(model: onnx.ModelProto, batch: int, tokens: int, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    feeds = {}
+    feeds: dict[str, np.ndarray] = {}
     for v in model.graph.input:
         kind = v.type.tensor_type
         shape = [{"N": batch, "T": tokens}[d.dim_param] if d.dim_param else d.dim_value for d in kind.shape.dim]

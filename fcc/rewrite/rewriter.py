@@ -238,7 +238,7 @@ class Rewriter:
             new.shape = old.shape
         if new.type is None:
             new.type = old.type
-        takes_name = fresh or old.is_graph_output()
+        takes_name = (fresh and not new.is_graph_output()) or old.is_graph_output()
         name = old.name
         for key, text in old.metadata_props.items():
             new.metadata_props.setdefault(key, text)

@@ -220,3 +220,29 @@ def test_a_commit_that_fails_halfway_is_no_refusal_but_an_error_that_names_its_s
 @pytest.mark.parametrize("gate", [{"skip": frozenset({("endless", "")})}, {"limit": 0}])
 def test_a_pass_that_is_skipped_does_not_run(gate: dict[str, object]) -> None:
     assert run_pass(Endless(), parse(RELU), context(**gate)) == 0
+
+
+@dataclass(frozen=True)
+class MergeAbs(SitePass):
+    """Abs(x), Abs(x) -> one Abs(x) in place of both, the graph output first."""
+
+    name: ClassVar[str] = "merge-abs"
+
+    def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
+        yield Site(next(iter(module.graph)), module, ctx)
+
+    def rewrite(self, site: Site, rw: Rewriter) -> None:
+        both = [n for n in site.module.graph if n.op_type == "Abs"]
+        made = rw.op("Abs", both[0].inputs[0])
+        for node in both:
+            rw.replace(node.outputs[0], made)
+        rw.erase(*both)
+
+
+@pytest.mark.parametrize("outputs", ["y, float[N] z", "a, float[N] z", "y, float[N] a, float[N] z"])
+def test_a_value_that_replaces_several_keeps_the_name_of_the_output(outputs: str) -> None:
+    module = parse(f"g (float[N] x) => (float[N] {outputs}) {{ y = Abs(x) a = Abs(x) z = Exp(a) }}")
+    names = [v.name for v in module.graph.outputs]
+    run_pass(MergeAbs(), module, context())
+    ir.verify(module)
+    assert [v.name for v in module.graph.outputs] == names
