@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fcc.passes.convert_sequences import ConvertSequences
 from fcc.rewrite.pipeline import Pipeline
 from fcc.target import TargetSpec
 
@@ -10,7 +11,6 @@ from .lint import missing_kernels, opset_window, static_int8
 from .lower_activations import LowerActivations
 from .lower_normalization import LowerNormalization
 from .lower_reductions import LowerReductions
-from .lower_sequences import LowerSequences
 from .lower_shape_chains import LowerShapeChains
 from .lower_trigonometry import LowerTrigonometry
 from .lower_windows import LowerWindows
@@ -20,7 +20,7 @@ def backend(target: TargetSpec) -> Backend:
     """Return the backend of the cuda target: an op without a CUDA kernel costs two copies and the CUDA graph."""
     lowerings = Pipeline(
         (
-            LowerSequences(),
+            ConvertSequences(),
             LowerActivations(),
             LowerReductions(),
             LowerNormalization(),

@@ -15,7 +15,6 @@ from .lower_activations import LowerActivations
 from .lower_contrib import LowerContrib, LowerSimplified
 from .lower_normalization import LowerNormalization
 from .lower_reductions import LowerReductions
-from .lower_sequences import LowerSequences
 from .lower_shape_chains import LowerShapeChains
 from .lower_trigonometry import LowerTrigonometry
 from .lower_windows import LowerWindows
@@ -28,7 +27,6 @@ _BACKENDS: Mapping[str, Callable[[TargetSpec], Backend]] = {
 
 
 PASSES: tuple[type[Pass], ...] = (
-    LowerSequences,
     LowerContrib,
     LowerSimplified,
     LowerActivations,

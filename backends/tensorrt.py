@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fcc import ir
+from fcc.passes.convert_sequences import ConvertSequences
 from fcc.rewrite.pipeline import Pipeline
 from fcc.target import TargetSpec
 
@@ -13,7 +14,6 @@ from .lint import missing_kernels, opset_window
 from .lint_tensorrt import data_dependent, missing_profile, uint8_inside, unknown_types
 from .lower_activations import LowerActivations
 from .lower_contrib import LowerContrib, LowerSimplified
-from .lower_sequences import LowerSequences
 from .profiles import profile
 
 _RULES = (missing_kernels, opset_window, uint8_inside, unknown_types, missing_profile, data_dependent)
@@ -25,5 +25,5 @@ def _options(module: ir.Module, target: TargetSpec, shapes: Shapes) -> Mapping[s
 
 def backend(target: TargetSpec) -> Backend:
     """Return the backend of the tensorrt target: standard ops only, every value typed, a profile for dynamic inputs."""
-    lowerings = Pipeline((LowerSequences(), LowerContrib(), LowerSimplified(), LowerActivations()))
+    lowerings = Pipeline((ConvertSequences(), LowerContrib(), LowerSimplified(), LowerActivations()))
     return Backend(target, lowerings, rules=_RULES, complete_info=True, extra_options=_options)

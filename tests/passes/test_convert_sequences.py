@@ -116,3 +116,38 @@ def test_one_piece_is_the_input() -> None:
 )
 def test_stays(text: str, because: str) -> None:
     check(ConvertSequences(), text, None, because=because)
+
+
+SPLIT = (
+    "g (float[N,6] x) => (float[N,a] y, float[N,b] z) <int64{shape} s, int64 i, int64 j>"
+    " {{ q = SplitToSequence<axis={axis}>(x, s) y = SequenceAt(q, i) z = SequenceAt(q, j) }}"
+)
+AFTER = "g (float[N,6] x) => (float[N,a] y, float[N,b] z) { y, u, z = Split<axis=1>(x, c0) }"
+
+
+@pytest.mark.parametrize(("sizes", "j"), [([1, 2, 3], 2), ([1, 2, 3], -1)])
+def test_parts_of_listed_sizes(sizes: list[int], j: int) -> None:
+    before = SPLIT.format(shape="[3]", axis=1)
+    check(ConvertSequences(), before=before, after=AFTER, constants={"s": sizes, "i": 0, "j": j})
+
+
+def test_parts_of_one_size_with_a_shorter_last_one() -> None:
+    module = check(
+        ConvertSequences(),
+        before=SPLIT.format(shape="", axis=1),
+        after="g (float[N,6] x) => (float[N,a] y, float[N,b] z) { y, z = Split<axis=1>(x, c0) }",
+        constants={"s": 4, "i": 0, "j": 1},
+    )
+    sizes = next(iter(module.graph)).inputs[1]
+    found = module.constant(sizes)
+    assert found is not None
+    assert found.tolist() == [4, 2]
+
+
+def test_a_part_read_twice() -> None:
+    check(
+        ConvertSequences(),
+        before=SPLIT.format(shape="[2]", axis=1),
+        after="g (float[N,6] x) => (float[N,a] y, float[N,b] z) { y, u = Split<axis=1>(x, c0) z = Identity(y) }",
+        constants={"s": [2, 4], "i": 0, "j": -2},
+    )
