@@ -96,10 +96,11 @@ class MergeCommonSubexpressions(SitePass):
                     rw.replace(old, new)
             kept = rw.made[-1]
             twins.replace_first(kept)
+            rw.erase(twins.first)
         for old, new in zip(twins.second.outputs, kept.outputs, strict=False):
             if ir.is_used(old):
                 rw.replace(old, new)
-        rw.erase(twins.first, twins.second)
+        rw.erase(twins.second)
 
 
 def _twins(

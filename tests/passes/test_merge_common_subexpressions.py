@@ -237,3 +237,11 @@ def test_random_graphs(steps: list[tuple[int, int, int]]) -> None:
     module = parse(text)
     assert run(module) == len(steps) - len(forms)
     assert run(module) == 0
+
+
+def test_twins_that_nothing_uses_do_not_take_the_first_one_along() -> None:
+    check(
+        MergeCommonSubexpressions(),
+        f"{HEAD} {{ a = Relu(x) b = Relu(x) c = Relu(x) d = Neg(c) y = Abs(d) }}",
+        f"{HEAD} {{ a = Relu(x) d = Neg(a) y = Abs(d) }}",
+    )
