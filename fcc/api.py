@@ -191,7 +191,7 @@ def _blame(report: Report, outcome: Outcome[Any], strict: bool) -> None:
 
 def _take(report: Report, rows: Report) -> None:
     """Let the report be about the last judgement."""
-    report.parity, report.parity_skipped = rows.parity, rows.parity_skipped
+    report.parity, report.parity_on, report.parity_skipped = rows.parity, rows.parity_on, rows.parity_skipped
     report.notes += [n for n in rows.notes if n not in report.notes]
 
 

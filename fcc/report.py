@@ -45,12 +45,16 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class LatencyRow:
-    """Latency in microseconds, one thread, interleaved, and the median of paired ratios after / before."""
+    """Median latency before in microseconds, the median of paired ratios after / before, and its standard error.
+
+    ``after_us`` is ``before_us * ratio``: pairs cancel what disturbs both.
+    """
 
     provider: str
     before_us: float
     after_us: float
     ratio: float
+    noise: float
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Report:
     layers: list[dict[str, Any]] = field(default_factory=list)
     lint: list[dict[str, str]] = field(default_factory=list)
     parity: list[ParityRow] = field(default_factory=list)
+    parity_on: str = ""
     parity_skipped: str = ""
     latency: LatencyRow | None = None
     notes: list[str] = field(default_factory=list)
@@ -105,6 +110,7 @@ class Report:
             (r.phase, r.output, r.metric, f"{r.error:.3g}", r.limit, "ok" if r.ok else "FAILED") for r in self.parity
         ]
         parts += _table(("phase", "output", "metric", "error", "limit", ""), rows)
+        parts += [f"Judged on {self.parity_on}.", ""] if self.parity_on else []
         parts += [f"Parity not run: {self.parity_skipped}", ""] if self.parity_skipped else []
         parts += _table(("skipped rewrite", "site"), [(g["pass_name"], g["site"]) for g in self.guilty])
         parts += _table(("layer", "what"), [(x.get("name", ""), x.get("what", "")) for x in self.layers])

@@ -104,9 +104,9 @@ class Trial:
             return False
         if report is not None:
             report.parity += [_row(phase, r, budget, self.options.metric, verdict.ok) for r in verdict.rows if r.judged]
-            for note in verdict.notes:
-                if note not in report.notes:
-                    report.notes.append(note)
+            report.parity_on = f"{verdict.feeds} {'samples' if self.judge.data is not None else 'probes'}"
+            said = f"{how['metric'].name} " if "metric" in how else None  # the rows have the figure
+            report.notes += [n for n in verdict.notes if n not in report.notes and not (said and n.startswith(said))]
             if verdict.failure:
                 report.notes.append(verdict.failure)
         return bool(verdict.ok)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fcc.errors import ParityError
+from fcc.errors import ParityError, TargetUnavailable
 from fcc.options import parse_budget, parse_shapes
 
 from .command import make, option
@@ -48,7 +48,10 @@ def run(context: click.Context, /, a: str, b: str, intermediates: bool, **given:
     moves by itself when the runtime optimizes it. Without --data, probes are generated.
     """
     from fcc.parity import compare_models, metric
+    from fcc.runtime import available
 
+    if not available():
+        raise TargetUnavailable("onnxruntime is not installed", 'pip install "fcc[cpu]"')
     budget, name = parse_budget(given["budget"]), given["metric"]
     chosen = metric(name or "rel") if budget is not None or name else None
     shapes = parse_shapes(given["opt_shapes"], "opt-shape")
@@ -57,8 +60,9 @@ def run(context: click.Context, /, a: str, b: str, intermediates: bool, **given:
     with Progress(context.obj) as progress:
         progress("compare", 0, 0)
         found = compare_models(a, b, inside=intermediates, metric=chosen, budget=budget, **how)
-    for line in _lines(a, b, found):
-        echo(line)
+    if found.verdict.ran or found.interface:
+        for line in _lines(a, b, found):
+            echo(line)
     if found.interface:
         raise ParityError(f"{b} has another interface than {a}: {found.interface[0]}")
     if not found.verdict.ran:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fcc.compiled import CompiledModel
 
 LIMIT_S = 0.5
-_LEAST_S = 0.02  # tiny models: enough pairs for a stable median
+_LEAST_S = 0.1  # tiny models: enough pairs for a stable median
 _PAIRS = 12
 _LEAST_PAIRS = 7  # time_ratio runs a warm-up and five pairs at least; one to spare
 
@@ -29,8 +29,10 @@ def timed(compiled: CompiledModel, load: Workload) -> str:
     origin = compiled.module.source
     if origin is None:
         return "the source cannot be run again"
+    if not available():
+        return "onnxruntime is not installed"
     if load.provider not in available():
-        return f"no {load.provider.removesuffix('ExecutionProvider')} here"
+        return f"no {load.provider} here"
     try:
         return _time(compiled, load)
     except FccError as error:
@@ -56,5 +58,5 @@ def _time(compiled: CompiledModel, load: Workload) -> str:
     if pair * _LEAST_PAIRS > left:
         return f"a run takes about {pair / 2:.2g} s (fcc bench times it)"
     found = time_ratio(before, after, feed, budget_s=min(left, max(_LEAST_S, _PAIRS * pair)))
-    compiled.report.latency = LatencyRow(load.provider, found.a_us, found.b_us, found.ratio)
+    compiled.report.latency = LatencyRow(load.provider, found.a_us, found.a_us * found.ratio, found.ratio, found.noise)
     return ""

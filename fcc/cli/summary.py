@@ -9,6 +9,7 @@ from typing import Any
 
 from fcc.report import ParityRow, Report
 
+from .reasons import grouped
 from .style import change, columns, count, duration, figure, heading, item, size
 
 _SIZES = (
@@ -33,7 +34,7 @@ def summary(report: Report, *, verbose: bool = False, untimed: str = "") -> Iter
     yield from _rewrites(report, verbose)
     yield from _parity(report)
     if untimed:
-        repeated = report.parity_skipped and untimed.startswith("onnxruntime cannot")
+        repeated = report.parity_skipped and untimed.startswith("onnxruntime ")
         yield item("latency", "not timed: " + ("it does not run here" if repeated else untimed))
     yield from _lint(report, verbose)
     yield from _guilty(report)
@@ -56,10 +57,14 @@ def _figures(report: Report) -> list[tuple[str, str, str, str]]:
         rows.append((label, show(before), show(after), change(before, after)))
     if report.latency is not None:
         t = report.latency
-        rows.append(
-            ("latency", duration(t.before_us), duration(t.after_us), change(1.0, t.ratio, least=_NOISE) or "same")
-        )
+        rows.append(("latency", duration(t.before_us), duration(t.after_us), _faster(t.ratio, t.noise)))
     return rows
+
+
+def _faster(ratio: float, noise: float) -> str:
+    """Return the change of the latency; ``unclear`` when it is within three standard errors."""
+    text = change(1.0, ratio, least=_NOISE)
+    return "same" if not text else text if abs(ratio - 1) > 3 * noise else "unclear"
 
 
 def _rewrites(report: Report, verbose: bool) -> Iterator[str]:
@@ -70,7 +75,7 @@ def _rewrites(report: Report, verbose: bool) -> Iterator[str]:
         yield from columns([("rewrites", ""), *((p.name, str(p.applied)) for p in fired)], "<>")
     if verbose:
         for p in report.passes:
-            for reason, n in p.refusals:
+            for reason, n in grouped(p.refusals):
                 yield item("", f"{p.name}: {reason} ({n}x)", indent=4, field=0)
     yield ""
 
@@ -78,16 +83,17 @@ def _rewrites(report: Report, verbose: bool) -> Iterator[str]:
 def _parity(report: Report) -> Iterator[str]:
     if report.parity_skipped:
         yield item("parity", f"not run: {report.parity_skipped}", fg="yellow")
+    on = f" on {report.parity_on}" if report.parity_on else ""
     for phase in dict.fromkeys(r.phase for r in report.parity):
         rows = [r for r in report.parity if r.phase == phase]
         worst = max(rows, key=lambda r: (r.error / r.limit if r.limit else 0.0, r.error))
-        yield item("parity", _judged(worst, len(rows)), fg="green" if worst.ok else "red")
+        yield item("parity", _judged(worst, len(rows)) + on, fg="green" if worst.ok else "red")
 
 
 def _judged(row: ParityRow, outputs: int) -> str:
     limit = f", limit {figure(row.limit)}" if row.limit else ", no limit" if row.limit is None else ", must be equal"
     what = "error" if row.metric == "max" else row.metric
-    place = f"output {row.output}" + (f", the worst of {outputs}" if outputs > 1 else "")
+    place = f"worst of {outputs} outputs: {row.output}" if outputs > 1 else f"output {row.output}"
     return f"{'ok' if row.ok else 'FAILED'}: {row.phase}, {what} {figure(row.error)}{limit} ({place})"
 
 

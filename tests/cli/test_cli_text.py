@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fcc.cli.explain import explain
 from fcc.cli.files import output_of
+from fcc.cli.reasons import general, grouped
 from fcc.cli.shared import parse_state
 from fcc.cli.style import change, columns, count, duration, item, size
+from fcc.cli.summary import summary
 from fcc.errors import OptionError
+from fcc.report import LatencyRow, Report, Size
+from fcc.rewrite import Log
 
 
 @pytest.mark.parametrize(
@@ -67,3 +73,52 @@ def test_state_names_may_hold_colons() -> None:
 def test_state_that_names_no_pair(text: str) -> None:
     with pytest.raises(OptionError, match="out:in"):
         parse_state([text])
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("expected MatMul, found Add '/m/Add_3'", "expected MatMul, found Add"),
+        ("operand 'c' is not constant", "operand 'c' is not constant"),
+        ("'/m/x' has other users", "a value has other users"),
+        ("it mixes the channels (Reshape 'r_2')", "it mixes the channels (Reshape)"),
+        ("the rank differs", "the rank differs"),
+    ],
+)
+def test_reasons_without_names(reason: str, text: str) -> None:
+    assert general(reason) == text
+
+
+def test_reasons_that_differ_in_names_are_one() -> None:
+    assert grouped([("found Add 'a_1'", 2), ("else", 4), ("found Add 'a_2'", 3)]) == [("found Add", 5), ("else", 4)]
+
+
+def test_explain_groups_sites_and_puts_the_nearest_first() -> None:
+    log = Log(explain=frozenset({"p"}))
+    for site in ("a", "b", "c", "d", "a"):
+        log.refuse("p", site, f"found Add 'n_{site}'", 1)
+    log.refuse("p", "e", "the weight has 'other' users", 3)
+    log.refuse("p", "done", "not yet", 1)
+    log.apply("p", "done", [], [])
+    text = click.unstyle("\n".join(explain("p", log))).strip()
+    assert [line.rstrip() for line in text.splitlines()] == [
+        "p: 1 rewrite, 5 sites left alone (nearest first)",
+        "  applied  done: -> nothing",
+        "  left     the weight has 'other' users",
+        "           at e",
+        "  left     found Add",
+        "           at a",
+        "           at b",
+        "           at c",
+        "              and 1 more site",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "noise", "text"), [(1.02, 0.0, "same"), (0.8, 0.01, "-20 %"), (0.8, 0.1, "unclear"), (1.2, 0.05, "+20 %")]
+)
+def test_latency_is_told_only_when_it_is_sure(ratio: float, noise: float, text: str) -> None:
+    size = Size(1, 1, 1, 1, 1)
+    report = Report(before=size, after=size, latency=LatencyRow("CPU", 10.0, 10 * ratio, ratio, noise))
+    (line,) = [row for row in summary(report) if row.startswith("  latency")]
+    assert line.endswith(f"  {text}")
