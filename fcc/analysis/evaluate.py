@@ -161,6 +161,8 @@ def _bounds(start: int, end: int, step: int, size: int) -> slice:
     end = end + size if end < 0 else end
     if step > 0:
         return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    if end >= np.iinfo(np.int32).max:
+        raise ValueError("backwards to the largest integer: onnxruntime reads it as all, the specification as nothing")
     start, end = min(max(start, 0), size - 1), min(max(end, -1), size - 1)
     return slice(start, None if end < 0 else end, step)
 

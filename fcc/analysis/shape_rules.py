@@ -165,9 +165,8 @@ def _range(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
     if any(p is None or len(p) != 1 for p in parts):
         return None
     start, limit, delta = (p[0] for p in parts if p is not None)
-    if isinstance(limit, ir.Dim) and isinstance(start, int) and start == 0 and isinstance(delta, int) and delta == 1:
-        return (limit,)
-    return None
+    counts = isinstance(start, int) and start == 0 and isinstance(delta, int) and delta == 1
+    return (limit,) if counts and isinstance(limit, ir.Dim) and ir.at_least(limit, 0) else None
 
 
 def reaches_end(end: Known, dims: Dims, axis: int) -> bool:
@@ -198,11 +197,19 @@ def _slice(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
         size = out[axis]
         whole = step == 1 and start == 0 and reaches_end(end, dims[0], axis % len(out))
         if isinstance(size, int) and all(isinstance(x, int) for x in (start, end, step)):
-            out[axis] = len(range(*slice(start, end, step).indices(size)))
+            out[axis] = _taken(start, end, step, size)
         elif not whole:
             taken = start == 0 and step == 1 and isinstance(size, int) and size > 0 and ir.at_least(end, 0)
             out[axis] = capped(size, end) if taken and isinstance(size, int) else None
     return tuple(out)
+
+
+def _taken(start: int, end: int, step: int, size: int) -> int:
+    """Return how many elements a slice takes: Slice-13 clamps a start below the axis to 0, for negative steps too."""
+    start, end = (x + size if x < 0 else x for x in (start, end))
+    if step > 0:
+        return len(range(min(max(start, 0), size), min(max(end, 0), size), step))
+    return len(range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), step)) if size else 0
 
 
 def recurrent_dims(node: ir.Node, dims: Sequence[Dims | None]) -> list[Dims] | None:

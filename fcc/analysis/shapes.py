@@ -7,18 +7,22 @@ that nothing determines becomes a symbol named after its tensor, ``name:axis``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from .. import ir
 from . import evaluate
-from .shape_rules import BROADCASTING, DATA_DEPENDENT, RECURRENT, broadcast_dims, recurrent_dims
+from .shape_rules import BROADCASTING, DATA_DEPENDENT, RECURRENT, broadcast_dims, product, recurrent_dims
 
 ELEMENTS = "fcc.elements"
 SMALL = 1024
+_UNSAFE = re.compile(r"[^\w.:/]|//|^\d")
 Array = np.ndarray[Any, Any]
 
 
@@ -59,6 +63,12 @@ def elements(value: ir.Value | None) -> Array | None:
         found = value.const_value.numpy()
         value.meta[ELEMENTS] = found
     return found
+
+
+def note(value: ir.Value, array: Array) -> None:
+    """Let inference know the contents of a constant that no graph holds yet."""
+    if _small_integer(value):
+        value.meta[ELEMENTS] = array
 
 
 def known(value: ir.Value) -> tuple[Any, ...]:
@@ -104,16 +114,25 @@ def _infer_plain(module: ir.Module, node: ir.Node, stopped: list[tuple[ir.Node, 
         if found_type is not None:
             value.type = found_type
         _refine(value, dims)
-    rule = DATA_DEPENDENT.get(node.op_type) if node.domain == "" else None
-    if node.op_type in BROADCASTING and node.domain == "" and None in (results[0][1] or ()):
-        rule = broadcast_dims
-    if rule is not None:
-        better = rule(node, [ir.dims_of(v) for v in node.inputs], [elements(v) for v in node.inputs])
-        _refine(node.outputs[0], better)
-    if node.op_type in RECURRENT and node.domain == "":
-        found = recurrent_dims(node, [ir.dims_of(v) for v in node.inputs])
-        for value, dims in zip(node.outputs, found or (), strict=False):
-            _refine(value, dims)
+    if node.domain != "":
+        return
+    try:
+        better = _better_dims(node, None in (results[0][1] or ()))
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:  # operands that the operator does not take
+        if stopped is not None:
+            stopped.append((node, f"{type(error).__name__}: {error}"))
+        return
+    for value, dims in zip(node.outputs, better, strict=False):
+        _refine(value, dims)
+
+
+def _better_dims(node: ir.Node, is_open: bool) -> Sequence[tuple[ir.Dim | int | None, ...] | None]:
+    """Return dims by the rules of fcc, which know symbols and contents; nothing where the schema says it all."""
+    dims = [ir.dims_of(v) for v in node.inputs]
+    if node.op_type in RECURRENT:
+        return recurrent_dims(node, dims) or ()
+    rule = DATA_DEPENDENT.get(node.op_type) or (broadcast_dims if is_open and node.op_type in BROADCASTING else None)
+    return (rule(node, dims, [elements(v) for v in node.inputs]),) if rule is not None else ()
 
 
 def _refine(value: ir.Value, dims: tuple[ir.Dim | int | None, ...] | None) -> None:
@@ -149,7 +168,16 @@ def _has_symbols(array: Array) -> bool:
 def _name_unknown(value: ir.Value) -> None:
     dims = ir.dims_of(value)
     if dims is not None and None in dims:
-        value.shape = ir.to_shape(ir.Dim.symbol(f"{value.name}:{i}") if d is None else d for i, d in enumerate(dims))
+        value.shape = ir.to_shape(
+            ir.Dim.symbol(f"{_safe(value.name or '')}:{i}") if d is None else d for i, d in enumerate(dims)
+        )
+
+
+@lru_cache(maxsize=1 << 14)
+def _safe(name: str) -> str:
+    """Return a name that no arithmetic of dims takes apart; different names stay different."""
+    plain = _UNSAFE.sub("_", name)
+    return name if plain == name else f"{plain}~{crc32(name.encode()):x}"
 
 
 # -- contents --------------------------------------------------------------------------------------------------------
@@ -167,7 +195,7 @@ def _set_elements(node: ir.Node) -> None:
         found = _shape_elements(node)
     elif node.op_type == "Size":
         dims = ir.dims_of(node.inputs[0])
-        found = None if dims is None else np.asarray(_product(d for d in dims if d is not None), dtype=object)
+        found = None if dims is None or None in dims else np.asarray(product(dims), dtype=object)
     else:
         inputs = [elements(v) for v in node.inputs]
         if any(e is None and v is not None for e, v in zip(inputs, node.inputs, strict=True)):
@@ -193,19 +221,12 @@ _CONTENT_TYPES = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 def _shape_elements(node: ir.Node) -> Array | None:
     dims = ir.dims_of(node.inputs[0])
-    if dims is None:
+    if dims is None or None in dims:
         return None
     picked = dims[node.attributes.get_int("start", 0) : node.attributes.get_int("end", len(dims))]
     out = np.empty(len(picked), dtype=object)
     out[:] = picked
     return out
-
-
-def _product(dims: Iterable[ir.Dim | int]) -> ir.Dim | int:
-    total: ir.Dim | int = 1
-    for d in dims:
-        total = d * total
-    return total
 
 
 # -- nested graphs ---------------------------------------------------------------------------------------------------
@@ -217,6 +238,8 @@ def _bind_body(node: ir.Node, body: ir.Graph) -> None:
         for value, dtype in zip(body.inputs, fixed, strict=False):
             value.type = value.type or ir.TensorType(dtype)
             value.shape = value.shape or ir.Shape(())
+        for value in body.inputs[2:]:
+            _forget_symbols(value)
     elif node.op_type == "Scan":
         fed = node.inputs
     else:
@@ -224,6 +247,13 @@ def _bind_body(node: ir.Node, body: ir.Graph) -> None:
     for inner, outer in zip(body.inputs, fed, strict=False):
         if outer is not None and inner.type is None:
             inner.type = outer.type
+
+
+def _forget_symbols(value: ir.Value) -> None:
+    """Let no axis of a carried value stand for a symbol of the graphs around the loop: it may change with each step."""
+    dims = ir.dims_of(value)
+    if dims is not None:
+        value.shape = ir.to_shape(d if isinstance(d, int) else None for d in dims)
 
 
 def _infer_if(node: ir.Node) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 from onnx_ir import Shape, SymbolicDim, Value
 
-_TERM = re.compile(r"-?\d+|(?:-?\d+\*)?[^\s+*\d-][^\s+*]*(?:\*[^\s+*\d][^\s+*]*)*")
+_INTEGER = re.compile(r"-?\d+")
+_NAME = re.compile(r"(?!.*//)[^\s+*()%\d-][^\s+*()%-]*")
+_CALL = re.compile(r"[^\W\d]\w*(\([^\s+*]*\))")
 Monomial = tuple[str, ...]
 
 
@@ -138,16 +140,31 @@ def at_least(d: Dim | int | None, bound: int) -> bool:
 @lru_cache(maxsize=1 << 16)
 def parse(text: str) -> Dim | int:
     """Return the polynomial that ``text`` writes, or one opaque symbol when it is not one."""
-    parts = [p.strip() for p in text.split(" + ")]
-    if not all(_TERM.fullmatch(p) for p in parts):
+    terms = [term.strip().split("*") for term in text.split(" + ")]
+    if not all(_is_factor(factor) for term in terms for factor in term):
         return Dim.symbol(text)
     total: Dim | int = 0
-    for part in parts:
+    for term in terms:
         product: Dim | int = 1
-        for factor in part.split("*"):
-            product = product * (int(factor) if re.fullmatch(r"-?\d+", factor) else Dim.symbol(factor))
+        for factor in term:
+            product = product * (int(factor) if _INTEGER.fullmatch(factor) else Dim.symbol(factor))
         total = product + total
     return total
+
+
+def _is_factor(text: str) -> bool:
+    """Return whether text binds tighter than a product: an integer, a name, or a call; ``a-b`` and ``a//2`` do not."""
+    if _INTEGER.fullmatch(text) or _NAME.fullmatch(text):
+        return True
+    call = _CALL.fullmatch(text)
+    if call is None:
+        return False
+    depth = 0
+    for c in call[1][:-1]:
+        depth += (c == "(") - (c == ")")
+        if depth == 0:
+            return False
+    return depth == 1
 
 
 def as_dim(d: int | SymbolicDim | Dim | str | None) -> Dim | int | None:

@@ -77,7 +77,9 @@ class Rewriter:
     def const(self, array: np.ndarray[Any, Any] | Any, name: str = "") -> ir.Value:
         """Return a new constant holding ``array`` (dtype kept)."""
         array = np.asarray(array)
-        return self._constant(ir.tensor(array), name)
+        value = self._constant(ir.tensor(array), name)
+        shapes.note(value, array)
+        return value
 
     def lazy(self, compute: Callable[[], np.ndarray[Any, Any]], like: ir.Value, name: str = "") -> ir.Value:
         """Return a constant of the dtype and shape of ``like`` that is computed when it is read or saved.
@@ -182,7 +184,7 @@ class Rewriter:
         self._made[:0] = nodes
 
     def _infer(self, stale: list[ir.Node]) -> None:
-        """Infer what is new or reads something new, and further down whatever uses a result that is known better now."""
+        """Infer what is new or reads something new, and on down while results are known better."""
         queue = dict.fromkeys(stale)
         while queue:
             node = next(iter(queue))

@@ -110,3 +110,11 @@ def test_symbols_pass_through_shape_arithmetic() -> None:
 
 def test_every_rule_names_a_standard_operator() -> None:
     assert all(ir.schema_of(op, "", 21) is not None for op in RULES)
+
+
+def test_a_slice_backwards_to_the_largest_integer_is_left_to_the_runtime() -> None:
+    text = "g (int64[3] x) => (int64[N] y) <int64[1] s, int64[1] e, int64[1] a> { y = Slice(x, s, e, a, t) }"
+    node = next(iter(parse('<ir_version: 10, opset_import: ["" : 21]>\n' + text.replace("a>", "a, int64[1] t>")).graph))
+    inputs = [np.arange(3), *(np.array([v]) for v in (2, 2**31 - 1, 0, -1))]
+    with pytest.raises(ValueError, match="largest integer"):
+        evaluate(node, inputs, 21)

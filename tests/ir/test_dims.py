@@ -66,3 +66,21 @@ def test_inexact_division_is_an_opaque_symbol_equal_to_itself() -> None:
 def test_unknown_is_none() -> None:
     assert as_dim("") is None
     assert as_dim(3) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["2*a-b", "2*s0//2", "s0*s1//4", "((s0 + s1)//2)", "(a*b)//2", "2*f(a)-g(b)", "3*n%2", "max(1, a + b)"]
+)
+def test_operators_that_bind_otherwise_make_the_whole_text_one_symbol(text: str) -> None:
+    d = parse(text)
+    assert isinstance(d, Dim)
+    assert d.symbols() == {text}
+    assert exact_div(d, 2) is None
+
+
+@pytest.mark.parametrize("text", ["2*floor((a)/(2))", "min(4,a)*b + 1", "3*/model/Add_output_0:1 + -1*b.2"])
+def test_calls_and_paths_are_factors(text: str) -> None:
+    d = parse(text)
+    assert isinstance(d, Dim)
+    assert parse(str(d * 2)) == d * 2
+    assert d.symbols() != {text}
