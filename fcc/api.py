@@ -117,13 +117,15 @@ def _sized(options: Options, source: ir.Module) -> Options:
     """Return the options with every opt-shape by input; sizes not given are those of the first sample, if any.
 
     Raises:
-        OptionError: an opt-, min- or max-shape that does not fit the inputs.
+        OptionError: an opt-, min- or max-shape, or a state, that does not fit the model.
         DataError: the data does not fit the inputs.
     """
+    from .data.dataset import check_state
     from .data.spec import inputs_of
     from .data.usual import by_input, first_shapes
 
     o, specs = options, inputs_of(source)
+    check_state(o.state, specs, [v.name or "" for v in source.graph.outputs])
     for option, sizes in (("min-shape", o.min_shapes), ("max-shape", o.max_shapes)):
         by_input(specs, sizes, option=option)
     given = by_input(specs, o.opt_shapes)

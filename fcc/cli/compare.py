@@ -47,6 +47,7 @@ def run(context: click.Context, /, a: str, b: str, intermediates: bool, **given:
     The error of an output is max|b - a| / max|a|; its limit is the tolerance of its element type, or twice what A
     moves by itself when the runtime optimizes it. Without --data, probes are generated.
     """
+    from fcc.frontend import read
     from fcc.parity import compare_models, metric
     from fcc.runtime import available
 
@@ -59,9 +60,10 @@ def run(context: click.Context, /, a: str, b: str, intermediates: bool, **given:
     how.update(state=parse_state(given["state"]), opt_shapes=shapes)
     with Progress(context.obj) as progress:
         progress("compare", 0, 0)
+        read(b)  # what is wrong with a file is said of the file
         found = compare_models(a, b, inside=intermediates, metric=chosen, budget=budget, **how)
     if found.verdict.ran or found.interface:
-        for line in _lines(a, b, found):
+        for line in _lines(a, b, found, budget):
             echo(line)
     if found.interface:
         raise ParityError(f"{b} has another interface than {a}: {found.interface[0]}")
@@ -71,10 +73,10 @@ def run(context: click.Context, /, a: str, b: str, intermediates: bool, **given:
         raise ParityError(f"{b} does not give the answers of {a}: {found.verdict}")
 
 
-def _lines(a: str, b: str, found: Any) -> Iterator[str]:
+def _lines(a: str, b: str, found: Any, budget: float | None) -> Iterator[str]:
     verdict = found.verdict
     yield heading(f"{b} against {a}, {verdict.feeds} feed{'s' if verdict.feeds != 1 else ''}")
-    yield from _table("output", verdict.rows)
+    yield from _table("output", verdict.rows, by_row=budget is None)
     if found.inside is not None:
         yield ""
         yield from _table("inside, in the order of A", found.inside.rows)
@@ -84,15 +86,17 @@ def _lines(a: str, b: str, found: Any) -> Iterator[str]:
         yield item("note", note)
 
 
-def _table(title: str, rows: Any) -> Iterator[str]:
+def _table(title: str, rows: Any, *, by_row: bool = True) -> Iterator[str]:
+    """Yield a table of outputs; under a budget the metric decides, and their own limits say nothing."""
     if not rows:
         return
-    table = [(title, "error", "limit", "rel", "SQNR", "argmax", "")]
+    table = [(title, "error", "limit" if by_row else "", "rel", "SQNR", "argmax", "")]
     for r in rows:
         agreement = "" if r.agreement is None else f"{100 * r.agreement:.4g} %"
-        state = "ok" if r.ok else "BEYOND" if r.judged else "not judged"
+        state = "not judged" if not r.judged else "" if not by_row else "ok" if r.ok else "BEYOND"
         sqnr = f"{r.sqnr:.1f} dB" if r.sqnr < 1000 else "exact"
-        table.append((r.name, figure(r.error), figure(r.limit), figure(r.rel), sqnr, agreement, state))
+        limit = figure(r.limit) if by_row else ""
+        table.append((r.name, figure(r.error), limit, figure(r.rel), sqnr, agreement, state))
     yield from columns(table, "<>>>>><")
     for r in rows:
         if r.note:

@@ -10,7 +10,7 @@ import click
 from .command import SUBCOMMANDS, make
 from .compile_options import arguments, params
 from .failure import say
-from .files import check_output, check_report, output_of, write_text
+from .files import check_libraries, check_output, check_report, output_of, write_text
 from .logs import logging_to_stderr
 from .progress import Progress
 from .style import echo
@@ -52,6 +52,7 @@ def _check(model: str, output: Path, given: dict[str, Any]) -> None:
     if not given["dry_run"] and (given["output"] is not None or Path(model).is_file()):
         check_output(model, output)
     check_report(given["report"], Path(model), output)
+    check_libraries(given["custom_ops"])
 
 
 def _compile(model: str, keywords: dict[str, Any], given: dict[str, Any], progress: Progress) -> tuple[Any, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from fcc.errors import OptionError, SaveError
@@ -59,6 +60,17 @@ def check_report(report: str | None, *others: Path) -> None:
     if path.resolve() in [p.resolve() for p in others]:
         raise OptionError(f"--report {report} would overwrite a model", "choose another name")
     writable(path)
+
+
+def check_libraries(paths: Sequence[str]) -> None:
+    """Check that libraries of custom operators exist.
+
+    Raises:
+        OptionError: one does not.
+    """
+    for path in paths:
+        if not Path(path).is_file():
+            raise OptionError(f"--custom-ops {path} does not exist", "check the path")
 
 
 def write_text(path: Path, text: str) -> None:

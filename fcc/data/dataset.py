@@ -146,18 +146,27 @@ def open_data(
     if isinstance(source, Data):
         return source
     wires = dict(state or {})
-    known = {s.name for s in inputs}
-    for out, target in wires.items():
-        if target not in known:
-            raise OptionError(f"state {out}:{target}: no input {target!r}", did_you_mean(target, known))
-        if outputs is not None and out not in outputs:
-            raise OptionError(f"state {out}:{target}: no output {out!r}", did_you_mean(out, outputs))
+    check_state(wires, inputs, outputs)
     reader = Reader(tuple(inputs), opt_shapes or {}, frozenset(wires.values()))
     found = series_of(source, reader)
     data = Data(tuple(inputs), tuple(Part(s) for s in found), wires)
     if data.length == 0:
         raise DataError(f"{found[0].where} holds no sample", "give at least one")
     return data
+
+
+def check_state(state: Mapping[str, str], inputs: Sequence[TensorSpec], outputs: Sequence[str] | None = None) -> None:
+    """Check that {output: input} names inputs and outputs of the model.
+
+    Raises:
+        OptionError: it does not; the hint names the nearest.
+    """
+    known = {s.name for s in inputs}
+    for out, target in state.items():
+        if target not in known:
+            raise OptionError(f"state {out}:{target}: no input {target!r}", did_you_mean(target, known))
+        if outputs is not None and out not in outputs:
+            raise OptionError(f"state {out}:{target}: no output {out!r}", did_you_mean(out, outputs))
 
 
 def split(data: Data, fractions: Sequence[float] = (2 / 3, 1 / 3)) -> list[Data]:
@@ -190,4 +199,4 @@ def _range(parts: Sequence[Part], start: int, stop: int) -> list[Part]:
     return out
 
 
-__all__ = ["Data", "Part", "Run", "open_data", "split"]
+__all__ = ["Data", "Part", "Run", "check_state", "open_data", "split"]

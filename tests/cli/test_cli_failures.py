@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,11 @@ def test_folder_is_exit_3(fcc: Fcc, folder: Path) -> None:
     refused(fcc("model"), 3, "folder")
 
 
+@pytest.mark.parametrize("command", ["compare", "bench"])
+def test_missing_second_model_is_exit_3(fcc: Fcc, model: str, command: str) -> None:
+    refused(fcc(command, model, "none.onnx"), 3, "none.onnx")
+
+
 def test_missing_model_is_exit_3(fcc: Fcc, folder: Path) -> None:
     refused(fcc("none.onnx"), 3, "does not exist")
     refused(fcc("nowhere/none.onnx"), 3, "does not exist")
@@ -102,6 +108,12 @@ USAGE = {
     "opt-shape": (["net.onnx", "--opt-shape", "64"], "--opt-shape"),
     "unknown symbol": (["net.onnx", "--shape", "M=3"], "M"),
     "state": (["net.onnx", "--state", "out"], "--state is written out:in"),
+    "state of no input": (["net.onnx", "--state", "y:z"], "no input 'z'"),
+    "state of no output": (["net.onnx", "--state", "z:x"], "no output 'z'"),
+    "opt-shape of no input": (["net.onnx", "--opt-shape", "M=3"], "no dimension or input 'M'"),
+    "opt-shape that does not fit": (["net.onnx", "--opt-shape", "x=64x5"], "does not fit"),
+    "max-shape of no input": (["net.onnx", "--max-shape", "M=3"], "--max-shape M"),
+    "library": (["net.onnx", "--custom-ops", "none.so"], "none.so does not exist"),
     "plugin": (["net.onnx", "--plugin", "none.py"], "none.py"),
     "report": (["net.onnx", "--report", "r.txt"], ".json or .md"),
     "report over the model": (["net.onnx", "--report", "net.fcc.json", "-o", "net.fcc.json"], "overwrite"),
@@ -221,3 +233,20 @@ def test_unsupported_op_is_exit_4_only_when_strict(fcc: Fcc, folder: Path) -> No
     refused(fcc("own.onnx", "--strict", "-o", "strict.onnx"), 4, "Blorp")
     assert not (folder / "strict.onnx").exists()
     refused(fcc("own.onnx", "--require-parity"), 6, "parity not run")
+
+
+def test_without_a_runtime_models_compile_and_the_rest_says_why(
+    fcc: Fcc, model: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = fcc(model)
+    assert (done.code, done.err) == (0, "")
+    assert "parity   not run: onnxruntime is not installed" in done.out
+    assert "latency  not timed: it does not run here" in done.out
+    assert fcc(model, "--verify", "off").code == 0
+    assert "is not installed" in fcc("targets").out
+    refused(fcc("compare", model, model), 4, "onnxruntime is not installed", "pip install")
+    refused(fcc("bench", model), 4, "onnxruntime", "pip install")
+    refused(fcc(model, "--require-parity"), 6, "onnxruntime is not installed")
+    np.savez("data.npz", x=np.ones((8, 4), np.float32))
+    refused(fcc(model, "--precision", "int8", "--calibration", "data.npz"), 4, "onnxruntime", "pip install")

@@ -43,7 +43,10 @@ def test_compare_different_is_exit_6(fcc: Fcc, model: str, folder: Path) -> None
 
 def test_compare_under_a_budget(fcc: Fcc, model: str, folder: Path) -> None:
     scaled(model, folder / "other.onnx", 1.01)
-    assert fcc("compare", model, "other.onnx", "--budget", "2%").code == 0
+    within = fcc("compare", model, "other.onnx", "--budget", "2%")
+    assert within.code == 0
+    assert "BEYOND" not in within.out
+    assert "budget 0.02" in within.out
     assert fcc("compare", model, "other.onnx", "--budget", "0.5%").code == 6
     assert fcc("compare", model, "other.onnx", "--budget", "0.001", "--metric", "agreement").code == 0
     assert "agreement 0" in fcc("compare", model, model, "--metric", "agreement").out
