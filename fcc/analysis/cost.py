@@ -48,13 +48,25 @@ def node_cost(node: ir.Node, symbols: Mapping[str, int] | None = None) -> Cost:
     return Cost(int(rule(node, inputs, out)), moved) + nested
 
 
+def computed_at_load(graph: ir.Graph) -> set[ir.Node]:
+    """Return the nodes that depend on constants only (dequantized weights): a runtime folds them when it loads."""
+    found: set[ir.Node] = set()
+    for node in graph:
+        known = [v for v in node.inputs if v is not None]
+        fixed = known and all(ir.Module.is_constant(v) or v.producer() in found for v in known)
+        if fixed and not any(True for _ in ir.subgraphs_of(node)):
+            found.add(node)
+    return found
+
+
 def module_cost(module: ir.Module, symbols: Mapping[str, int] | None = None) -> Cost:
-    """Return the cost of a module; parameters and weight bytes are counted once however often they are used."""
+    """Return the cost of one run; parameters are counted once however often they are used."""
     parameters = 0
     for graph in module.graphs():
         for value in graph.initializers.values():
             parameters += prod(sizes(value) or ())
-    total = sum((node_cost(n, symbols) for n in module.graph), Cost())
+    once = computed_at_load(module.graph)
+    total = sum((node_cost(n, symbols) for n in module.graph if n not in once), Cost())
     return Cost(total.flops, total.bytes, parameters)
 
 

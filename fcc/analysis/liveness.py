@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .. import ir
-from .cost import sizes
+from .cost import computed_at_load, sizes
 
 
 def last_uses(graph: ir.Graph) -> dict[ir.Value, int]:
@@ -35,15 +35,19 @@ def _needed(node: ir.Node) -> list[ir.Value]:
 
 
 def peak_bytes(graph: ir.Graph, symbols: Mapping[str, int] | None = None) -> int:
-    """Return the largest number of bytes of activations alive at once, symbols bound (default 1)."""
+    """Return the largest number of bytes of activations alive at once, symbols bound (default 1).
+
+    What a runtime computes when it loads is a weight, no activation.
+    """
     last = last_uses(graph)
+    weights = {v for node in computed_at_load(graph) for v in node.outputs}
     ends: dict[int, list[ir.Value]] = {}
     for value, at in last.items():
         ends.setdefault(at, []).append(value)
 
     def size(value: ir.Value) -> int:
         shape = sizes(value, symbols)
-        if shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
+        if value in weights or shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
             return 0
         total = value.dtype.itemsize
         for d in shape:
