@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
-COMMAND = "fcc models/digits_mlp.onnx -O2 --target cuda"
+COMMAND = "fcc models/digits_mlp.onnx -O2 --target cpu"
 
 
 def main() -> None:
