@@ -236,8 +236,7 @@ class Rewriter:
             old.graph.insert_before(origin or self.anchor, identity)
             new, fresh, producer = identity.outputs[0], True, identity
             added.append(identity)
-        if new.shape is None or (old.shape is not None and not new.shape.is_static()):
-            new.shape = old.shape
+        _share_shape(old, new, fresh)
         if new.type is None:
             new.type = old.type
         takes_name = (fresh and not new.is_graph_output()) or old.is_graph_output()
@@ -324,6 +323,24 @@ def _ancestors(value: ir.Value, among: set[ir.Node]) -> set[ir.Node]:
             found.add(node)
             stack.extend(v.producer() for v in node.inputs if v is not None)
     return found
+
+
+def _share_shape(old: ir.Value, new: ir.Value, fresh: bool) -> None:
+    """Let ``new`` know what was known of ``old``: numbers first; a value that existed keeps its declared symbols."""
+    before, after = ir.dims_of(old), ir.dims_of(new)
+    if before is None or after is None or len(before) != len(after):
+        new.shape = old.shape if after is None else new.shape
+        return
+    dims = tuple(
+        d if _rank(d) > _rank(e) or (fresh and _rank(d) == _rank(e)) else e for d, e in zip(before, after, strict=True)
+    )
+    if dims != after:
+        new.shape = ir.to_shape(dims)
+
+
+def _rank(dim: ir.Dim | int | None) -> int:
+    """Unknown, named by inference ("value:axis"), declared, number."""
+    return 3 if isinstance(dim, int) else 0 if dim is None else 1 if ":" in str(dim) else 2
 
 
 def _inherit(node: ir.Node, origin: ir.Node) -> None:

@@ -18,3 +18,17 @@ def test_what_a_rewrite_makes_known_reaches_every_later_node() -> None:
     rw.erase(first)
     rw.commit()
     assert ir.dims_of(last.outputs[0]) == (7,)
+
+
+def test_a_value_that_takes_over_keeps_what_is_known_of_it() -> None:
+    module = parse(
+        "g (float[N,2] x) => (float[N,2] y) <float[2] s = {1.0, 1.0}> { r = Resize(x, , s) a = Relu(r) y = Neg(a) }"
+    )
+    shapes.infer(module)
+    x, resize = module.graph.inputs[0], next(iter(module.graph))
+    assert ":" in str((ir.dims_of(resize.outputs[0]) or ())[0])
+    rw = Rewriter(module, resize, "test")
+    rw.replace(resize.outputs[0], x)
+    rw.erase(resize)
+    rw.commit()
+    assert [str(d) for d in ir.dims_of(x) or ()] == ["N", "2"]
