@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,25 @@ class Plan:
     representative: Array
     known: dict[End, Known]
 
+    @property
+    def removed(self) -> int:
+        """Number of channels that go."""
+        return int(self.needless.size + self.merged.size)
+
     def __bool__(self) -> bool:
-        return self.needless.size + self.merged.size > 0
+        return self.removed > 0
+
+
+def aligned(found: Plan, block: int) -> Plan:
+    """Return the plan that removes only a multiple of ``block`` channels; duplicates are spared first."""
+    allowed = found.removed // block * block
+    if allowed == found.removed:
+        return found
+    needless, merged = found.needless[:allowed], found.merged[: max(0, allowed - found.needless.size)]
+    own = np.arange(found.flow.source.channels)
+    goes = np.isin(own, np.concatenate([needless, merged]))
+    representative = np.where(np.isin(own, merged), found.representative, own)
+    return replace(found, keep=own[~goes], needless=needless, merged=merged, representative=representative)
 
 
 def plan(flow: Flow, opset: int) -> Plan:

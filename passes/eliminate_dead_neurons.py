@@ -14,7 +14,7 @@ from fcc.analysis.channel_rules import RULES, Cut
 from fcc.analysis.channels import End, Flow, Layer, layer_of, positions, trace
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
-from ._neurons import Array, Plan, bias_of, contribution, merged_weight, plan
+from ._neurons import Array, Plan, aligned, bias_of, contribution, merged_weight, plan
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class EliminateDeadNeurons(SitePass):
     any chain of elementwise operators, pooling, BatchNormalization, depthwise Conv, per-channel constants, spatial
     reductions, Transpose, Flatten and Reshape that keep channels apart; several readers must all agree. A channel is
     constant too where Relu meets x >= 0 with no positive weight. A constant other than 0 does not go through padding.
+    A Conv keeps a number of channels that the target's blocked kernels like, where it has one (64 do not become 63).
     Numerics: constants in the dtype of the value, sums in float64, rounded once. Exact for finite values: a channel
     that is NaN or infinite at run time would have spread through zero weights (0 * inf = NaN), and no longer does.
     Source: Sietsma & Dow 1991; for gamma = 0, Liu et al. 2017 (network slimming).
@@ -45,11 +46,11 @@ class EliminateDeadNeurons(SitePass):
             waiting.discard(node)
             if node.graph is None:
                 continue
-            found = _find(node, module)
+            found = _find(node, module, ctx)
             if isinstance(found, Plan) and _without_bias(found):
                 for end in _without_bias(found):
                     yield Site(end.layer.node, module, ctx, NewBias(end, found))
-                found = _find(node, module)
+                found = _find(node, module, ctx)
             if node not in visited or (isinstance(found, Plan) and found):
                 yield Site(node, module, ctx, found)
             visited.add(node)
@@ -90,7 +91,7 @@ class NewBias:
     plan: Plan
 
 
-def _find(node: ir.Node, module: ir.Module) -> Plan | str:
+def _find(node: ir.Node, module: ir.Module, ctx: PassContext) -> Plan | str:
     layer = layer_of(node)
     if isinstance(layer, str):
         return layer
@@ -99,7 +100,14 @@ def _find(node: ir.Node, module: ir.Module) -> Plan | str:
     flow = trace(layer, module.fact("order-of-nodes", _order))
     if isinstance(flow, str):
         return flow
-    return _blocked(flow) or plan(flow, module.opset())
+    found = _blocked(flow) or plan(flow, module.opset())
+    if isinstance(found, str) or "Conv" not in node.op_type:
+        return found
+    block = next((b for b in ctx.target.channel_blocks if layer.channels % b == 0), 1)
+    kept = aligned(found, block)
+    if found and not kept:
+        return f"of {layer.channels} channels {found.removed} could go, fewer than the {block} of a blocked kernel"
+    return kept
 
 
 def _order(module: ir.Module) -> Mapping[ir.Node, int]:

@@ -140,6 +140,7 @@ def _cpu(isa: str) -> TargetSpec:
         fp16_islands=frozenset(),
         keep_float={},
         options=(OptionRow("", "session.set_denormal_as_zero", "1", when="denormal-weights"),),
+        channel_blocks=(16, 8),
         qdq=cpu_scheme(isa),
     )
 
@@ -155,6 +156,7 @@ def _cuda(isa: str) -> TargetSpec:
         fp16_islands=_FP16_ISLANDS,
         keep_float=_KEEP_FLOAT,
         options=_CUDA_OPTIONS,
+        channel_blocks=(32, 8),
         int8_refusal=(
             "onnxruntime's CUDA provider never fuses static int8: every Q and DQ runs around a float kernel",
             "use --precision fp16, or --target cpu for int8",
@@ -173,6 +175,7 @@ def _tensorrt(isa: str) -> TargetSpec:
         fp16_islands=_FP16_ISLANDS,
         keep_float=_KEEP_FLOAT,
         options=_TENSORRT_OPTIONS,
+        channel_blocks=(32, 8),
         int8_refusal=(
             "int8 for tensorrt (symmetric s8, placed differently) is not implemented",
             "use --precision fp16, or --target cpu for int8",

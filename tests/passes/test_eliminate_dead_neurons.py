@@ -505,3 +505,31 @@ def parse_and_fill(text: str, constants: dict[str, Array]) -> ir.Module:
 
 def same(a: ir.Module, b: ir.Module) -> None:
     same_outputs(serde.serialize_model(a.model), serde.serialize_model(b.model), tolerance=1e-5)
+
+
+def blocked(channels: int, dead: int, target: str = "cpu") -> tuple[str, dict[str, np.ndarray]]:
+    """A Conv with ``dead`` channels of zeros, a Relu, and a Conv that reads them."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((channels, 3, 1, 1)).astype(np.float32)
+    w[:dead] = 0
+    text = (
+        f"g (float[N,3,4,4] x) => (float[N,2,4,4] y) <float[{channels},3,1,1] w, float[2,{channels},1,1] v>"
+        " { a = Conv(x, w) r = Relu(a) y = Conv(r, v) }"
+    )
+    return text, {"w": w}
+
+
+@pytest.mark.parametrize(("channels", "dead", "left"), [(32, 20, 16), (24, 9, 16), (17, 1, 16), (48, 16, 32)])
+def test_convolutions_keep_whole_blocks_of_channels(channels: int, dead: int, left: int) -> None:
+    text, constants = blocked(channels, dead)
+    after = text.replace(f"[{channels},3", f"[{left},3").replace(f"[2,{channels}", f"[2,{left}")
+    module = check(EliminateDeadNeurons(), text, after, constants=constants)
+    weight = next(iter(module.graph)).inputs[1]
+    assert (ir.dims_of(weight) or ())[0] == left
+
+
+@pytest.mark.parametrize(("channels", "dead", "block"), [(16, 1, 16), (64, 15, 16), (24, 7, 8)])
+def test_too_few_dead_channels_for_a_block_stay(channels: int, dead: int, block: int) -> None:
+    text, constants = blocked(channels, dead)
+    because = f"of {channels} channels {dead} could go, fewer than the {block}"
+    check(EliminateDeadNeurons(), text, None, because=because, constants=constants)
