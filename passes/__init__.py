@@ -66,7 +66,10 @@ _CLEAN = (
     "convert-shape-operands,convert-sequences,eliminate-expand,eliminate-zero-states,"
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
-_LINEAR = "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,fuse-matmul-add"
+_LINEAR = (
+    "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
+    "fuse-matmul-add"
+)
 
 PIPELINES: dict[int, str] = {
     0: "",

@@ -38,7 +38,8 @@ class TargetSpec:
 
     ``opsets`` is the inclusive window of ai.onnx. ``domains`` are those a node may come from without a lint row.
     ``channel_blocks`` are the numbers of channels that convolution kernels work on at once, the largest first: a
-    multiple of one should stay a multiple of it. ``qdq`` is None where static int8 is refused, with the reason and the alternative in ``int8_refusal``.
+    multiple of one should stay a multiple of it. ``qdq`` is None where static int8 is refused, with the reason and the
+    alternative in ``int8_refusal``.
     ``fp16_islands`` are ops that have a kernel for float16 but whose values leave its range in ordinary models;
     ``keep_float`` lists (domain, op) -> inputs that stay float32 in a float16 graph.
     """
