@@ -224,7 +224,7 @@ class Rewriter:
             )
 
     def _redirect(self, old: ir.Value, new: ir.Value) -> tuple[list[ir.Node], list[ir.Node]]:
-        """Move the users of ``old`` to ``new``; return the nodes that had to be added, and the users."""
+        """Move the users of ``old`` to ``new``; return the nodes that had to be added, and those that know more now."""
         origin = old.producer()
         users = [u.node for u in old.uses()]
         added: list[ir.Node] = []
@@ -236,7 +236,8 @@ class Rewriter:
             old.graph.insert_before(origin or self.anchor, identity)
             new, fresh, producer = identity.outputs[0], True, identity
             added.append(identity)
-        _share_shape(old, new, fresh)
+        if _share_shape(old, new, fresh):
+            users += [u.node for u in new.uses()]
         if new.type is None:
             new.type = old.type
         takes_name = (fresh and not new.is_graph_output()) or old.is_graph_output()
@@ -325,17 +326,21 @@ def _ancestors(value: ir.Value, among: set[ir.Node]) -> set[ir.Node]:
     return found
 
 
-def _share_shape(old: ir.Value, new: ir.Value, fresh: bool) -> None:
-    """Let ``new`` know what was known of ``old``: numbers first; a value that existed keeps its declared symbols."""
+def _share_shape(old: ir.Value, new: ir.Value, fresh: bool) -> bool:
+    """Let ``new`` know what was known of ``old``, and return whether that is news.
+
+    Numbers first; a value that existed keeps its declared symbols.
+    """
     before, after = ir.dims_of(old), ir.dims_of(new)
     if before is None or after is None or len(before) != len(after):
         new.shape = old.shape if after is None else new.shape
-        return
+        return before is not None and after is None
     dims = tuple(
         d if _rank(d) > _rank(e) or (fresh and _rank(d) == _rank(e)) else e for d, e in zip(before, after, strict=True)
     )
     if dims != after:
         new.shape = ir.to_shape(dims)
+    return dims != after
 
 
 def _rank(dim: ir.Dim | int | None) -> int:

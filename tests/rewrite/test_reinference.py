@@ -32,3 +32,19 @@ def test_a_value_that_takes_over_keeps_what_is_known_of_it() -> None:
     rw.erase(resize)
     rw.commit()
     assert [str(d) for d in ir.dims_of(x) or ()] == ["N", "2"]
+
+
+def test_what_takes_over_passes_on_what_it_learned() -> None:
+    module = parse(
+        "g (float[N,2] x, float[2] s) => (float[K,2] y, float[3] z) { r = Resize(x, , s) n = Neg(r) y = Abs(x) z = Shape(n) }"
+    )
+    shapes.infer(module)
+    resize, negation, absolute, _ = module.graph
+    before = (ir.dims_of(negation.outputs[0]) or ())[0]
+    absolute.outputs[0].shape = ir.Shape([7, 2])
+    rw = Rewriter(module, absolute, "test")
+    rw.replace(absolute.outputs[0], resize.outputs[0])
+    rw.erase(absolute)
+    rw.commit()
+    assert not isinstance(before, int)
+    assert ir.dims_of(negation.outputs[0]) == (7, 2)
