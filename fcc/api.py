@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from .account import describe, measure
 from .compiled import CompiledModel
 from .driver import Broken, Driver, Product
 from .errors import ParityError, PassError, UnsupportedOp
-from .options import Options, parse_budget, parse_low_rank
+from .options import Options, parse_budget, parse_low_rank, several
 from .report import Report
 from .rewrite.manager import Instrument
 from .search.bisect import MAX_PER_PASS, Outcome
@@ -27,7 +27,7 @@ def compile(
     opt_level: int = 2,
     precision: str | None = None,
     passes: str | None = None,
-    disable: Sequence[str] = (),
+    disable: str | Sequence[str] = (),
     low_rank: Any = None,
     prune: Any = None,
     calibration: Any = None,
@@ -39,7 +39,7 @@ def compile(
     opt_shapes: Mapping[str, Any] | None = None,
     verify: str = "end",
     seed: int = 0,
-    plugins: Sequence[Any] = (),
+    plugins: Any = (),
     executor: Any = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
@@ -51,8 +51,9 @@ def compile(
     docs/architecture.md; ``precision``, ``low_rank`` and level 3 move the outputs and are judged against ``budget``.
     ``calibration`` fits, ``data`` judges (the last third of the calibration data when absent, generated probes
     without any). ``shapes`` binds dimensions; ``opt_shapes`` only says what is modelled, timed and profiled.
-    ``executor`` is a concurrent.futures.Executor for calibration; ``more`` takes the other fields of
-    fcc.options.Options. Thread-safe.
+    ``executor`` is a concurrent.futures.Executor that calibration samples run on; ``progress`` is called with (phase,
+    done, total) when a phase begins, and (phase, done, 0) as it goes on where that can be counted. ``more`` takes the
+    other fields of fcc.options.Options. Thread-safe.
 
     Raises:
         FccError: one of its subclasses; fcc.errors has the exit code of each.
@@ -63,7 +64,7 @@ def compile(
         opt_level=opt_level,
         precision=precision,
         passes=passes,
-        disable=tuple(disable),
+        disable=several(disable),
         low_rank=parse_low_rank(low_rank),
         calibration=calibration,
         data=data,
@@ -74,7 +75,8 @@ def compile(
         opt_shapes=opt_shapes,
         verify=verify,
         seed=seed,
-        plugins=tuple(plugins),
+        plugins=several(plugins),
+        executor=executor,
         **more,
     )
     driver = Driver(options, model, progress, tuple(instruments))
@@ -85,9 +87,9 @@ def compile(
     fit, check = lossy.samples(options, source)
     with driver.phase("probe"):
         trial = Trial.prepare(options, driver.target.providers[0], source, check)
-    product = _exact(driver, trial, report)
-    product = lossy.compress(driver, trial, report, product, fit) if options.lossy else product
-    product = _never_larger(driver, trial, report, product)
+    exact = _exact(driver, trial, report)
+    product = lossy.compress(driver, trial, report, exact, fit) if options.lossy else exact
+    driver, product = _never_larger(driver, trial, report, product, exact)
     _lint(driver, report, product)
     return _closed(driver, report, product)
 
@@ -98,9 +100,9 @@ def optimize(
     target: str = "cpu",
     opt_level: int = 2,
     passes: str | None = None,
-    disable: Sequence[str] = (),
+    disable: str | Sequence[str] = (),
     shapes: Mapping[str, Any] | None = None,
-    plugins: Sequence[Any] = (),
+    plugins: Any = (),
 ) -> ir.Module:
     """Return the module after the exact passes, neither legalized nor verified: for tools that go on from there.
 
@@ -108,7 +110,12 @@ def optimize(
         LoadError, OptionError: as ``compile``.
     """
     options = Options(
-        target=target, opt_level=opt_level, passes=passes, disable=tuple(disable), shapes=shapes, plugins=tuple(plugins)
+        target=target,
+        opt_level=opt_level,
+        passes=passes,
+        disable=several(disable),
+        shapes=shapes,
+        plugins=several(plugins),
     )
     return Driver(options, model).optimized()
 
@@ -197,25 +204,42 @@ def _take(report: Report, rows: Report) -> None:
     report.notes += [n for n in rows.notes if n not in report.notes]
 
 
-def _never_larger(driver: Driver, trial: Trial, report: Report, product: Product) -> Product:
-    """Fall back to the pipeline that only cleans up, then to the bare model, when the file would grow."""
+def _never_larger(
+    driver: Driver, trial: Trial, report: Report, product: Product, exact: Product
+) -> tuple[Driver, Product]:
+    """Fall back, when the file would grow, to the exact product, to -O1, to the bare model: the first that does not."""
     assert report.before is not None
-    before, o = report.before.bytes, driver.options
-    if o.allow_growth or product.emitted.size <= before:
-        return product
-    plain = replace(o, opt_level=1, precision=None, low_rank=None, passes=None)
-    for level in (1, 0):
-        smaller = Driver(replace(plain, opt_level=level), driver.source, driver.progress, skip=driver.skip)
-        found, rows = smaller.attempt().product, Report()
-        if isinstance(found, Product) and found.emitted.size <= before and trial.exact(found.emitted, rows):
-            _take(report, rows)
-            report.notes.append(
-                f"-O{o.opt_level} would write {product.emitted.size} bytes for {before}: -O{level} was used"
-                " (--allow-growth lifts this)"
-            )
-            return found
-    report.notes.append(f"the file grows from {before} to {product.emitted.size} bytes: the target needs it")
-    return product
+    before, grown = report.before.bytes, product.emitted.size
+    if driver.options.allow_growth or grown <= before:
+        return driver, product
+    for what, other, found in _fallbacks(driver, exact):
+        rows = Report()
+        if not isinstance(found, Product) or found.emitted.size > before or not trial.exact(found.emitted, rows):
+            continue
+        _take(report, rows)
+        report.layers.clear()
+        asked = "--passes" if driver.options.passes is not None else f"-O{driver.options.opt_level}"
+        asked += f" --precision {driver.options.precision}" if driver.options.precision else ""
+        report.notes.append(
+            f"{asked} would write {grown} bytes for {before}: {what} was used (--allow-growth lifts this)"
+        )
+        return other, found
+    report.notes.append(f"the file grows from {before} to {grown} bytes: the target needs it")
+    return driver, product
+
+
+def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Product | Broken]]:
+    """Yield what may be smaller, compiled when asked for: its name, its driver, and the product."""
+    o = driver.options
+    if o.lossy:
+        yield "the exact model", driver, exact
+    names = tuple(p.name for p in driver.plugins)
+    tried = o.opt_level if o.passes is None else 1
+    for level, disable in ((1, o.disable), (0, (*o.disable, *names))):
+        if level < tried or (level == 0 and names):
+            plain = replace(o, opt_level=level, precision=None, low_rank=None, passes=None, disable=disable)
+            other = Driver(plain, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
+            yield f"-O{level}", other, other.attempt().product
 
 
 def _lint(driver: Driver, report: Report, product: Product) -> None:

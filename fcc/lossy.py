@@ -9,7 +9,7 @@ from typing import Any
 from . import ir, passes
 from .compiled import Runnable
 from .driver import Driver, Product
-from .errors import CalibrationError, OptionError, ParityError, TargetError
+from .errors import CalibrationError, OptionError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
 from .report import Report
 from .rewrite import PassContext
@@ -18,6 +18,7 @@ from .rewrite.pipeline import Pipeline
 from .target import TargetSpec
 from .trial import Trial
 
+FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
 Steps = Callable[[ir.Module, PassContext, Manager], None]
 
 
@@ -80,64 +81,107 @@ def samples(options: Options, module: ir.Module) -> tuple[Any, Any]:
 
 
 def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: Any) -> Product:
-    """Return the first plan within the budget; under level 3 only one that is better than the exact product.
+    """Return the plan asked for by hand, or under level 3 the first one that is within the budget and better.
 
     Raises:
         ParityError: a plan asked for by hand moved the outputs beyond the budget.
+        PassError, VerifyError: it raised.
     """
-    by_hand = driver.options.precision in ("fp16", "int8") or driver.options.low_rank is not None
-    for plan in plans(driver.options, driver.target):
-        product = driver.replay(lossy=steps(plan, driver, fit)).product
-        rows = Report()
-        with driver.phase("verify"):
-            good = trial.lossy(product.emitted, rows)
-        if good and (by_hand or _better(driver, trial, exact, product, plan, report)):
-            report.parity, report.parity_skipped = [*report.parity, *rows.parity], rows.parity_skipped
-            report.notes += [n for n in rows.notes if n not in report.notes]
-            report.layers += product.log.layers
+    if by_hand(driver.options):
+        return _one(driver, trial, report, plans(driver.options, driver.target)[0], fit)
+    reason = trial.skipped or (trial.untimed if driver.options.objective == "latency" else "")
+    for plan in plans(driver.options, driver.target) if not reason else ():
+        product, rows, why = _tried(driver, trial, exact, plan, fit)
+        if product is not None:
+            report.notes.append(f"{plan}: {why}")
+            _accept(report, product, rows)
             return product
-        if by_hand:
-            raise _refused(plan, driver.options, rows)
-        if not good:
-            report.notes.append(f"{plan}: beyond the budget ({_worst(rows)})")
-    report.notes.append("nothing lossy was better within the budget: this is the -O2 model")
+        report.notes.append(f"{plan}: {why}")
+    what = f"nothing lossy was tried ({reason})" if reason else "nothing lossy was better within the budget"
+    report.notes.append(f"{what}: this is the -O2 model")
     return exact
 
 
+def by_hand(options: Options) -> bool:
+    """Return whether the user named what to do, rather than left it to level 3."""
+    return options.precision in ("fp16", "int8") or options.low_rank is not None
+
+
+def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
+    product, rows = driver.replay(lossy=steps(plan, driver, fit)).product, Report()
+    with driver.phase("verify"):
+        good = trial.lossy(product.emitted, rows)
+    if not good:
+        raise _refused(plan, driver.options, rows)
+    _accept(report, product, rows)
+    if plan.low_rank and not _factorized(product):
+        report.notes.append("low rank: no layer was factorized (--explain factorize-linear says why)")
+    return product
+
+
+def _tried(driver: Driver, trial: Trial, exact: Product, plan: Plan, fit: Any) -> tuple[Product | None, Report, str]:
+    """Return the product of a plan when it is better (else None), how its outputs moved, and why it is or is not."""
+    rows = Report()
+    try:
+        product = driver.replay(lossy=steps(plan, driver, fit)).product
+    except (PassError, VerifyError) as error:
+        if driver.options.strict:
+            raise
+        return None, rows, f"failed, please report it ({error.message})"
+    if plan.low_rank and not _factorized(product):
+        return None, rows, "no layer can be factorized"
+    with driver.phase("verify"):
+        good = trial.lossy(product.emitted, rows)
+    if not good:
+        return None, rows, f"beyond the budget ({_worst(rows)})"
+    better, what = _better(driver.options, trial, exact, product)
+    return (product if better else None), rows, what + ("" if better else ", not better")
+
+
+def _accept(report: Report, product: Product, rows: Report) -> None:
+    report.parity, report.parity_skipped = [*report.parity, *rows.parity], rows.parity_skipped
+    report.notes += [n for n in rows.notes if n not in report.notes]
+    report.layers += product.log.layers
+
+
+def _factorized(product: Product) -> bool:
+    return any("rank" in layer for layer in product.log.layers)
+
+
 def _worst(rows: Report) -> str:
-    worst = max(rows.parity, key=lambda r: r.error, default=None)
-    return f"output {worst.output}: {worst.metric} {worst.error:.3g}" if worst else " ".join(rows.notes[-1:])
+    row = rows.worst or max(rows.parity, key=lambda r: r.error, default=None)
+    return f"output {row.output}: {row.metric} {row.error:.3g}" if row else " ".join(rows.notes[-1:])
 
 
 def _refused(plan: Plan, options: Options, rows: Report) -> ParityError:
     if options.budget is None:
         what, hint = "below 10 dB SQNR", "--force emits it all the same; --budget 5% states what is allowed"
     else:
-        what, hint = f"beyond the budget {options.budget:g}", "raise --budget, or compress less"
+        what = f"beyond the budget {options.budget:g}"
+        hint = f"{'lower' if options.metric == 'sqnr' else 'raise'} --budget, or compress less"
     worst = [(r.output, r.error, r.limit or 0.0) for r in rows.parity]
     return ParityError(f"{plan} moves the outputs {what} ({_worst(rows)})", hint, worst=worst)
 
 
-def _better(driver: Driver, trial: Trial, exact: Product, product: Product, plan: Plan, report: Report) -> bool:
-    """Return whether a plan beats the exact product: smaller, or measured faster (median of paired runs)."""
-    if driver.options.objective == "size":
-        better, what = product.emitted.size < exact.emitted.size, f"{product.emitted.size} bytes"
-    else:
-        ratio = trial.ratio(exact.emitted, product.emitted)
-        better, what = ratio < 0.95, f"{ratio:.2f} of the latency of -O2"
-    report.notes.append(f"{plan}: {what}" + ("" if better else ", not better"))
-    return better
+def _better(options: Options, trial: Trial, exact: Product, product: Product) -> tuple[bool, str]:
+    """Return whether a plan beats the exact product, and by what: smaller, or measured faster beyond the noise."""
+    if options.objective == "size":
+        return product.emitted.size < exact.emitted.size, f"{product.emitted.size} bytes"
+    timing = trial.speed(exact.emitted, product.emitted)
+    return timing.ratio + 2 * timing.noise < FASTER, f"{timing.ratio:.2f} of the latency of -O2"
 
 
 def plans(options: Options, target: TargetSpec) -> list[Plan]:
     """Return the plans to try, boldest first: the one asked for by hand, or what level 3 considers for the target."""
-    if options.precision in ("fp16", "int8") or options.low_rank is not None:
+    if by_hand(options):
         precision = options.precision if options.precision != "fp32" else None
         return [Plan(precision, dict(options.low_rank) if options.low_rank else None)]
-    precision = "int8" if target.qdq is not None else "fp16"
     ranks = [{"ratio": r} for r in (0.25, 0.5)]
-    both = [Plan(precision, r) for r in ranks]
-    return [*both, Plan(precision), *(Plan(None, r) for r in ranks)]
+    only = [Plan(None, r) for r in ranks]
+    if options.precision is not None:
+        return only
+    precision = "int8" if target.qdq is not None else "fp16"
+    return [*(Plan(precision, r) for r in ranks), Plan(precision), *only]
 
 
 def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
@@ -171,8 +215,16 @@ def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> An
     if fit is None:
         raise CalibrationError("int8 needs calibration data and there is none", "give --calibration samples.npz")
     with driver.phase("calibrate"), Runnable(driver.emit(module)) as model:
-        o = driver.options
-        return calibrate(model, samples=fit, custom_ops=o.custom_ops, threads=o.threads, **{"tensors": (), **wanted})
+        o, tell = driver.options, driver.progress
+        return calibrate(
+            model,
+            samples=fit,
+            custom_ops=o.custom_ops,
+            threads=o.threads,
+            executor=o.executor,
+            progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
+            **{"tensors": (), **wanted},
+        )
 
 
 def unavailable_prune(prune: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +51,11 @@ class Options:
     threads: int = 1
     rewrite_limit: int | None = None
     explain: tuple[str, ...] = ()
+    executor: Any = None
 
     def __post_init__(self) -> None:
+        for name in ("disable", "plugins", "custom_ops", "explain"):
+            object.__setattr__(self, name, several(getattr(self, name)))
         _among("target", self.target, TARGETS)
         _among("verify", self.verify, VERIFY)
         _among("cpu_isa", self.cpu_isa, ISAS)
@@ -73,6 +77,14 @@ class Options:
     def lossy(self) -> bool:
         """Whether the compile may move the outputs beyond rounding."""
         return self.opt_level == 3 or self.precision in ("fp16", "int8") or self.low_rank is not None
+
+
+def several(given: Any) -> tuple[Any, ...]:
+    """Return an option that may be given several times as a tuple; one value stands for itself."""
+    if given is None:
+        return ()
+    many = isinstance(given, Iterable) and not isinstance(given, str | os.PathLike)
+    return tuple(given) if many else (given,)
 
 
 def _among(name: str, value: str, known: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -33,7 +34,10 @@ class PassRow:
 
 @dataclass(frozen=True)
 class ParityRow:
-    """One output of one judgement: its error, the limit, the metric, and the state (ok, FAILED, note)."""
+    """One output ("(all)": of a user's metric) of one judgement, exact or lossy.
+
+    ``error`` is the figure of ``metric``; ``limit`` is what it is held to, None when nothing was asked of it.
+    """
 
     phase: str
     output: str
@@ -41,6 +45,12 @@ class ParityRow:
     error: float
     limit: float | None
     ok: bool
+
+    @property
+    def strain(self) -> float:
+        """How much of the limit is used up: above 1 is beyond it. Of ``sqnr`` (dB) more is better."""
+        used, limit = (self.limit or 1.0, self.error) if self.metric == "sqnr" else (self.error, self.limit or 1.0)
+        return used / limit if limit > 0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,7 @@ class Report:
     @property
     def worst(self) -> ParityRow | None:
         """The parity row nearest to (or beyond) its limit."""
-        judged = [r for r in self.parity if r.limit]
-        return max(judged, key=lambda r: r.error / (r.limit or 1), default=None)
+        return max((r for r in self.parity if r.limit), key=lambda r: r.strain, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, ``schema`` first."""
@@ -137,6 +146,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 
 def _finite(x: Any) -> Any:
+    if hasattr(x, "item") and not isinstance(x, float):  # a number of numpy
+        x = x.item()
     if isinstance(x, float):
         return x if x == x and abs(x) != float("inf") else None
     if isinstance(x, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,7 @@ class Trial:
 
     def exact(self, emitted: Emitted, report: Report | None = None) -> bool:
         """Return whether the outputs are within the tolerance of exact rewrites."""
-        return self._judge(emitted, report, "exact", {}, None)
+        return self._judge(emitted, report, "exact", {})
 
     def lossy(self, emitted: Emitted, report: Report | None = None) -> bool:
         """Return whether the outputs keep the budget (none given: at least 10 dB SQNR, unless forced)."""
@@ -73,24 +74,39 @@ class Trial:
 
         o = self.options
         if o.budget is not None:
-            return self._judge(emitted, report, "lossy", {"metric": metric(o.metric), "budget": o.budget}, o.budget)
+            return self._judge(emitted, report, "lossy", {"metric": metric(o.metric), "budget": o.budget})
         limit = {} if o.force else {"metric": metric("sqnr"), "budget": MIN_SQNR}
-        return self._judge(emitted, report, "lossy", limit or {"limit": float("inf")}, None)
+        return self._judge(emitted, report, "lossy", limit or {"limit": float("inf")})
 
-    def ratio(self, before: Emitted, after: Emitted) -> float:
-        """Return the latency of ``after`` over that of ``before``, interleaved, one feed; 1.0 without a runtime."""
+    @property
+    def untimed(self) -> str:
+        """Why nothing can be timed on the target here; empty when it can."""
+        from .runtime import available
+
+        if self.skipped:
+            return self.skipped
+        return "" if self.provider in available() else f"no {self.provider} here"
+
+    def speed(self, before: Emitted, after: Emitted) -> Any:
+        """Return the Timing of one feed on the target's provider, interleaved: latency of ``after`` over ``before``."""
+        from .data.dataset import Data
         from .runtime import open_session, time_ratio
 
-        feeds = None if self.skipped else next(iter(self.judge.feeds() or ()), None)
-        if feeds is None:
-            return 1.0
+        o, feeds = self.options, self.judge.feeds()
+        feed = feeds.first() if isinstance(feeds, Data) else feeds[0]
+        how: dict[str, Any] = {"provider": self.provider, "threads": o.threads, "custom_ops": o.custom_ops}
         with Runnable(before) as a, Runnable(after) as b:
-            first, second = (open_session(m, threads=self.options.threads) for m in (a, b))
-        return float(time_ratio(first, second, feeds, budget_s=1.0).ratio)
+            first, second = (open_session(m, **how) for m in (a, b))
+        return time_ratio(first, second, feed, budget_s=1.0)
 
-    def _judge(
-        self, emitted: Emitted, report: Report | None, phase: str, how: dict[str, Any], budget: float | None
-    ) -> bool:
+    def _shown(self, how: Mapping[str, Any], ok: bool) -> tuple[Any, float | None]:
+        """Return the metric and limit of the rows: what decided, or the user's metric where nothing was asked."""
+        from .parity.metrics import metric
+
+        asked = "metric" in how and (self.options.budget is not None or not ok)
+        return (how["metric"], how["budget"]) if asked else (metric(self.options.metric), None)
+
+    def _judge(self, emitted: Emitted, report: Report | None, phase: str, how: dict[str, Any]) -> bool:
         if self.skipped:
             if report is not None:
                 report.parity_skipped = self.skipped
@@ -103,7 +119,10 @@ class Trial:
                 report.notes.append(error.message)
             return False
         if report is not None:
-            report.parity += [_row(phase, r, budget, self.options.metric, verdict.ok) for r in verdict.rows if r.judged]
+            shown, limit = self._shown(how, verdict.ok)
+            report.parity += [_row(phase, r, shown, limit, verdict.ok) for r in verdict.rows if r.judged]
+            if shown.per_feed is not None and limit is not None:
+                report.parity.append(ParityRow(phase, "(all)", shown.name, verdict.figure, limit, verdict.ok))
             report.parity_on = f"{verdict.feeds} {'samples' if self.judge.data is not None else 'probes'}"
             said = f"{how['metric'].name} " if "metric" in how else None  # the rows have the figure
             report.notes += [n for n in verdict.notes if n not in report.notes and not (said and n.startswith(said))]
@@ -112,10 +131,10 @@ class Trial:
         return bool(verdict.ok)
 
 
-def _row(phase: str, row: Any, budget: float | None, metric: str, ok: bool) -> ParityRow:
+def _row(phase: str, row: Any, metric: Any, budget: float | None, ok: bool) -> ParityRow:
     if phase == "exact":
         return ParityRow(phase, row.name, "max", row.error, row.limit, row.ok)
-    figure = getattr(row, metric, None)
-    if metric == "agreement" and figure is not None:
-        figure = 1 - figure
-    return ParityRow(phase, row.name, metric, row.rel if figure is None else figure, budget, ok)
+    figure = metric.of_row(row)
+    if figure is None:  # nothing was asked of this output alone
+        return ParityRow(phase, row.name, "rel", row.rel, None, ok)
+    return ParityRow(phase, row.name, metric.name, figure, budget, budget is None or metric.within(figure, budget))

@@ -123,13 +123,13 @@ class Judge:
             return Verdict(False, notes=tuple(prepared.notes), failure=f"the emitted model does not run: {e.message}")
         rows = [unjudged(r, prepared.random[r.name]) if r.name in prepared.random else r for r in rows]
         notes = [*prepared.notes, *Parity(tuple(rows), parity.feeds).warnings]
-        ok = all(r.ok for r in rows)
+        ok, value = all(r.ok for r in rows), 0.0
         if metric is not None:
             value = metric.value(rows, own)
             notes.append(f"{metric.name} {value:.3g}" + (f", budget {budget:.3g}" if budget is not None else ""))
         if metric is not None and budget is not None:
             ok = metric.within(value, budget) and all(np.isfinite(r.error) for r in rows if r.judged)
-        return Verdict(ok, tuple(rows), parity.feeds, tuple(notes))
+        return Verdict(ok, tuple(rows), parity.feeds, tuple(notes), figure=value)
 
     def _compare(
         self,

@@ -14,7 +14,7 @@ class Verdict:
     """Whether a candidate gives the answers of its source.
 
     ``skipped_reason`` says why nothing was compared (then ``ok`` is True: nothing speaks against the candidate);
-    ``failure`` says why the candidate did not run at all.
+    ``failure`` says why the candidate did not run at all. ``figure`` is the value of the metric asked for.
     """
 
     ok: bool
@@ -23,6 +23,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     skipped_reason: str = ""
     failure: str = ""
+    figure: float = 0.0
 
     @property
     def ran(self) -> bool:

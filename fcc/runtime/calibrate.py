@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +21,10 @@ from fcc.errors import CalibrationError, did_you_mean
 
 from .inspect import read_proto, tap, tensor_names
 from .session import CPU, Session, Source, open_session
+
+T = TypeVar("T")
+CHUNK = 32  # samples of one task, and of one partial sum: the result is the same with and without an executor
+_WAITING = 16  # tasks handed out at a time: their samples are in memory
 
 
 def calibrate(
@@ -30,31 +38,84 @@ def calibrate(
     custom_ops: Sequence[str] = (),
     folder: str | None = None,
     progress: Callable[[int], None] | None = None,
+    executor: Executor | None = None,
 ) -> CalibrationStats:
     """Return the statistics of the named tensors over all samples.
 
     ``model`` is bytes, a path, a ModelProto or an onnx_ir Model; ``tensors`` are graph inputs or what nodes of its
     main graph produce. ``samples`` are feeds of any shapes the model takes, or Data, which carries its state in a
     closed loop. ``grams`` asks for Gram matrices too, of tensors with their features along an axis: name -> axis.
-    ``folder`` holds the external data of a model that is no path; ``progress`` is called with the number
-    of samples run. One sample's tensors are held at a time, beside O(len(tensors)) numbers
-    and features^2 per Gram matrix.
+    ``folder`` holds the external data of a model that is no path; ``progress`` is called with the number of samples
+    run (handed out, with an executor). One sample's tensors are held at a time, beside O(len(tensors)) numbers and
+    features^2 per Gram matrix. ``executor`` (threads, processes, a cluster) runs chunks of samples; the result is the
+    same. Samples with state follow each other, so they run here.
 
     Raises:
         CalibrationError: there is no sample, or the main graph has no tensor of that name.
         DataError: a sample does not fit the model.
     """
     wanted = list(dict.fromkeys((*tensors, *(grams or {}))))
-    session = _tapped(model, wanted, provider, threads, custom_ops, folder)
-    stats = CalibrationStats(grams={name: Gram(axis) for name, axis in (grams or {}).items()})
-    count = 0
-    for feeds, outputs in _runs(session, samples):
-        stats.update(_numeric(wanted, feeds, outputs))
-        count += 1
-        if progress is not None:
-            progress(count)
+    how = (wanted, grams or {}, provider, threads, custom_ops, folder)
+    if executor is None or (isinstance(samples, Data) and samples.state):
+        session = _tapped(model, wanted, provider, threads, custom_ops, folder)
+        parts = _here(_told(_runs(session, samples), progress), wanted, grams or {})
+    else:
+        parts = _elsewhere(executor, partial(_chunk, model, *how), _told(samples, progress))
+    stats, count = CalibrationStats(), 0
+    for part, size in parts:
+        stats, count = stats.merged(part), count + size
     if not count:
         raise CalibrationError("the calibration data holds no sample", "give at least one")
+    return stats
+
+
+def _told(items: Iterable[T], progress: Callable[[int], None] | None) -> Iterator[T]:
+    for count, item in enumerate(items, 1):
+        yield item
+        if progress is not None:
+            progress(count)
+
+
+def _here(
+    runs: Iterator[tuple[Feeds, Outputs]], wanted: list[str], grams: Mapping[str, int]
+) -> Iterator[tuple[CalibrationStats, int]]:
+    """Yield the statistics of chunk after chunk, and how many samples it had."""
+    while True:
+        stats, size = CalibrationStats(grams={name: Gram(axis) for name, axis in grams.items()}), 0
+        for feeds, outputs in islice(runs, CHUNK):
+            stats.update(_numeric(wanted, feeds, outputs))
+            size += 1
+        if not size:
+            return
+        yield stats, size
+
+
+def _elsewhere(
+    executor: Executor, task: Callable[[list[Feeds]], CalibrationStats], samples: Iterable[Feeds]
+) -> Iterator[tuple[CalibrationStats, int]]:
+    """Yield what ``_here`` does, computed by an executor, in the same order."""
+    feeds, waiting = iter(samples), deque[tuple[Future[CalibrationStats], int]]()
+    while chunk := list(islice(feeds, CHUNK)):
+        waiting.append((executor.submit(task, chunk), len(chunk)))
+        if len(waiting) == _WAITING:
+            future, size = waiting.popleft()
+            yield future.result(), size
+    for future, size in waiting:
+        yield future.result(), size
+
+
+def _chunk(
+    model: Any,
+    wanted: list[str],
+    grams: Mapping[str, int],
+    provider: str,
+    threads: int,
+    custom_ops: Sequence[str],
+    folder: str | None,
+    samples: list[Feeds],
+) -> CalibrationStats:
+    session = _tapped(model, wanted, provider, threads, custom_ops, folder)
+    ((stats, _),) = _here(_runs(session, samples), wanted, grams)
     return stats
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +91,26 @@ def test_gram_matrices_of_tensors_and_inputs() -> None:
     t = x.astype(np.float64) * [1, 2, 3]
     assert np.allclose(stats.gram("t"), t.T @ t / 4)  # type: ignore[arg-type]
     assert np.allclose(stats.gram("x"), x.T @ x / 4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [ThreadPoolExecutor, ProcessPoolExecutor])
+def test_an_executor_gives_the_same_statistics(kind: type[Executor]) -> None:
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((2, 3)).astype(np.float32)} for _ in range(70)]
+    seen: list[int] = []
+    here = calibrate(model(), ["t"], feeds, grams={"x": -1})
+    spawn = {"mp_context": get_context("spawn")} if kind is ProcessPoolExecutor else {}
+    with kind(2, **spawn) as executor:  # type: ignore[call-arg]
+        there = calibrate(model(), ["t"], feeds, grams={"x": -1}, executor=executor, progress=seen.append)
+    assert dict(here) == dict(there)
+    assert np.array_equal(here.gram("x"), there.gram("x"))  # type: ignore[arg-type]
+    assert seen == list(range(1, 71))
+
+
+def test_an_executor_leaves_sequences_with_state_here() -> None:
+    specs = [TensorSpec(n, np.dtype(np.float32), (1,)) for n in ("x", "state")]
+    data = open_data(
+        [[{"x": np.array([v], np.float32)} for v in (1, 2, 3)]], specs, state={"next": "state"}, outputs=["y", "next"]
+    )
+    with ThreadPoolExecutor(2) as executor:
+        assert calibrate(model(LOOP), ["t"], data, executor=executor).range("t") == (-6, -1)
