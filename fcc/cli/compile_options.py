@@ -97,6 +97,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         OptionError: a value cannot be read.
     """
+    _no_empty(given)
     return {
         **{name: given[name] for name in _SAME},
         "opt_level": _level(given["opt_level"]),
@@ -112,6 +113,13 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "min_shapes": parse_shapes(given["min_shape"], "min-shape"),
         "max_shapes": parse_shapes(given["max_shape"], "max-shape"),
     }
+
+
+def _no_empty(given: Mapping[str, Any]) -> None:
+    """Refuse values that a shell variable which is not set leaves empty; an empty pass list runs no pass."""
+    for name, value in given.items():
+        if name != "passes" and (value == "" or (isinstance(value, tuple) and "" in value)):
+            raise OptionError(f"--{name.removesuffix('s').replace('_', '-')} is given without a value")
 
 
 def _level(text: str) -> int:

@@ -14,6 +14,8 @@ def output_of(model: str, given: str | None) -> Path:
     if given is not None:
         return Path(given)
     path = Path(model)
+    if not path.name:  # "", ".", "/": no model, which reading it will say
+        return Path("model.fcc.onnx")
     return path.with_name(f"{path.name.removesuffix('.onnx')}.fcc.onnx")
 
 

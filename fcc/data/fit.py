@@ -56,9 +56,11 @@ def plan(spec: TensorSpec, rows: Rows, opt_shape: Sequence[int | None] | None = 
 
 def _refuse(spec: TensorSpec, rows: Rows) -> Plan:
     dims = spec.dims or ()
+    expected = show_dims(("samples", *dims))
+    if dims and (dims[0] == 1 or not isinstance(dims[0], int)):
+        expected += f" or {show_dims(('samples', *dims[1:]))}"
     raise DataError(
-        f"{rows.where}: input {spec.name} expects {show_dims(('N', *dims))} (N samples of {show_dims(spec.dims)}), "
-        f"found {show_dims(rows.shape)}",
+        f"{rows.where}: input {spec.name} expects {expected}, found {show_dims(rows.shape)}",
         "give one array per input with the samples along the first axis",
     )
 

@@ -75,6 +75,8 @@ def test_bad_model_is_exit_3(fcc: Fcc, folder: Path, data: bytes, word: str) -> 
 def test_folder_is_exit_3(fcc: Fcc, folder: Path) -> None:
     (folder / "model").mkdir()
     refused(fcc("model"), 3, "folder")
+    for name in ("", ".", "..", "/"):
+        refused(fcc(name), 3)
 
 
 @pytest.mark.parametrize("command", ["compare", "bench"])
@@ -117,6 +119,8 @@ USAGE = {
     "plugin": (["net.onnx", "--plugin", "none.py"], "none.py"),
     "report": (["net.onnx", "--report", "r.txt"], ".json or .md"),
     "report over the model": (["net.onnx", "--report", "net.fcc.json", "-o", "net.fcc.json"], "overwrite"),
+    "empty value": (["net.onnx", "--data", ""], "--data is given without a value"),
+    "empty values": (["net.onnx", "--disable", "", "--opt-shape", "N=3"], "--disable is given without a value"),
     "later": (["bisect", "net.onnx"], "not in this version"),
     "verify": (["net.onnx", "--verify", "ech"], "did you mean 'each'?"),
     "subcommand option": (["bench", "net.onnx", "--second", "1"], "did you mean '--seconds'?"),
