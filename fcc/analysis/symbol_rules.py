@@ -65,10 +65,10 @@ def divide(a: Array, b: Array) -> Array:
     if a.dtype == object or b.dtype == object:
         return _elementwise(_truncated)(a, b)
     if a.dtype.kind in "iu":
-        if (b == 0).any():
-            raise ValueError("division by zero")
-        quotient = np.abs(a) // np.abs(b)
-        return np.where((a < 0) == (b < 0), quotient, -quotient).astype(a.dtype)
+        if (b == 0).any() or (a.dtype.kind == "i" and ((a == np.iinfo(a.dtype).min) & (b == -1)).any()):
+            raise ValueError("division by zero, or beyond the range of the type")
+        floor = a // b
+        return (floor + ((floor * b != a) & ((a < 0) != (b < 0)))).astype(a.dtype)
     return np.divide(a, b)
 
 

@@ -87,6 +87,18 @@ def test_integer_division_truncates(a: int, b: int) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@given(st.lists(st.tuples(st.integers(-128, 127), st.integers(-128, 127).filter(bool)), min_size=1, max_size=9))
+def test_integer_division_truncates_down_to_the_smallest_integer(pairs: list[tuple[int, int]]) -> None:
+    node = next(iter(build("Div", "int8[1] a, int8[1] b", "int8").graph))
+    a, b = np.array(pairs, np.int8).T
+    found = symbolic(node, [a, b])
+    if (-128, -1) in pairs:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.tolist() == [int(p / q) for p, q in pairs]
+
+
 def test_division_by_zero_is_not_evaluated_by_the_table() -> None:
     module = build("Div", "int64[1] a, int64[1] b", "int64")
     assert symbolic(next(iter(module.graph)), [np.array([1]), np.array([0])]) is None
