@@ -116,6 +116,8 @@ def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> 
     _accept(report, product, rows)
     if plan.low_rank and not _factorized(product):
         report.notes.append("low rank: no layer was factorized (--explain factorize-linear says why)")
+    if plan.precision == "int8" and not product.log.layers:
+        report.notes.append("int8: no layer was quantized (--explain insert-qdq says why)")
     return product
 
 

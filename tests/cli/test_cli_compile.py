@@ -235,3 +235,12 @@ def test_int8_shows_both_judgements(fcc: Fcc, model: str) -> None:
     assert re.search(r"parity +ok: exact", shown.out)
     assert re.search(r"parity +ok: lossy, rel \S+, no limit", shown.out)
     assert "insert-qdq" in shown.out
+
+
+def test_int8_that_quantizes_nothing_says_so(fcc: Fcc, folder: Path, build: Any) -> None:
+    text = '<ir_version: 9, opset_import: ["" : 17]>\nnet (float[N, 4] x) => (float[N, 4] y) { y = Sigmoid(x) }'
+    onnx.save(build(text), folder / "net.onnx")
+    np.savez("data.npz", x=np.ones((8, 4), np.float32))
+    shown = fcc("net.onnx", "--precision", "int8", "--calibration", "data.npz")
+    assert shown.code == 0
+    assert "int8: no layer was quantized" in shown.out
