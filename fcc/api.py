@@ -254,4 +254,4 @@ def _closed(driver: Driver, report: Report, product: Product) -> CompiledModel:
     symbols = driver.opt_symbols(product.module)
     report.after = measure(product.module, symbols, product.emitted.size)
     describe(report, driver, product)
-    return CompiledModel(product.emitted, report, product.module, product.log)
+    return CompiledModel(product.emitted, report, product.module, product.log, driver.options.custom_ops)

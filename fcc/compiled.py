@@ -18,13 +18,15 @@ from .report import Report
 class CompiledModel:
     """An optimized model, with the report of how it came to be.
 
-    ``session_options`` and ``provider_options`` are recommended: they may add speed, never correctness.
+    ``session_options`` and ``provider_options`` are recommended: they may add speed, never correctness. ``custom_ops``
+    are the libraries of operators that its sessions register.
     """
 
     emitted: Emitted
     report: Report
     module: ir.Module = field(repr=False)
     log: Any = field(default=None, repr=False)
+    custom_ops: tuple[str, ...] = ()
 
     @property
     def session_options(self) -> dict[str, str]:
@@ -66,6 +68,7 @@ class CompiledModel:
                 model,
                 provider=provider,
                 threads=threads,
+                custom_ops=self.custom_ops,
                 options=self.session_options if recommended else {},
                 provider_options=self.provider_options.get(provider, {}) if recommended else {},
             )

@@ -12,7 +12,7 @@ from . import ir, passes, plugins
 from .analysis import shapes
 from .backends import Backend, Emitted, get_backend, size_of
 from .data.usual import filled
-from .errors import FccError, PassError, VerifyError
+from .errors import FccError, OptionError, PassError, VerifyError
 from .frontend import read
 from .options import Options
 from .rewrite import Log, Pass, PassContext
@@ -23,6 +23,20 @@ from .target import TargetSpec, get_target
 
 Progress = Callable[[str, int, int], None]
 Oracle = Callable[[Emitted], bool]
+
+
+def _require_exact(pipeline: Pipeline, options: Options) -> None:
+    """Refuse passes that move the outputs among those that are judged not to, unless nothing is judged.
+
+    Raises:
+        OptionError: which pass, and how to ask for what it does.
+    """
+    lossy = [p for p in pipeline.passes() if not p.exact]
+    if lossy and options.verify != "off":
+        raise OptionError(
+            f"pass {lossy[0]} moves the outputs, and passes are held to rounding",
+            "--low-rank and --precision int8 are judged against --budget; --verify off judges nothing",
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,11 @@ class Driver:
             self.target: TargetSpec = get_target(o.target, isa=o.cpu_isa)
             self.backend: Backend = get_backend(self.target)
             self.plugins = plugins.load(o.plugins)
-            self.pipeline: Pipeline = passes.pipeline(o.opt_level, o.passes, o.disable, self.plugins)
+            lowerings = {p.name for p in self.backend.lowerings.passes()}
+            rest = [name for name in o.disable if name not in lowerings]
+            self.pipeline: Pipeline = passes.pipeline(o.opt_level, o.passes, rest, self.plugins)
+            _require_exact(self.pipeline, o)
+            self.skip |= {(name, "") for name in o.disable if name in lowerings}
         self._fresh: ir.Module | None = None
 
     @contextmanager
@@ -198,7 +216,7 @@ class Driver:
             return "" if not product.broken_by and oracle(product.emitted) else "it moved the outputs"
 
         outcome = skip_guilty(lambda limit, skip: self.attempt(limit, skip, oracle=each), flaw, first)
-        self.skip = outcome.skip if outcome is not None else self.skip
+        self.skip |= outcome.skip if outcome is not None else frozenset()
         return outcome
 
     def opt_symbols(self, module: ir.Module) -> Mapping[str, int]:

@@ -20,7 +20,10 @@ METRICS = ("rel", "agreement", "sqnr", "max_abs")
 
 @dataclass(frozen=True)
 class Options:
-    """What a compile was asked to do; ``fcc.compile`` documents each field."""
+    """What a compile was asked to do; ``fcc.compile`` documents each field.
+
+    ``allow_cuda_only`` permits operators that only the CUDA provider has; no rewrite makes one so far.
+    """
 
     target: str = "cpu"
     opt_level: int = 2
@@ -70,6 +73,9 @@ class Options:
             raise OptionError(f"budget is a positive share such as 0.01 or 1%, not {self.budget!r}")
         if self.threads < 1:
             raise OptionError(f"threads is at least 1, not {self.threads}")
+        for library in self.custom_ops:
+            if not os.path.isfile(library):
+                raise OptionError(f"custom_ops: {os.fspath(library)} is no file", "give the path of a shared library")
         if self.rewrite_limit is not None and self.rewrite_limit < 0:
             raise OptionError(f"rewrite_limit is at least 0, not {self.rewrite_limit}")
 

@@ -58,7 +58,7 @@ class ConvertSequences(SitePass):
         pieces = (
             rw.op("Split", node.inputs[0], np.array(sizes, np.int64), outputs=len(sizes), axis=axis) if many else None
         )
-        drop = len(node.inputs) < 2 and not node.attributes.get_int("keepdims", 1)
+        drop = _given(node) is None and not node.attributes.get_int("keepdims", 1)
         for user in node.outputs[0].consumers():
             position = _position(user)
             assert position is not None
@@ -68,12 +68,16 @@ class ConvertSequences(SitePass):
         rw.erase(node)
 
 
+def _given(node: ir.Node) -> ir.Value | None:
+    return node.inputs[1] if len(node.inputs) > 1 else None
+
+
 def _sizes(node: ir.Node) -> list[int] | str:
     dims = ir.dims_of(node.inputs[0])
     if dims is None:
         return "the rank of the input is not known"
     total = dims[node.attributes.get_int("axis", 0)]
-    given = node.inputs[1] if len(node.inputs) > 1 else None
+    given = _given(node)
     if given is None:
         return [1] * total if isinstance(total, int) else "the size along the axis is not known"
     split = ir.Module.constant(given)

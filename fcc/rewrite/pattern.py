@@ -204,9 +204,6 @@ def _match_op(pattern: Op, value: Value | None, b: Bindings, trace: Trace) -> It
     if b.matched and node.graph is not b.matched[0].graph:
         trace.fail(len(b.matched), lambda: f"{node.op_type} {node.name!r} lies across a subgraph border")
         return
-    if node in b.matched:
-        yield b
-        return
     yield from _match_node(pattern, node, b, trace)
 
 
@@ -230,7 +227,7 @@ def _match_node(pattern: Op, node: Node, b: Bindings, trace: Trace) -> Iterator[
             return
     b = replace(
         b,
-        matched=(*b.matched, node),
+        matched=b.matched if node in b.matched else (*b.matched, node),
         nodes={**b.nodes, pattern.name: node} if pattern.name else b.nodes,
         shared=b.shared | {id(node)} if pattern.shared else b.shared,
     )

@@ -151,3 +151,13 @@ def test_a_part_read_twice() -> None:
         after="g (float[N,6] x) => (float[N,a] y, float[N,b] z) { y, u = Split<axis=1>(x, c0) z = Identity(y) }",
         constants={"s": [2, 4], "i": 0, "j": -2},
     )
+
+
+def test_an_absent_split_operand_is_no_split() -> None:
+    check(
+        ConvertSequences(),
+        before="""g (float[N,2] x) => (float[N] y) <int64 i> {
+          q = SplitToSequence<axis=1, keepdims=0>(x, ) y = SequenceAt(q, i) }""",
+        after="g (float[N,2] x) => (float[N] y) { a, b = Split<axis=1>(x, c0) y = Squeeze(b, c1) }",
+        constants={"i": 1},
+    )

@@ -106,3 +106,12 @@ def test_overridable_initializer_is_not_constant() -> None:
     text = "g (float[2] x, float[2] w = {1,2}) => (float[2] y) { y = Add(x, w) }"
     assert reason(op.Add(var("x"), const("c")), text) == "operand 'c' is not constant"
     assert ir.Module.is_constant(None) is False
+
+
+def test_a_node_that_stands_at_two_places_must_fit_both() -> None:
+    pattern = op.Mul(op.Relu(var("x")), op.Sigmoid(var("y")))
+    module = parse("g (float[2] a) => (float[2] y) { r = Relu(a) y = Mul(r, r) }")
+    root = list(module.graph)[-1]
+    assert list(match_root(pattern, root, Trace())) == []
+    (same,) = match_root(op.Mul(op.Relu(var("x")), op.Relu(var("x"))), root, Trace())
+    assert len(same.matched) == 2
