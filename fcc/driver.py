@@ -26,12 +26,12 @@ Oracle = Callable[[Emitted], bool]
 
 
 def _require_exact(pipeline: Pipeline, options: Options) -> None:
-    """Refuse passes that move the outputs among those that are judged not to, unless nothing is judged.
+    """Refuse fcc's own passes that move the outputs among those held to rounding, unless nothing is judged.
 
     Raises:
         OptionError: which pass, and how to ask for what it does.
     """
-    lossy = [p for p in pipeline.passes() if not p.exact]
+    lossy = [p for p in pipeline.passes() if not p.exact and p.name in passes.BY_NAME]
     if lossy and options.verify != "off":
         raise OptionError(
             f"pass {lossy[0]} moves the outputs, and passes are held to rounding",

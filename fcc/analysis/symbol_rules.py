@@ -67,8 +67,9 @@ def divide(a: Array, b: Array) -> Array:
     if a.dtype.kind in "iu":
         if (b == 0).any() or (a.dtype.kind == "i" and ((a == np.iinfo(a.dtype).min) & (b == -1)).any()):
             raise ValueError("division by zero, or beyond the range of the type")
-        floor = a // b
-        return (floor + ((floor * b != a) & ((a < 0) != (b < 0)))).astype(a.dtype)
+        floor: Array = a // b
+        truncated: Array = (floor + ((floor * b != a) & ((a < 0) != (b < 0)))).astype(a.dtype)
+        return truncated
     return np.divide(a, b)
 
 
