@@ -213,7 +213,9 @@ class TooFewRanks(FactorizeLinear):
     """Calls every weight rank deficient."""
 
     name: ClassVar[str] = "wrong-factorize-linear"
-    rank: int | None = 1
+
+    def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
+        yield from FactorizeLinear(rank=1).sites(module, ctx)
 
 
 TAIL = "j = Identity(h) p = Exp(j) q = Exp(j) s = Add(p, q) k = Add(c1, c2) y = Mul(s, k)"
@@ -509,6 +511,16 @@ def test_a_weight_that_cannot_be_computed_is_caught() -> None:
     source = model(WRONG[TooFewRanks])
     compiled = fcc.compile(source, plugins=[BadConstant])
     assert [g["pass_name"] for g in compiled.report.guilty] == ["wrong-lazy"]
+    assert_same(source, compiled)
+
+
+def test_each_guilty_rewrite_has_its_own_reason() -> None:
+    source = model(SIMPLE)
+    compiled = fcc.compile(source, plugins=[DropsRelu, RaisesInSites])
+    assert [(g["pass_name"], g["site"], g["reason"]) for g in compiled.report.guilty] == [
+        (DropsRelu.name, "r", "it moved the outputs"),
+        (RaisesInSites.name, "", "pass wrong-sites failed: IndexError: by design"),
+    ]
     assert_same(source, compiled)
 
 

@@ -114,7 +114,8 @@ def _lint(report: Report, verbose: bool) -> Iterator[str]:
 def skipped(rewrite: Mapping[str, Any]) -> str:
     """Return what was left out and why."""
     reason = rewrite.get("reason") or "it moved the outputs"
-    return f"{rewrite['pass_name']} at {rewrite['site']} was left out: {reason}"
+    where = f" at {rewrite['site']}" if rewrite["site"] else ""
+    return f"{rewrite['pass_name']}{where} was left out: {reason}"
 
 
 def _guilty(report: Report) -> Iterator[str]:

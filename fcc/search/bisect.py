@@ -42,11 +42,12 @@ class Outcome(Generic[T]):
 
 
 def find_guilty(
-    replay: Callable[[int | None, Skip], Build[T]], flaw: Callable[[T], str], bad: Build[T], skip: Skip
-) -> Rewrite | None:
-    """Return the first application after which the product is bad; None when it is bad without any. O(log n) replays.
+    replay: Callable[[int | None, Skip], Build[T]], flaw: Callable[[T], str], bad: Build[T], reason: str, skip: Skip
+) -> tuple[Rewrite, str] | None:
+    """Return the first application after which the product is bad, and why; None when it is bad without any.
 
-    Assumes what bisection always assumes: once bad, the product stays bad under later applications.
+    ``reason`` says why ``bad`` is. O(log n) replays. Assumes what bisection always assumes: once bad, the product stays
+    bad under later applications.
     """
     if flaw(replay(0, skip).product):
         return None
@@ -55,11 +56,11 @@ def find_guilty(
     while high - low > 1:
         middle = (low + high) // 2
         build = replay(middle, skip)
-        if flaw(build.product):
-            high, applied = middle, build.applied
+        if found := flaw(build.product):
+            high, applied, reason = middle, build.applied, found
         else:
             low = middle
-    return applied[high - 1] if applied else None
+    return (applied[high - 1], reason) if applied else None
 
 
 def skip_guilty(
@@ -72,9 +73,10 @@ def skip_guilty(
     """
     outcome = Outcome(first)
     while reason := flaw(outcome.build.product):
-        found = find_guilty(replay, flaw, outcome.build, outcome.skip)
-        if found is None:
+        guilty = find_guilty(replay, flaw, outcome.build, reason, outcome.skip)
+        if guilty is None:
             return None
+        found, reason = guilty
         before = sum(g.rewrite.pass_name == found.pass_name for g in outcome.guilty)
         whole = not found.site or before + 1 >= MAX_PER_PASS
         outcome.guilty.append(Guilty(found, reason, whole))

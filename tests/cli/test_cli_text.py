@@ -14,7 +14,7 @@ from fcc.cli.files import output_of
 from fcc.cli.reasons import general, grouped
 from fcc.cli.shared import parse_state
 from fcc.cli.style import change, columns, count, duration, item, size
-from fcc.cli.summary import summary
+from fcc.cli.summary import skipped, summary
 from fcc.errors import OptionError
 from fcc.report import LatencyRow, Report, Size
 from fcc.rewrite import Log
@@ -122,3 +122,8 @@ def test_latency_is_told_only_when_it_is_sure(ratio: float, noise: float, text: 
     report = Report(before=size, after=size, latency=LatencyRow("CPU", 10.0, 10 * ratio, ratio, noise))
     (line,) = [row for row in summary(report) if row.startswith("  latency")]
     assert line.endswith(f"  {text}")
+
+
+def test_a_pass_that_failed_outside_any_site_is_told_without_one() -> None:
+    assert skipped({"pass_name": "p", "site": "", "reason": "IndexError"}) == "p was left out: IndexError"
+    assert skipped({"pass_name": "p", "site": "y"}) == "p at y was left out: it moved the outputs"
