@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .. import ir
 from ..errors import FccError, PassError, VerifyError
-from .base import Pass, PassContext
+from .base import ModulePass, Pass, PassContext
 from .engine import run_pass
 from .pipeline import Fixpoint, Pipeline, Step
 
@@ -90,7 +90,10 @@ class Manager:
         ctx.log.touched.clear()
         applied = _attempt(p, module, ctx)
         try:
-            ir.verify_nodes(ctx.log.touched)
+            if applied and isinstance(p, ModulePass):  # it may have touched anything
+                ir.verify(module)
+            else:
+                ir.verify_nodes(ctx.log.touched)
         except VerifyError as error:
             raise VerifyError(f"after pass {p.name}: {error.message}", error.hint) from error
         record = PassRecord(p.name, applied, time.perf_counter() - start)
