@@ -349,7 +349,7 @@ def gather(d: Draft) -> None:
 
 
 def reduce(d: Draft) -> None:
-    x = d.value(lambda t: t.is_float and t.rank > 1 and static(t, -1))
+    x = d.value(lambda t: t.is_float and t.rank > 1 and static(t, -1) and 0 not in t.shape)
     if x is None:
         return
     op, keep = d.pick(["ReduceSum", "ReduceMean", "ReduceMax"]), d.chance(0.5)

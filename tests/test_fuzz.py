@@ -31,7 +31,7 @@ fuzz = load_fuzz()
 
 @pytest.mark.parametrize("target", ["cpu", "cuda", "tensorrt"])
 @settings(
-    max_examples=25,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     database=None,
