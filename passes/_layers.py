@@ -1,0 +1,75 @@
+"""Dense layers as [out, in, *kernel] arrays: Gemm, MatMul (+ Add), Conv of any kernel with one group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fcc import ir
+from fcc.analysis.linear import Linear, linear_of
+
+from ._affine import FLOATS
+
+Array = np.ndarray[Any, Any]
+DENSE = frozenset({"Gemm", "MatMul", "Conv"})
+
+
+def layer_of(node: ir.Node) -> Linear | str:
+    """Return the view of a layer with a constant float weight and a constant bias row, or the reason for none."""
+    if node.op_type not in DENSE or node.domain != "":
+        return f"{node.op_type} is no dense layer"
+    found = _conv(node) if node.op_type == "Conv" else linear_of(node)
+    if isinstance(found, str):
+        return found
+    if found.weight.dtype not in FLOATS:
+        return f"weights of type {found.weight.dtype} are not combined"
+    dims = ir.dims_of(found.weight)
+    if dims is None or 0 in dims:
+        return "the weight is empty"
+    return _bias_refusal(found) or found
+
+
+def _conv(node: ir.Node) -> Linear | str:
+    x, weight = node.inputs[0], node.inputs[1]
+    if x is None or weight is None or not ir.Module.is_constant(weight):
+        return "the weight is not constant"
+    if node.attributes.get_int("group", 1) != 1:
+        return "the convolution is grouped"
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return Linear("Conv", x, weight, bias, node.outputs[0], (node,), transposed=True)
+
+
+def _bias_refusal(layer: Linear) -> str | None:
+    if layer.bias is None:
+        return None
+    dims = ir.dims_of(layer.bias)
+    if not ir.Module.is_constant(layer.bias) or dims is None:
+        return "the bias is not constant"
+    rank = 1 if layer.kind == "Conv" else 2
+    if len(dims) > rank or any(d != 1 for d in dims[:-1]) or (dims and dims[-1] not in (1, layer.out_features)):
+        return "the bias is no row"
+    return None
+
+
+def weights(layer: Linear) -> Array:
+    """Return the weight as [out, in, *kernel] in float64, alpha included."""
+    if layer.kind != "Conv":
+        return layer.array()
+    stored = ir.Module.constant(layer.weight)
+    assert stored is not None
+    return stored.astype(np.float64)
+
+
+def row(layer: Linear) -> Array | None:
+    """Return the bias as float64 [out], beta included, or None when there is none or it is zero throughout."""
+    bias = ir.Module.constant(layer.bias)
+    if bias is None or not np.any(bias) or layer.beta == 0:
+        return None
+    return np.broadcast_to(bias.astype(np.float64).reshape(-1) * layer.beta, (layer.out_features,))
+
+
+def used_elsewhere(layer: Linear) -> bool:
+    """Return whether other nodes, or a graph output, use the weight or the bias too."""
+    constants = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+    return any(v.is_graph_output() or any(u.node not in layer.nodes for u in v.uses()) for v in constants)
