@@ -35,7 +35,7 @@ class Parity:
     def warnings(self) -> list[str]:
         """Outputs so small that they can judge nothing."""
         return [
-            f"output {r.name} stays below {SILENT:g}: it can judge nothing"
+            f"output {r.name} has no finite value of {SILENT:g} or more: it can judge nothing"
             for r in self.rows
             if r.judged and r.scale < SILENT and r.error <= r.limit
         ]

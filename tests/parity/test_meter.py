@@ -154,4 +154,4 @@ def test_compare_runs_both_and_warns_of_silence() -> None:
     assert not parity.ok
     assert parity.worst is not None
     assert (parity.worst.name, parity.worst.note) == ("z", "missing")
-    assert parity.warnings == ["output y stays below 1e-06: it can judge nothing"]
+    assert parity.warnings == ["output y has no finite value of 1e-06 or more: it can judge nothing"]
