@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir import to_proto
@@ -27,6 +28,8 @@ _MAGIC = (
     (b"ORTM", "an ORT-format model"),
     (b"version https://git-lfs", "a Git LFS pointer: the file itself was not fetched"),
 )
+_LARGE = 1 << 16  # bytes of a weight that is not written only to be measured
+_HEADER = 12  # bytes of its dims and lengths in the file, about
 _EXPORT_HINT = "give a file in ONNX format, for example from torch.onnx.export"
 
 
@@ -104,9 +107,21 @@ def _from_ir(model: ir.Model) -> Acquired:
         original, own = model.clone(), model.clone()
     except Exception:  # onnx_ir copies only sorted, closed graphs; the protobuf shows what is wrong, or gets sorted
         return _from_proto(_serialized(model))
-    weights = (v.const_value for g in original.graphs() for v in g.initializers.values())
-    size = sum(t.nbytes for t in weights if t is not None)
-    return Acquired(own, None, os.getcwd(), size, lambda: _serialized(original).SerializeToString())
+    return Acquired(own, None, os.getcwd(), _bytes_of(model), lambda: _serialized(original).SerializeToString())
+
+
+def _bytes_of(model: ir.Model) -> int:
+    """Return the bytes of the model as a file, external data not included; large weights are not written for that."""
+    light, held = model.clone(), 0
+    for graph in light.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or isinstance(tensor, ir.ExternalTensor) or tensor.dtype == ir.DataType.STRING:
+                continue
+            if tensor.nbytes > _LARGE:
+                held += tensor.nbytes + _HEADER
+                value.const_value = ir.tensor(np.zeros(0, np.uint8), name=tensor.name)
+    return int(_serialized(light).ByteSize()) + held
 
 
 def _serialized(model: ir.Model) -> onnx.ModelProto:

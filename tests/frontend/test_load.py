@@ -413,3 +413,14 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(at: int, byte: int, cut: 
         ir.verify(module)
         text = ""
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("width", [4, 300])
+def test_an_ir_model_is_as_large_as_its_file(width: int) -> None:
+    weights = numpy_helper.from_array(np.ones((width, width), np.float32), "w")
+    ends = [helper.make_tensor_value_info(n, 1, ["N", width]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weights])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = read(onnx_ir.from_proto(proto)).source
+    assert found is not None
+    assert abs(found.bytes_size - proto.ByteSize()) <= 32
