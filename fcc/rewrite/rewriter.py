@@ -29,6 +29,8 @@ class Rewriter:
         self.graph = anchor.graph
         self.pass_name = pass_name
         self._made: list[ir.Node] = []
+        self._place: tuple[ir.Node, bool] = (anchor, False)
+        self._places: dict[ir.Node, tuple[ir.Node, bool]] = {}
         self._constants: list[ir.Value] = []
         self._replaced: list[tuple[ir.Value, ir.Value]] = []
         self._inputs: list[tuple[ir.Node, int, ir.Value | None]] = []
@@ -38,6 +40,16 @@ class Rewriter:
         self._bodies: list[ir.Graph] = []
 
     # -- making ------------------------------------------------------------------------------------------------
+    def before(self, place: ir.Node) -> None:
+        """Place the nodes made from now on before ``place``, a node of the anchor's graph."""
+        assert place.graph is self.graph
+        self._place = (place, False)
+
+    def after(self, place: ir.Node) -> None:
+        """Place the nodes made from now on after ``place``, a node of the anchor's graph, in the order made."""
+        assert place.graph is self.graph
+        self._place = (place, True)
+
     def op(
         self,
         op_type: str,
@@ -62,6 +74,7 @@ class Rewriter:
             out.name = self.module.fresh(f"{base}/{op_type}_{i}" if i else f"{base}/{op_type}_out")
         shapes.infer_node(self.module, node)
         self._made.append(node)
+        self._places[node] = self._place
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
 
     def like(self, node: ir.Node, *inputs: ir.Value | np.ndarray[Any, Any] | None, **changed: Any) -> Any:
@@ -149,7 +162,7 @@ class Rewriter:
         for value in self._constants:
             if id(value) in used:
                 self.graph.initializers.add(value)
-        self.graph.insert_before(self.anchor, self._made)
+        self._insert()
         touched, stale = list(self._made), list(self._made)
         for node, index, given in self._inputs:
             before = node.inputs[index] if index < len(node.inputs) else None
@@ -173,6 +186,16 @@ class Rewriter:
         self._infer(stale)
         self.module.touch()
         return touched
+
+    def _insert(self) -> None:
+        last: dict[ir.Node, ir.Node] = {}
+        for node in self._made:
+            place, after = self._places.get(node, (self.anchor, False))
+            if after:
+                self.graph.insert_after(last.get(place, place), node)
+                last[place] = node
+            else:
+                self.graph.insert_before(place, node)
 
     def _unwrap(self, body: ir.Graph) -> None:
         body.outputs.clear()

@@ -108,3 +108,20 @@ def test_nested_scopes_end_with_their_graph() -> None:
     next(iter(other)).replace_input_with(0, inner)
     with pytest.raises(VerifyError, match="out of scope"):
         ir.verify(module)
+
+
+def test_new_nodes_stand_where_they_were_placed() -> None:
+    module, nodes = start()
+    rw = Rewriter(module, nodes[3], "test")
+    rw.after(nodes[0])
+    first = rw.op("Sin", nodes[0].outputs[0])
+    second = rw.op("Cos", first)
+    rw.before(nodes[2])
+    third = rw.op("Tan", second)
+    rw.before(nodes[3])
+    rw.set_input(nodes[2], 0, third)
+    rw.set_input(nodes[3], 0, rw.op("Tanh", third))
+    rw.erase(nodes[1])
+    rw.commit()
+    ir.verify(module)
+    assert [n.op_type for n in module.graph] == ["Relu", "Sin", "Cos", "Tan", "Exp", "Tanh", "Abs"]
