@@ -1,4 +1,4 @@
-"""Raising the opset of the default domain to 13, so that passes meet one form of every operator."""
+"""Raising the opset of the default domain: to 13 for every model, so that passes meet one form of each op; on demand."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from fcc import ir
 
 from .adapters import ADAPTERS, Step
 from .compatible import incompatibility, versions_between
+from .constants import lift_constants
+from .names import name_everything
 from .schema import describe
 from .site import Facts
+from .versions import settle_versions
 
 GOAL = 13
+HIGHEST = 21  # above, onnxruntime's CUDA provider has fewer kernels, and schemas changed that no adapter knows
 
 
 def upgrade_opset(module: ir.Module) -> None:
@@ -25,6 +29,31 @@ def upgrade_opset(module: ir.Module) -> None:
         module.reindex()  # new values have names that onnx_ir chose per graph
     else:
         module.notes.append(f"opset {opset} is kept: {kept}")
+
+
+def raise_to(module: ir.Module, version: int) -> str | None:
+    """Raise a normalized module to opset ``version`` (at most 21) in place; return why not when a node refuses.
+
+    Every node then means the same by the schema of the new opset; nothing is changed when one has no such form. The IR
+    version rises to what the opset needs. A module at ``version`` or above is left alone.
+    """
+    opset = module.opset()
+    if opset >= version:
+        return None
+    if version > HIGHEST:
+        return f"opset {version} is above {HIGHEST}"
+    if module.model.functions:
+        return "the model has functions of its own that are not inlined"
+    kept = upgrade_nodes(module.nodes, dict(module.model.opset_imports), version)
+    if kept is not None:
+        return kept
+    module.model.opset_imports[""] = version
+    module.reindex()  # new values have names that onnx_ir chose per graph
+    lift_constants(module)
+    name_everything(module)
+    settle_versions(module.model)
+    module.touch()
+    return None
 
 
 def upgrade_nodes(nodes: Callable[[], Iterable[ir.Node]], opsets: dict[str, int], goal: int) -> str | None:
