@@ -37,19 +37,9 @@ GROWTH = 1.1  # outputs larger than this times the source do not count as the fe
 Row = dict[str, Any]
 
 
-def _import_all(package: str, without: tuple[str, ...]) -> None:
-    """Import every module of a package that defers its imports, so that they are not timed."""
-    for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-        if not found.name.startswith(without):
-            with contextlib.suppress(ImportError):
-                importlib.import_module(found.name)
-
-
 # -- tools: each imports what it needs and returns the function that is timed ---------------------------------------
 def _fcc(verify: str) -> Callable[[str, str], None]:
     import fcc
-
-    _import_all("fcc", ("fcc.__main__", "fcc.cli", "fcc.models"))
 
     def convert(source: str, out: str) -> None:
         fcc.compile(source, verify=verify).save(out)
@@ -71,7 +61,6 @@ def _onnxsim() -> Callable[[str, str], None]:
 def _onnxslim() -> Callable[[str, str], None]:
     import onnxslim
 
-    _import_all("onnxslim", ("onnxslim.__main__", "onnxslim.cli"))
     return lambda source, out: onnxslim.slim(source, out)
 
 
@@ -115,9 +104,24 @@ PEERS = ("onnxsim", "onnxslim", "onnxscript", "onnxoptimizer")
 SAME_OUTPUT = {"fcc-unverified": "fcc"}  # timed only: what it writes is what the other writes
 
 
-def work(tool: str, source: str, out: str) -> None:
-    """Convert one model in this process and print the seconds after the imports."""
+# packages that defer imports until they convert: module prefixes that a conversion never needs
+DEFERRED = {"fcc": ("fcc.__main__", "fcc.cli", "fcc.models"), "onnxslim": ("onnxslim.__main__", "onnxslim.cli")}
+
+
+def _import_all(package: str, without: tuple[str, ...]) -> None:
+    """Import every module of a package that defers its imports, so that they are not timed."""
+    for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        if not found.name.startswith(without):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(found.name)
+
+
+def work(tool: str, source: str, out: str, when: str) -> None:
+    """Convert one model in this process and print the seconds it took; ``warm``: with every import done before."""
     convert = TOOLS[tool]()
+    package = tool.partition("-")[0]
+    if when == "warm" and package in DEFERRED:
+        _import_all(package, DEFERRED[package])
     start = time.perf_counter()
     convert(source, out)
     print(json.dumps({"compile": time.perf_counter() - start}))
@@ -142,13 +146,14 @@ def child(words: Sequence[str], limit: float) -> tuple[Row, float]:
 
 
 def convert(tool: str, model: Path, out: Path, repeats: int, limit: float) -> Row:
-    """Run one tool in its own process; medians of the times."""
+    """Run one tool in its own process, once as it is and once with its imports done before; medians of the times."""
     found: list[Row] = []
     for _ in range(repeats):
-        row, seconds = child(["--work", tool, str(model), str(out)], limit)
-        if "failed" in row:
-            return row
-        found.append({**row, "process": seconds})
+        cold, seconds = child(["--work", tool, str(model), str(out), "cold"], limit)
+        warm = cold if "failed" in cold else child(["--work", tool, str(model), str(out), "warm"], limit)[0]
+        if "failed" in warm:
+            return warm
+        found.append({**warm, "process": seconds})
     return {k: statistics.median(r[k] for r in found) for k in ("process", "compile")}
 
 
@@ -325,7 +330,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="of each conversion; the median counts")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one process")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
