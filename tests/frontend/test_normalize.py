@@ -11,7 +11,9 @@ import pytest
 from onnx import helper, numpy_helper, parser
 from onnx_ir import to_proto
 
+import fcc
 from fcc import ir
+from fcc.backends import size_of
 from fcc.frontend import read
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -202,6 +204,13 @@ def test_constant_node_as_model_output_keeps_its_name() -> None:
     module = normal(proto)
     assert [v.name for v in module.graph.outputs] == ["x2", "w"]
     same(proto, module, {"x": np.array([5, 6], np.float32)})
+
+
+def test_the_identity_of_a_constant_output_leaves_no_name_in_the_file() -> None:
+    proto = graph("(bool k) => (float[2] y) { y = Constant<value = float[2] {1.0, 2.0}>() }")
+    emitted = fcc.compile(proto, opt_level=0).proto()
+    assert [(n.op_type, n.name) for n in emitted.graph.node] == [("Identity", "")]
+    assert size_of(emitted) <= size_of(proto)
 
 
 def test_input_as_model_output_stays() -> None:
