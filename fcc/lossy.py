@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import ir, passes
@@ -90,16 +90,38 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
     if by_hand(driver.options):
         return _one(driver, trial, report, plans(driver.options, driver.target)[0], fit)
     reason = trial.skipped or (trial.untimed if driver.options.objective == "latency" else "")
-    for plan in plans(driver.options, driver.target) if not reason else ():
-        product, rows, why = _tried(driver, trial, exact, plan, fit)
-        if product is not None:
-            report.notes.append(f"{plan}: {why}")
-            _accept(report, product, rows)
-            return product
-        report.notes.append(f"{plan}: {why}")
-    what = f"nothing lossy was tried ({reason})" if reason else "nothing lossy was better within the budget"
-    report.notes.append(f"{what}: this is the -O2 model")
+    if reason:
+        report.notes.append(f"nothing lossy was tried ({reason}): this is the -O2 model")
+        return exact
+    for plan, found in _attempts(driver, trial, exact, fit):
+        report.notes.append(f"{plan}: {found.why}")
+        if found.product is not None and found.better:
+            _accept(report, found.product, found.rows)
+            return found.product
+    report.notes.append("nothing lossy was better within the budget: this is the -O2 model")
     return exact
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of a plan: its product when it is within the budget, how the outputs moved, and why it is better."""
+
+    why: str
+    product: Product | None = None
+    rows: Report = field(default_factory=Report)
+    better: bool = False
+
+
+def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterator[tuple[Plan, Attempt]]:
+    """Yield the plans of level 3 as they are tried, boldest first; none with low rank where the mildest is too much."""
+    known = plans(driver.options, driver.target)
+    mildest = known[-1]
+    found = _tried(driver, trial, exact, mildest, fit)
+    if found.product is None:
+        yield mildest, found
+        known = [p for p in known if not p.low_rank]
+    for plan in known:
+        yield plan, found if plan == mildest else _tried(driver, trial, exact, plan, fit)
 
 
 def by_hand(options: Options) -> bool:
@@ -121,23 +143,22 @@ def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> 
     return product
 
 
-def _tried(driver: Driver, trial: Trial, exact: Product, plan: Plan, fit: Any) -> tuple[Product | None, Report, str]:
-    """Return the product of a plan when it is better (else None), how its outputs moved, and why it is or is not."""
+def _tried(driver: Driver, trial: Trial, exact: Product, plan: Plan, fit: Any) -> Attempt:
     rows = Report()
     try:
         product = driver.replay(lossy=steps(plan, driver, fit)).product
     except (PassError, VerifyError) as error:
         if driver.options.strict:
             raise
-        return None, rows, f"failed, please report it ({error.message})"
+        return Attempt(f"failed, please report it ({error.message})")
     if plan.low_rank and not _factorized(product):
-        return None, rows, "no layer can be factorized"
+        return Attempt("no layer can be factorized")
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
-        return None, rows, f"beyond the budget ({_worst(rows)})"
+        return Attempt(f"beyond the budget ({_worst(rows)})", rows=rows)
     better, what = _better(driver.options, trial, exact, product)
-    return (product if better else None), rows, what + ("" if better else ", not better")
+    return Attempt(what + ("" if better else ", not better"), product, rows, better)
 
 
 def _accept(report: Report, product: Product, rows: Report) -> None:
@@ -174,7 +195,7 @@ def _better(options: Options, trial: Trial, exact: Product, product: Product) ->
 
 
 def plans(options: Options, target: TargetSpec) -> list[Plan]:
-    """Return the plans to try, boldest first: the one asked for by hand, or what level 3 considers for the target."""
+    """Return the plan asked for by hand, or what level 3 tries on the target: boldest first, mildest low rank last."""
     if by_hand(options):
         precision = options.precision if options.precision != "fp32" else None
         return [Plan(precision, dict(options.low_rank) if options.low_rank else None)]

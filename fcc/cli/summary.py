@@ -86,7 +86,7 @@ def _parity(report: Report) -> Iterator[str]:
     on = f" on {report.parity_on}" if report.parity_on else ""
     for phase in dict.fromkeys(r.phase for r in report.parity):
         rows = [r for r in report.parity if r.phase == phase]
-        worst = max(rows, key=lambda r: (r.error / r.limit if r.limit else 0.0, r.error))
+        worst = max(rows, key=lambda r: (r.strain if r.limit else 0.0, r.error))
         yield item("parity", _judged(worst, len(rows)) + on, fg="green" if worst.ok else "red")
 
 
