@@ -7,7 +7,7 @@ ok: the emitted model gives what the source gives in onnxruntime with optimizati
     tolerance), and the expected outputs wherever the source does;
 unjudged: compiled, but onnxruntime cannot run the source (or draws random numbers), so only onnx.checker judged;
 refused: an FccError, because onnxruntime does not run the source either or its opset is outside 7..26;
-grown: the file has more bytes, listed;
+grown: as ok, but the file has more bytes, listed;
 wrong, crash, guilty (a rewrite had to be skipped), refused although the source runs: listed, exit code 1.
 """
 
@@ -171,9 +171,10 @@ def judge(case: Case, options: dict[str, Any]) -> tuple[str, str]:
         return "crash", traceback.format_exc(limit=-4)
     if compiled.report.guilty and case.name not in INVALID:
         return "guilty", str([(g["pass_name"], g["site"]) for g in compiled.report.guilty])
-    if compiled.emitted.size > size_of(case.model):
+    found = answers(case, compiled.to_bytes(), reference, again)
+    if found[0] == "ok" and compiled.emitted.size > size_of(case.model):
         return "grown", f"{size_of(case.model)} -> {compiled.emitted.size}"
-    return answers(case, compiled.to_bytes(), reference, again)
+    return found
 
 
 def answers(case: Case, emitted: bytes, reference: list[list[Any]] | None, again: Any) -> tuple[str, str]:
