@@ -104,7 +104,7 @@ class FoldOneHot(PatternPass):
         table = _table(m)
         if table.wraps and table.is_guarded:
             return "an index outside of the table is not excluded, and OneHot wraps negative ones"
-        if not _is_finite(m.const("table")):
+        if not np.isfinite(m.const("table")).all():
             return "the table holds NaN or infinity, which zeros of the one-hot matrix would spread"
         if not table.is_weight and _growth(m, table) > self.max_growth:
             return f"the table would be a copy of more than {self.max_growth} bytes (it is shared, or sparse)"
@@ -140,7 +140,7 @@ def _product_refusal(m: Match) -> str | None:
     if node.attributes.get_int("transA", 0):
         return "the one-hot matrix is transposed"
     bias = ir.dims_of(m.get("bias")) or ()
-    if m.get("bias") is not None and (len(bias) > 2 or any(d != 1 for d in bias[:-1])):
+    if len(bias) > 2 or any(d != 1 for d in bias[:-1]):
         return "the bias is no row"
     return None
 
@@ -180,13 +180,10 @@ def _table(m: Match) -> _Table:
 
 def _growth(m: Match, table: _Table) -> int:
     """Return the bytes of the new table beyond those of the constants that go."""
-    width = table.weight.const_value.nbytes // len(table.ids)  # type: ignore[union-attr]
-    dying = [v for k in ("table", "bias", "range") if (v := m.get(k)) is not None and len(v.uses()) == 1]
-    return int((table.size + 1) * width - sum(v.const_value.nbytes for v in dying))  # type: ignore[union-attr]
+    constants = [v for k in ("table", "bias", "range") if (v := m.get(k)) is not None]
+    freed = sum(_bytes(v) for v in constants if len(v.uses()) == 1)
+    return (table.size + 1) * _bytes(m["table"]) // len(table.ids) - freed
 
 
-def _is_finite(array: Array) -> bool:
-    with np.errstate(over="ignore"):
-        return bool(np.isfinite(np.sum(array, dtype=np.float32 if array.dtype.itemsize < 4 else None))) or bool(
-            np.isfinite(array).all()
-        )
+def _bytes(value: ir.Value) -> int:
+    return 0 if value.const_value is None else int(value.const_value.nbytes)

@@ -170,7 +170,7 @@ def test_one_hot_on_another_axis_or_of_another_depth(axis: int, depth: int, rows
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
-@pytest.mark.parametrize("bias", ["", "4", "1,4", ""])
+@pytest.mark.parametrize("bias", ["", "4", "1,4"])
 def test_gemm_with_its_bias(transposed: int, bias: str) -> None:
     shape, declared = ("4,5" if transposed else "5,4"), f", float[{bias}] b" if bias else ""
     check(
