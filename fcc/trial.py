@@ -14,6 +14,7 @@ from .options import Options
 from .report import ParityRow, Report
 
 MIN_SQNR = 10.0
+TAPPED_LIMIT = 1 << 29  # bytes of a source that is read whole to add outputs
 
 
 @dataclass
@@ -23,6 +24,8 @@ class Trial:
     options: Options
     provider: str
     judge: Any = None
+    inside: Any = None
+    hidden: tuple[str, ...] = ()
     skipped: str = ""
 
     @classmethod
@@ -52,21 +55,53 @@ class Trial:
         if CPU not in available():
             self.skipped = 'onnxruntime is not installed (pip install "fcc[cpu]")'
             return
-        self.judge = Judge.of(
-            module,
-            data=data,
-            state=o.state or None,
-            seed=o.seed,
-            provider=self.provider,
-            opt_shapes=o.opt_shapes,
-            custom_ops=o.custom_ops,
-            threads=o.threads,
-        )
+        how: dict[str, Any] = {
+            "state": o.state or None,
+            "seed": o.seed,
+            "provider": self.provider,
+            "opt_shapes": o.opt_shapes,
+            "custom_ops": o.custom_ops,
+            "threads": o.threads,
+        }
+        self.judge = Judge.of(module, data=data, **how)
         self.skipped = self.judge.skipped_reason
+        source = module.source
+        if not self.skipped and source is not None and source.bytes_size <= TAPPED_LIMIT:
+            self._open_inside(module, source, data, how)
+
+    def _open_inside(self, module: ir.Module, source: Any, data: Any, how: dict[str, Any]) -> None:
+        """Prepare the source with the tensors as outputs that its own outputs hide."""
+        from .parity import Judge
+        from .parity.saturating import hidden_tensors
+        from .runtime import tap
+
+        names = hidden_tensors(module)
+        if not names:
+            return
+        feeds = data if data is not None else list(self.judge.feeds())
+        inside = Judge(tap(source.load(), names), module, data=feeds, folder=source.base_dir, **how)
+        if not inside.skipped_reason:
+            self.inside, self.hidden = inside, tuple(names)
 
     def exact(self, emitted: Emitted, report: Report | None = None) -> bool:
-        """Return whether the outputs are within the tolerance of exact rewrites."""
-        return self._judge(emitted, report, "exact", {})
+        """Return whether the outputs, and what they hide, are within the tolerance of exact rewrites."""
+        return self._judge(emitted, report, "exact", {}) and self._inside(emitted, report)
+
+    def _inside(self, emitted: Emitted, report: Report | None) -> bool:
+        """Judge the tensors in front of saturating outputs, where the emitted model still has them."""
+        if self.inside is None or emitted.external:
+            return True
+        from .runtime import tap, tensor_names
+
+        data = emitted.to_bytes()
+        there = set(tensor_names(data)) & set(self.hidden)
+        if not there:
+            return True
+        verdict = self.inside.judge(tap(data, sorted(there)))
+        rows = [r for r in verdict.rows if r.judged and r.name in there]
+        if report is not None:
+            report.parity += [_row("inside", r, None, None, r.ok) for r in rows]
+        return not verdict.failure and all(r.ok for r in rows)
 
     def lossy(self, emitted: Emitted, report: Report | None = None) -> bool:
         """Return whether the outputs keep the budget (none given: at least 10 dB SQNR, unless forced)."""
@@ -132,7 +167,7 @@ class Trial:
 
 
 def _row(phase: str, row: Any, metric: Any, budget: float | None, ok: bool) -> ParityRow:
-    if phase == "exact":
+    if phase in ("exact", "inside"):
         return ParityRow(phase, row.name, "max", row.error, row.limit, row.ok)
     figure = metric.of_row(row)
     if figure is None:  # nothing was asked of this output alone
