@@ -14,7 +14,16 @@ from fcc import ir
 from fcc.analysis.normalization import Normalization
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
-from ._norms import basic_refusal, bias_operand, finish, is_suffix, normalized_dims, scale_operand, sites_of
+from ._norms import (
+    basic_refusal,
+    bias_operand,
+    finish,
+    inner_axis_refusal,
+    is_suffix,
+    normalized_dims,
+    scale_operand,
+    sites_of,
+)
 
 OPSET = 17
 _ONES = 1024  # elements of a scale of ones that cost no more bytes than the nodes that go
@@ -32,7 +41,7 @@ class FuseLayerNorm(SitePass):
     deviation first, or as x * s + (bias - mean * s). Reshape, Squeeze, Unsqueeze and Expand between are looked through.
 
     Shapes: x [..., *normalized], scale and bias [*normalized], constant or of exactly that shape. Normalized axes that
-    are not the last ones go there and back by Transpose, for constant scale and bias, and ``transpose`` on.
+    are not the last ones go there and back by Transpose (``transpose``) where that pays, with constant scale and bias.
     Numerics: exact in real numbers; the element types are those up to single precision, which the kernel computes in
     single precision. Epsilon must be above 0.
     Source: ONNX LayerNormalization-17; Ba, Kiros and Hinton 2016, eq. 4.
@@ -70,8 +79,9 @@ class FuseLayerNorm(SitePass):
         sizes = normalized_dims(found)
         if sizes is None:
             return "the size of the normalized axes is not known"
-        if not is_suffix(found) and not self.transpose:
-            return "the normalized axes are not the last ones"
+        inner = None if is_suffix(found) else self._inner_refusal(ctx, found)
+        if inner is not None:
+            return inner
         for operand in (scale_operand(found, found.of.axes, sizes), bias_operand(found, found.of.axes, sizes)):
             if isinstance(operand, str):
                 return operand
@@ -82,3 +92,8 @@ class FuseLayerNorm(SitePass):
         assert found.root.dtype is not None
         kind = found.root.dtype.name.lower()
         return ctx.target.refusal("LayerNormalization", "", module.opset(), {"T": kind, "U": "float"})
+
+    def _inner_refusal(self, ctx: PassContext, found: Normalization) -> str | None:
+        if self.transpose:
+            return inner_axis_refusal(ctx, found.of.x, found.of.axes)
+        return "the normalized axes are not the last ones"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from .. import ir
+from .interior import interior
 from .recognize import Reduced, Scale, centered, is_aligned, mean_of, number, producer, scale_of, unexpanded
 
 _FURTHEST = 6  # nodes between the root of the statistic and the end of the normalization
@@ -106,9 +107,8 @@ def normalization(end: ir.Node, scale: Scale) -> Normalization | None:
         return None
     value, bias_sign = (bias[0][0], bias[0][1].sign) if bias else (None, 1.0)
     stops = {scale.of.x, *(f.value for f in first.factors), *(() if value is None else (value,))}
-    interior = _interior(end, stops)
     of = (scale.of, scale.epsilon, scale.centered)
-    return Normalization(root, *of, first.sign, first.factors, value, bias_sign, interior)
+    return Normalization(root, *of, first.sign, first.factors, value, bias_sign, interior(end, stops))
 
 
 def _joined(main: list[_Term], is_centered: bool) -> _Term | None:
@@ -186,36 +186,3 @@ def _leaf(value: ir.Value, scale: Scale) -> _Term | None:
     if found is None or replace(found, inverse=True) != replace(scale, inverse=True):
         return None
     return _Term(scale=1 if found.inverse else -1)
-
-
-def _interior(end: ir.Node, stops: set[ir.Value]) -> tuple[ir.Node, ...]:
-    """Return the nodes between some values and ``end``, in no particular order but with ``end`` first."""
-    found: dict[ir.Node, None] = {}
-    stack = [end]
-    while stack:
-        node = stack.pop()
-        if node in found:
-            continue
-        found[node] = None
-        data = node.inputs if node.op_type in _ARITHMETIC else node.inputs[:1]
-        stack += [p for v in data if v is not None and v not in stops and (p := v.producer()) is not None]
-    return tuple(found)
-
-
-_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Pow"})
-
-
-def escape(found: Normalization) -> str | None:
-    """Return which value inside a normalization is used elsewhere, None when all nodes can go with the root."""
-    inside = set(found.interior)
-    for node in found.interior:
-        for value in node.outputs:
-            if value is found.root:
-                continue
-            if value.is_graph_output():
-                return f"{value.name!r} is a graph output"
-            if any(u.node not in inside for u in value.uses()):
-                return f"{value.name!r} has other users"
-        if node.graph is not found.interior[0].graph:
-            return f"{node.op_type} {node.name!r} lies across a subgraph border"
-    return None
