@@ -2,54 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from fcc import ir
 from fcc.analysis import shapes
 from fcc.frontend.upgrade import raise_to
-from fcc.rewrite import ModulePass, PassContext, Site
+from fcc.rewrite import ModulePass, PassContext, Site, SitePass
 
 from ._attention import attention_of
-from .fuse_attention import OPSET, is_attention_end, refusal
+from .fuse_attention import OPSET as ATTENTION
+from .fuse_attention import is_attention_end, refusal
+from .fuse_layer_norm import OPSET as LAYER_NORM
+from .fuse_layer_norm import FuseLayerNorm
+
+Hint = Callable[[ir.Module, PassContext], bool]
 
 
 @dataclass(frozen=True)
 class ConvertOpset(ModulePass):
-    """Raise the opset to 23 where fuse-attention has something to fuse, and the target has every kernel at 23.
+    """Raise the opset of the default domain where a fused operator is wanted that the model's opset lacks.
 
-    Opset n < 23 -> 23; every node keeps its meaning.
+    opset n -> 17 where a LayerNormalization is written in primitives, -> 23 where attention is that fuse-attention
+    takes; every node keeps its meaning.
 
-    Refused when a node has no form in opset 23, or the target no kernel for that form. Shapes: any. Numerics: exact.
-    Source: ONNX operator changelog, 14 to 23.
+    Only to where the target has a kernel for every node it has one for now; when that fails, or a node has no equal
+    form, the next lower wanted opset is tried, else nothing changes. ``version`` raises to that opset whatever the
+    model holds. The IR version rises with it. Shapes: any. Numerics: exact.
+    Source: the ONNX operator changelog.
     """
 
     name: ClassVar[str] = "convert-opset"
+    version: int = 0
 
     def check_module(self, module: ir.Module, ctx: PassContext) -> str | None:
-        if module.opset() >= OPSET:
-            return f"the module has opset {module.opset()} already"
-        ends = [n for n in module.nodes() if is_attention_end(n)]
-        if not any(refusal(Site(n, module, ctx, attention_of(n))) is None for n in ends):
-            return f"nothing in it needs opset {OPSET}"
-        return next((r for n in module.nodes() if (r := _kernel_refusal(n, module, ctx)) is not None), None)
+        wanted = self._wanted(module, ctx)
+        if not wanted:
+            return f"nothing in it needs an opset above {module.opset()}"
+        reasons = [_kernels_refusal(module, ctx, version) for version in wanted]
+        return reasons[0] if all(reasons) else None
 
     def run(self, module: ir.Module, ctx: PassContext) -> int:
-        kept = raise_to(module, OPSET)
-        if kept is not None:
-            ctx.log.refuse(self.name, "", kept)
-            return 0
-        shapes.infer(module)
-        return 1
+        for version in self._wanted(module, ctx):
+            reason = _kernels_refusal(module, ctx, version) or raise_to(module, version)
+            if reason is None:
+                shapes.infer(module)
+                return 1
+            ctx.log.refuse(self.name, "", f"opset {module.opset()} is not raised to {version}: {reason}")
+        return 0
+
+    def _wanted(self, module: ir.Module, ctx: PassContext) -> list[int]:
+        """Return the opsets above the module's that something asks for, the highest first."""
+        hints: Mapping[int, Hint] = {self.version: lambda module, ctx: True} if self.version else HINTS
+        higher = [v for v in sorted(hints, reverse=True) if module.opset() < v <= ctx.target.opsets[1]]
+        return [v for v in higher if hints[v](module, ctx)]
 
 
-def _kernel_refusal(node: ir.Node, module: ir.Module, ctx: PassContext) -> str | None:
-    """Return why the target runs a node now and would not at opset 23."""
+def _asks(p: SitePass, version: int) -> Hint:
+    """Return whether a pass would apply somewhere but for the opset."""
+
+    def asked(module: ir.Module, ctx: PassContext) -> bool:
+        reasons = (p.check(site) for site in p.sites(module, ctx))
+        return any(r is not None and r.startswith(f"needs opset {version}") for r in reasons)
+
+    return asked
+
+
+def _has_attention(module: ir.Module, ctx: PassContext) -> bool:
+    ends = (n for n in module.nodes() if is_attention_end(n))
+    return any(refusal(Site(n, module, ctx, attention_of(n))) is None for n in ends)
+
+
+HINTS: Mapping[int, Hint] = MappingProxyType(
+    {LAYER_NORM: _asks(FuseLayerNorm(), LAYER_NORM), ATTENTION: _has_attention}
+)
+
+
+def _kernels_refusal(module: ir.Module, ctx: PassContext, version: int) -> str | None:
+    """Return which node the target runs now and would not at the opset."""
+    return next((r for n in module.nodes() if (r := _kernel_refusal(n, module, ctx, version)) is not None), None)
+
+
+def _kernel_refusal(node: ir.Node, module: ir.Module, ctx: PassContext, version: int) -> str | None:
     if node.domain != "":
         return None
     dtype = node.inputs[0].dtype if node.inputs and node.inputs[0] is not None else None
-    schema = ir.schema_of(node.op_type, "", OPSET)
+    schema = ir.schema_of(node.op_type, "", version)
     kinds = {} if dtype is None or schema is None else {schema.inputs[0].name: dtype.name.lower()}
     now = ctx.target.refusal(node.op_type, "", module.opset(), kinds)
-    then = ctx.target.refusal(node.op_type, "", OPSET, kinds)
-    return None if then is None or now is not None else f"{node.op_type} {node.name!r} at opset {OPSET}: {then}"
+    then = ctx.target.refusal(node.op_type, "", version, kinds)
+    return None if then is None or now is not None else f"{node.op_type} {node.name!r} at opset {version}: {then}"
