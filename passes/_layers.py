@@ -54,11 +54,10 @@ def _bias_refusal(layer: Linear) -> str | None:
 
 def weights(layer: Linear) -> Array:
     """Return the weight as [out, in, *kernel] in float64, alpha included."""
-    if layer.kind != "Conv":
-        return layer.array()
-    stored = ir.Module.constant(layer.weight)
-    assert stored is not None
-    return stored.astype(np.float64)
+    tensor = layer.weight.const_value  # not Module.constant: read again at save, when the graph has dropped the value
+    assert tensor is not None
+    stored = tensor.numpy().astype(np.float64)
+    return stored if layer.kind == "Conv" else layer.alpha * (stored if layer.transposed else stored.T)
 
 
 def row(layer: Linear) -> Array | None:
@@ -70,6 +69,6 @@ def row(layer: Linear) -> Array | None:
 
 
 def used_elsewhere(layer: Linear) -> bool:
-    """Return whether other nodes, or a graph output, use the weight or the bias too."""
-    constants = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+    """Return whether other nodes, or a graph output, use the weight or the bias too (a bias of zeros does not count)."""
+    constants = [layer.weight] if layer.bias is None or row(layer) is None else [layer.weight, layer.bias]
     return any(v.is_graph_output() or any(u.node not in layer.nodes for u in v.uses()) for v in constants)

@@ -25,7 +25,8 @@ class ComposeLinears(SitePass):
     """Compose two layers with nothing between them into one.
 
     (x A + a) B + b  ->  x (A B) + (a B + b)
-    Conv1x1(Conv(x, v, a), w, b)  ->  Conv(x, w v, w a + b);  Conv(Conv1x1(x, v, a), w, b)  ->  Conv(x, w v, b + sum w a)
+    Conv1x1(Conv(x, v, a), w, b)  ->  Conv(x, w v, w a + b)
+    Conv(Conv1x1(x, v, a), w, b)  ->  Conv(x, w v, b + sum w a)
 
     Only where parameters and FLOPs both fall (in * out < in * mid + mid * out), the value between has no other user,
     and the weights none. A 1x1 Conv has stride 1 and no padding; in front of a Conv that pads it has no bias, since

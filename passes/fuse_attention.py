@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -174,10 +173,10 @@ def _mask(mask: ir.Value, rw: Rewriter) -> ir.Value | None:
             return None
         chosen: ir.Value = rw.op("Where", node.inputs[0], *(_raised(a) for a in arrays if a is not None))
         return chosen
-    array = ir.Module.constant(mask)
-    if array is None or not _has_lowest(array):
+    array, tensor = ir.Module.constant(mask), mask.const_value
+    if array is None or tensor is None or not _has_lowest(array):
         return None
-    return rw.lazy(partial(_raised_constant, mask), like=mask)
+    return rw.lazy(lambda: _raised(tensor.numpy()), like=mask)
 
 
 def _has_lowest(array: np.ndarray[Any, Any]) -> bool:
@@ -186,12 +185,6 @@ def _has_lowest(array: np.ndarray[Any, Any]) -> bool:
 
 def _raised(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.where(array == np.finfo(array.dtype).min, np.asarray(_MASKED, array.dtype), array)
-
-
-def _raised_constant(mask: ir.Value) -> np.ndarray[Any, Any]:
-    array = ir.Module.constant(mask)
-    assert array is not None
-    return _raised(array)
 
 
 def _expanded(found: Attention, mask: ir.Value, rw: Rewriter) -> ir.Value:
