@@ -123,6 +123,6 @@ def _spelling(gelu: Gelu, site: Site) -> str | None:
     if refusal(gelu, site.module, target) is None:
         return ""
     kind = {} if gelu.x.dtype is None else {"T": gelu.x.dtype.name.lower()}
-    if gelu.approximate != "tanh" or "com.microsoft" not in target.domains:
-        return None
+    if gelu.approximate != "tanh" or "com.microsoft" not in target.domains or not ir.dims_of(gelu.x):
+        return None  # FastGelu takes no scalars
     return "com.microsoft" if target.refusal("FastGelu", "com.microsoft", 1, kind) is None else None
