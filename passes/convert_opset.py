@@ -17,6 +17,7 @@ from .fuse_attention import OPSET as ATTENTION
 from .fuse_attention import is_attention_end, refusal
 from .fuse_layer_norm import OPSET as LAYER_NORM
 from .fuse_layer_norm import FuseLayerNorm
+from .fuse_rms_norm import FuseRmsNorm
 
 Hint = Callable[[ir.Module, PassContext], bool]
 
@@ -25,8 +26,8 @@ Hint = Callable[[ir.Module, PassContext], bool]
 class ConvertOpset(ModulePass):
     """Raise the opset of the default domain where a fused operator is wanted that the model's opset lacks.
 
-    opset n -> 17 where a LayerNormalization is written in primitives, -> 23 where attention is that fuse-attention
-    takes; every node keeps its meaning.
+    opset n -> 17 where a LayerNormalization is written in primitives, -> 23 where an RMSNormalization is, or
+    attention that fuse-attention takes; every node keeps its meaning.
 
     Only to where the target has a kernel for every node it has one for now; when that fails, or a node has no equal
     form, the next lower wanted opset is tried, else nothing changes. ``version`` raises to that opset whatever the
@@ -61,23 +62,26 @@ class ConvertOpset(ModulePass):
 
 
 def _asks(p: SitePass, version: int) -> Hint:
-    """Return whether a pass would apply somewhere but for the opset."""
+    """Return whether a pass would apply somewhere, or write a better form, but for the opset."""
 
     def asked(module: ir.Module, ctx: PassContext) -> bool:
         reasons = (p.check(site) for site in p.sites(module, ctx))
-        return any(r is not None and r.startswith(f"needs opset {version}") for r in reasons)
+        return any(r is None or r.startswith(f"needs opset {version}") for r in reasons)
 
     return asked
 
 
-def _has_attention(module: ir.Module, ctx: PassContext) -> bool:
+_asks_rms_norm = _asks(FuseRmsNorm(), ATTENTION)
+
+
+def _asks_23(module: ir.Module, ctx: PassContext) -> bool:
+    if _asks_rms_norm(module, ctx):
+        return True
     ends = (n for n in module.nodes() if is_attention_end(n))
     return any(refusal(Site(n, module, ctx, attention_of(n))) is None for n in ends)
 
 
-HINTS: Mapping[int, Hint] = MappingProxyType(
-    {LAYER_NORM: _asks(FuseLayerNorm(), LAYER_NORM), ATTENTION: _has_attention}
-)
+HINTS: Mapping[int, Hint] = MappingProxyType({LAYER_NORM: _asks(FuseLayerNorm(), LAYER_NORM), ATTENTION: _asks_23})
 
 
 def _kernels_refusal(module: ir.Module, ctx: PassContext, version: int) -> str | None:
