@@ -14,6 +14,7 @@ from fcc.target import TargetSpec
 
 from .emit import Emitted
 from .emit import emit as emit_module
+from .emit import unchanged as unchanged_source
 from .facts import facts_of_module
 from .lint import LintRow, Rule, missing_kernels, opset_window, run_rules
 from .profiles import Sizes
@@ -87,6 +88,10 @@ class Backend:
             facts=facts,
             complete_info=self.complete_info,
         )
+
+    def unchanged(self, module: ir.Module, *, meta: Mapping[str, str] | None = None) -> Emitted | None:
+        """Return the source of a module as the output, metadata added; None when it cannot be read in one piece."""
+        return unchanged_source(module, {**_identity(module, self.target), **(meta or {})}, self.target.providers)
 
 
 def _identity(module: ir.Module, target: TargetSpec) -> dict[str, str]:

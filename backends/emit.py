@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
@@ -129,6 +130,22 @@ def emit(
     )
     weights = tuple(Weight(n, v.const_value) for n, v in module.graph.initializers.items() if v.const_value is not None)
     return Emitted(proto, weights, dict(session_options), dict(provider_options), facts, external, module.source)
+
+
+def unchanged(module: ir.Module, meta: Mapping[str, str], providers: Sequence[str]) -> Emitted | None:
+    """Return the source of a module with model metadata added, None when it has external data or is gone."""
+    source = module.source
+    if source is None or _is_external(module):
+        return None
+    try:
+        loaded = source.load()
+        data = loaded if isinstance(loaded, bytes) else Path(loaded).read_bytes()
+    except OSError:
+        return None
+    proto = ModelProto.FromString(data)
+    options = [[name, {}] for name in providers]
+    set_metadata(proto, {**meta, "fcc.session_options": _json({}), "fcc.provider_options": _json(options)})
+    return Emitted(proto, (), {}, {name: {} for name in providers}, frozenset(), False, source)
 
 
 def set_metadata(proto: ModelProto, meta: Mapping[str, str]) -> None:

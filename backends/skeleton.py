@@ -10,7 +10,6 @@ from onnx_ir import serde
 
 from fcc import ir
 from fcc.errors import VerifyError
-from fcc.frontend.names import GENERATED
 
 _CONTRIB_VERSION = 1
 _PLAIN = str.isidentifier
@@ -58,7 +57,7 @@ def _fill(proto: GraphProto, graph: ir.Graph, ir_version: int, keep_info: Callab
         serde.serialize_value_into(proto.input.add(), value)
     for value in graph.outputs:
         serde.serialize_value_into(proto.output.add(), value)
-    unnamed = {n.name for n in graph.all_nodes() if n.meta.get(GENERATED)}
+    unnamed = {n.name for n in graph.all_nodes() if n.meta.get(ir.GENERATED)}
     for node in graph:
         made = proto.node.add()
         serde.serialize_node_into(made, node, model_ir_version=ir_version)

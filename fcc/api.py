@@ -240,6 +240,20 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
             plain = replace(o, opt_level=level, precision=None, low_rank=None, passes=None, disable=disable)
             other = Driver(plain, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
             yield f"-O{level}", other, other.attempt().product
+    lowerings = tuple(p.name for p in driver.backend.lowerings.passes())
+    if driver.target.name == "cpu" and lowerings:  # the CPU provider runs every standard operator, if not as fast
+        other = Driver(
+            replace(o, precision=None, low_rank=None, disable=(*o.disable, *lowerings)),
+            driver.source,
+            driver.progress,
+            seconds=driver.seconds,
+            skip=driver.skip,
+        )
+        yield "the model without lowering", other, other.attempt().product
+    if not o.shapes:
+        unchanged = driver.unchanged()
+        if unchanged is not None:
+            yield "the source itself", driver, unchanged
 
 
 def _lint(driver: Driver, report: Report, product: Product) -> None:

@@ -203,6 +203,13 @@ class Driver:
             max_shapes=o.max_shapes,
         )
 
+    def unchanged(self) -> Product | None:
+        """Return the source as the product, nothing but metadata added; None when it cannot be read in one piece."""
+        module = self.load()
+        self._fresh = None
+        emitted = self.backend.unchanged(module, meta={"fcc.level": "0", "fcc.pipeline": ""})
+        return None if emitted is None else Product(module, emitted, self.log(), ())
+
     def settle(self, first: Build[Product | Broken], oracle: Oracle) -> Outcome[Product | Broken] | None:
         """Skip guilty rewrites, here and in later replays, until the oracle accepts the product.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from fcc import ir
 
-GENERATED = "fcc.generated_name"  # in the meta of a node that the source left without a name
-
 
 def name_everything(module: ir.Module) -> None:
     """Give every value and node a name that no other one has; the first in order, outer before inner, keeps its own.
@@ -44,7 +42,7 @@ def _name_node(module: ir.Module, taken: set[str], node: ir.Node) -> None:
     if not node.name or node.name in taken:
         output = next((v.name for v in node.outputs if v.name), "")
         if not node.name:
-            node.meta[GENERATED] = True
+            node.meta[ir.GENERATED] = True
         node.name = module.fresh(node.name or f"{node.op_type}_{output}")
     taken.add(node.name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fcc import ir
 
-from .names import GENERATED, rename
+from .names import rename
 
 _SEQUENCE_IDENTITY = {"SequenceType": 14, "OptionalType": 16}
 
@@ -46,7 +46,7 @@ def insert_identity(module: ir.Module, graph: ir.Graph, i: int, value: ir.Value)
     out.name = module.fresh(value.name or "output")
     out.type = value.type
     out.shape = value.shape.copy() if value.shape is not None else None
-    node.name, node.meta[GENERATED] = module.fresh(f"Identity_{out.name}"), True
+    node.name, node.meta[ir.GENERATED] = module.fresh(f"Identity_{out.name}"), True
     graph.append(node)
     graph.outputs[i] = out
     return out

@@ -24,11 +24,12 @@ from onnx_ir import (
 from .attributes import attribute, plain, set_attributes
 from .dims import Dim, as_dim, at_least, dims_of, to_shape
 from .infer import infer_types, schema_of, since_version
-from .module import Module, Rewrite
+from .module import GENERATED, Module, Rewrite
 from .uses import erase, is_dead, is_used, sole_user, subgraphs_of
 from .verify import verify, verify_nodes
 
 __all__ = [
+    "GENERATED",
     "Attr",
     "AttributeType",
     "DataType",

@@ -13,6 +13,9 @@ from .source import Source
 from .uses import subgraphs_of
 
 
+GENERATED = "fcc.generated_name"  # in the meta of a node whose name the source does not have: not written to files
+
+
 @dataclass(frozen=True)
 class Rewrite:
     """One application of a pass: which pass, at which site (an output name), from which nodes to which."""

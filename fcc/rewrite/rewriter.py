@@ -68,10 +68,11 @@ class Rewriter:
             values,
             [ir.attribute(k, v) for k, v in attributes.items() if v is not None],
             num_outputs=outputs,
-            name=self.module.fresh(f"{base}/{op_type}"),
+            name=self.module.fresh(base),
         )
-        for i, out in enumerate(node.outputs):
-            out.name = self.module.fresh(f"{base}/{op_type}_{i}" if i else f"{base}/{op_type}_out")
+        node.meta[ir.GENERATED] = self.anchor.meta.get(ir.GENERATED)
+        for out in node.outputs:
+            out.name = self.module.fresh(base)
         shapes.infer_node(self.module, node)
         self._made.append(node)
         self._places[node] = self._place
