@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 
 from fcc import ir
 from fcc.rewrite import PassContext
 from fcc.rewrite.manager import Instrument, Manager
 from fcc.rewrite.pipeline import Pipeline
 from fcc.target import TargetSpec
+from fcc.version import __version__
 
 from .emit import Emitted
 from .emit import emit as emit_module
@@ -95,11 +95,7 @@ class Backend:
 
 
 def _identity(module: ir.Module, target: TargetSpec) -> dict[str, str]:
-    try:
-        release = version("fcc")
-    except PackageNotFoundError:
-        release = "0"
-    found = {"fcc.version": release, "fcc.target": target.name}
+    found = {"fcc.version": __version__, "fcc.target": target.name}
     if target.qdq is not None and any(n.op_type == "QuantizeLinear" for n in module.nodes()):
         found["fcc.isa"] = target.isa
     return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .api import compile, optimize
     from .compiled import CompiledModel
     from .errors import FccError
     from .frontend import read
     from .passes.graphsurgeon import GraphSurgeonPass
-
-__version__ = "0.1.0"
 
 _LAZY = {
     "CompiledModel": "compiled",

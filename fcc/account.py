@@ -11,6 +11,7 @@ from .analysis.cost import module_cost
 from .analysis.liveness import peak_bytes
 from .driver import Driver, Product
 from .report import PassRow, Report, Size
+from .version import __version__
 
 
 def measure(module: ir.Module, symbols: Mapping[str, int], size: int) -> Size:
@@ -22,8 +23,6 @@ def measure(module: ir.Module, symbols: Mapping[str, int], size: int) -> Size:
 
 def describe(report: Report, driver: Driver, product: Product) -> None:
     """Write what happened in a compile into its report."""
-    from . import __version__
-
     log = product.log
     seconds: dict[str, float] = defaultdict(float)
     for record in product.records:

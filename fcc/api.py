@@ -166,7 +166,7 @@ def _exact(driver: Driver, trial: Trial, report: Report) -> Product:
         raise product.error
     if outcome is None:
         raise _not_survived(report)
-    _blame(report, outcome, driver.options.strict)
+    _blame(report, outcome, driver.options.strict, frozenset(p.name for p in driver.plugins))
     rows = Report()
     trial.exact(product.emitted, rows)
     _take(report, rows)
@@ -183,7 +183,7 @@ def _not_survived(report: Report) -> ParityError:
     )
 
 
-def _blame(report: Report, outcome: Outcome[Any], strict: bool) -> None:
+def _blame(report: Report, outcome: Outcome[Any], strict: bool, plugins: frozenset[str]) -> None:
     """Say which rewrites were skipped and why; the first one is an error under strict."""
     for g in outcome.guilty:
         name, site = g.rewrite.pass_name, g.rewrite.site
@@ -191,7 +191,8 @@ def _blame(report: Report, outcome: Outcome[Any], strict: bool) -> None:
         if strict:
             raise PassError(f"{where}: {g.reason}", f"--disable {name} leaves it out", pass_name=name, node=site)
         report.guilty.append({**asdict(g.rewrite), "reason": g.reason})
-        report.notes.append(f"{where} was skipped (please report it): {g.reason}")
+        whose = "" if name in plugins else " (please report it)"
+        report.notes.append(f"{where} was skipped{whose}: {g.reason}")
         if g.whole_pass and site:
             report.notes.append(f"pass {name} was left out after {MAX_PER_PASS} such rewrites")
     if outcome.fell_back:

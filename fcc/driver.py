@@ -150,7 +150,11 @@ class Driver:
             with self.phase("compress"):
                 lossy(module, ctx, manager)
         with self.phase("legalize"):
+            applied = len(log.applied)
             self.backend.legalize(module, ctx, (*self.instruments, Recorder(manager.records)))
+            if len(log.applied) > applied and lossy is None:  # what lowering wrote may be optimized in turn
+                manager.run(self.pipeline.without(p.name for p in self.plugins), module, ctx)
+                self.backend.legalize(module, ctx, (*self.instruments, Recorder(manager.records)))
         with self.phase("emit"):
             emitted = self.emit(module)
         records, broken = tuple(manager.records), each.broken_by if each else ""

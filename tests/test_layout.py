@@ -49,3 +49,9 @@ def test_help_loads_no_onnx_library() -> None:
         "bad = {'onnx', 'onnx_ir', 'onnxruntime'} & set(sys.modules)\nassert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_version_is_that_of_the_project() -> None:
+    from fcc.version import __version__
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__

@@ -12,7 +12,6 @@ from onnx_ir import Graph, Model, Node, Value
 from .source import Source
 from .uses import subgraphs_of
 
-
 GENERATED = "fcc.generated_name"  # in the meta of a node whose name the source does not have: not written to files
 
 
