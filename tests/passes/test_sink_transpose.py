@@ -119,7 +119,7 @@ class Builder:
 
     def const(self, array: Any) -> str:
         self.constants.append(numpy_helper.from_array(np.asarray(array), f"c{len(self.constants)}"))
-        return self.constants[-1].name
+        return str(self.constants[-1].name)
 
     def add(self, op: str, inputs: list[str], dims: tuple[int, ...], **attributes: Any) -> None:
         name = f"v{len(self.nodes)}"
