@@ -69,6 +69,6 @@ def row(layer: Linear) -> Array | None:
 
 
 def used_elsewhere(layer: Linear) -> bool:
-    """Return whether other nodes, or a graph output, use the weight or the bias too (a bias of zeros does not count)."""
+    """Return whether other nodes, or a graph output, use the weight or the bias too; a bias of zeros does not count."""
     constants = [layer.weight] if layer.bias is None or row(layer) is None else [layer.weight, layer.bias]
     return any(v.is_graph_output() or any(u.node not in layer.nodes for u in v.uses()) for v in constants)
