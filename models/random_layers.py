@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from .random_graph import Dim, Draft, Tensor
+from .random_draft import Dim, Draft, Tensor
 from .random_ops import has_rank, static
 
 if TYPE_CHECKING:
