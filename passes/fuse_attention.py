@@ -69,7 +69,8 @@ class FuseAttention(SitePass):
         if not _is_packed(found):
             made = rw.op("Reshape", made, found.merge.inputs[1], allowzero=found.merge.attributes.get("allowzero"))
         rw.replace(found.output, made)
-        rw.erase(*found.nodes)
+        choice = None if found.mask is None else _choice(found.mask)
+        rw.erase(*found.nodes, *(() if choice is None else (choice,)))
 
 
 def is_attention_end(node: ir.Node) -> bool:

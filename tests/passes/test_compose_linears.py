@@ -310,7 +310,7 @@ def test_conv_pairs(data: st.DataObject) -> None:
     composed, first, second = c * n * taps, c * m * kernels[0], m * n * kernels[1]
     here = length if behind else 7
     pays = composed < first + second and composed * length < first * here + second * length
-    legal = behind or taps == 1 == stride and not pad or not (a and pad)
+    legal = behind or (taps == 1 == stride and not pad) or not (a and pad)
     after = f"{io} {{ y = {wide}(x, w1{', b1' if a or b else ''}) }}"
     if taps == 1 and pad == 0 and stride == 1:
         after = after.replace(wide, "Conv" if not behind else wide)
