@@ -69,16 +69,17 @@ def attributes_2d(node: ir.Node) -> dict[str, Any]:
 def constant_2d(value: ir.Value, rw: Rewriter) -> ir.Value:
     """Return a constant with the new axis in front of its last; rank 0 and 1 stay."""
     dims: Any = ir.dims_of(value)
+    return value if len(dims) < 2 else reshaped(value, (*dims[:-1], 1, dims[-1]), rw)
+
+
+def reshaped(value: ir.Value, shape: tuple[int, ...], rw: Rewriter) -> ir.Value:
+    """Return a constant with the same elements in another shape; a large one is read when it is saved."""
     tensor = value.const_value
     assert tensor is not None
-    if len(dims) < 2:
-        return value
-    shape = (*dims[:-1], 1, dims[-1])
     if tensor.nbytes < _EAGER:
         return rw.const(tensor.numpy().reshape(shape))
-    like = ir.Value(name="", type=value.type, shape=ir.Shape(shape))
-    return rw.lazy(partial(_reshaped, tensor, shape), like)
+    return rw.lazy(partial(_read, tensor, shape), ir.Value(name="", type=value.type, shape=ir.Shape(shape)))
 
 
-def _reshaped(tensor: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+def _read(tensor: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     return np.asarray(tensor.numpy()).reshape(shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 
-_EAGER = 1 << 20
+from ._spatial import reshaped
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class SqueezeConv(PatternPass):
         x, perm = found
         if perm is not None:
             x = rw.op("Transpose", x, perm=perm)
-        operands = [x, _squeezed(m["w"], axis, rw), *node.inputs[2:]]
+        operands = [x, reshaped(m["w"], _dropped(ir.dims_of(m["w"]), axis), rw), *node.inputs[2:]]
         line = rw.like(node, *operands, **_attributes(node, axis - 2))
         made: ir.Value = rw.op("Unsqueeze", line, np.asarray([axis], np.int64))
         return made
@@ -114,14 +113,5 @@ def _attributes(node: ir.Node, k: int) -> dict[str, Any]:
     return changed
 
 
-def _squeezed(weight: ir.Value, axis: int, rw: Rewriter) -> ir.Value:
-    tensor = weight.const_value
-    assert tensor is not None
-    shape = tuple(int(d) for i, d in enumerate(tensor.shape) if i != axis)
-    if tensor.nbytes < _EAGER:
-        return rw.const(tensor.numpy().reshape(shape))
-    return rw.lazy(partial(_reshaped, tensor, shape), ir.Value(name="", type=weight.type, shape=ir.Shape(shape)))
-
-
-def _reshaped(tensor: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    return np.asarray(tensor.numpy()).reshape(shape)
+def _dropped(dims: Any, axis: int) -> tuple[int, ...]:
+    return tuple(d for i, d in enumerate(dims) if i != axis)

@@ -54,11 +54,11 @@ def test_one_pair_around_a_graph_of_them() -> None:
         before="g (float[4,32,N] x) => (float[4,32,1] y) <float[32,32,3] w, float[32,32,3] v, float[1,32,1] s, float t> "
         f"{{ a = {CONV}(x, w) b = Relu(a) c = {CONV}(b, v) d = Mul(c, s) e = Add(d, b) f = Add(e, t) "
         "h = MaxPool<kernel_shape = [2], strides = [2]>(f) "
-        "k = AveragePool<kernel_shape = [3], pads = [1, 1]>(h) y = GlobalMaxPool(k) }",
+        "k = AveragePool<kernel_shape = [3], pads = [1, 1]>(h) y = GlobalAveragePool(k) }",
         after="g (float[4,32,N] x) => (float[4,32,1] y) <float t> "
         f"{{ u = Unsqueeze(x, q) a = {CONV2}(u, w) b = Relu(a) c = {CONV2}(b, v) d = Mul(c, s) e = Add(d, b) "
         "f = Add(e, t) h = MaxPool<kernel_shape = [1, 2], strides = [1, 2]>(f) "
-        "k = AveragePool<kernel_shape = [1, 3], pads = [0, 1, 0, 1]>(h) z = GlobalMaxPool(k) y = Squeeze(z, q) }",
+        "k = AveragePool<kernel_shape = [1, 3], pads = [0, 1, 0, 1]>(h) z = GlobalAveragePool(k) y = Squeeze(z, q) }",
         sizes={"N": 20},
     )
 
@@ -229,11 +229,38 @@ def test_work_is_counted_at_the_sizes_given() -> None:
         assert applied == expected
 
 
+@pytest.mark.parametrize("pool", ["GlobalMaxPool", "GlobalAveragePool"])
+def test_in_the_runtime(pool: str) -> None:
+    pytest.importorskip("onnxruntime")
+    from onnx_ir import serde
+
+    from fcc import testing
+    from fcc.analysis import shapes
+    from fcc.frontend import read
+    from fcc.rewrite import PassContext, run_pass
+    from fcc.runtime import open_session
+    from fcc.target import get_target
+
+    text = (
+        f"g (float[4,64,40] x) => (float[4,64,1] y) <float[64,64,3] w> {{ a = {CONV}(x, w) b = Relu(a) y = {pool}(b) }}"
+    )
+    source = testing._model(text, 21, {}, 0)
+    module = read(source)
+    shapes.infer(module)
+    assert run_pass(ConvertConv1d(), module, PassContext(target=get_target("cpu"))) == 1
+    assert [n.op_type for n in module.graph] == ["Unsqueeze", "Conv", "Relu", pool, "Squeeze"]
+    fed = {"x": np.random.default_rng(0).standard_normal((4, 64, 40)).astype(np.float32)}
+    old = open_session(source.SerializeToString(), optimize=False).run(fed)["y"]
+    new = open_session(serde.serialize_model(module.model).SerializeToString()).run(fed)["y"]
+    assert new.shape == (4, 64, 1)
+    assert np.abs(new - old).max() <= 1e-5 * np.abs(old).max()
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([16, 32, 48]), st.integers(1, 3), st.integers(1, 2), st.booleans()), min_size=1,
              max_size=3),
-    st.integers(0, 2),
+    st.integers(1, 3),
     st.integers(8, 20),
     st.sampled_from([None, "Relu", "Tanh", "Mul", "GlobalAveragePool"]),
 )  # fmt: skip
