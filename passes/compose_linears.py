@@ -84,8 +84,6 @@ def _pair(node: ir.Node) -> tuple[Linear | str, Linear | str] | None:
 
 # -- conditions ----------------------------------------------------------------------------------------------------
 def _form_refusal(first: Linear, second: Linear) -> str | None:
-    if first.weight.dtype != second.weight.dtype:
-        return "the weights differ in dtype"
     if first.kind != "Conv" or _is_pointwise(second):
         return None
     if not _is_pointwise(first):

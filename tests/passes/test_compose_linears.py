@@ -217,13 +217,31 @@ def test_grouped_conv_stays() -> None:
     )
 
 
-def test_strided_conv_behind_a_large_one_by_one_must_save_multiplications() -> None:
+def test_multiplications_must_fall_too() -> None:
     check(
         P,
-        before="g (float[1,8,100] x) => (float[1,8,103] y) <float[5,8,1] v, float[8,5,3] w>"
+        before="g (float[1,5,1] x) => (float[1,3,59] y) <float[4,5,1] v, float[3,4,3] w>"
         "{ t = Conv(x, v) y = Conv<pads=[30,30]>(t, w) }",
         after=None,
-        because="the composed weight has 192 elements",
+        because="more multiplications",
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "t = Conv(x, c) y = MatMul(t, w)",
+        "t = Add(x, x) y = MatMul(t, w)",
+        "s = MatMul(x, v) t = Add(s, r) y = MatMul(t, w)",
+        "s = MatMul(x, v) t = Add(r, s) y = MatMul(t, w)",
+    ],
+)
+def test_what_is_no_layer_in_front_stays(body: str) -> None:
+    check(
+        P,
+        before="g (float[N,6,6] x, float[N,6,6] r) => (float[N,6,2] y) <float[6,6,1] c, float[6,6] v, float[6,2] w> "
+        f"{{ {body} }}",
+        after=None,
     )
 
 
@@ -237,7 +255,7 @@ def test_overflow_of_the_composed_weight_stays() -> None:
     )
 
 
-def test_weights_of_two_dtypes_do_not_parse_into_a_pair() -> None:
+def test_integers_stay() -> None:
     check(
         P,
         before="g (int32[N,6] x) => (int32[N,2] y) <int32[6,5] v, int32[5,2] w> { t = MatMul(x, v) y = MatMul(t, w) }",
