@@ -64,10 +64,7 @@ def _normalized(rw: Rewriter, opset: int, found: Normalization) -> ir.Value:
     assert x.dtype is not None
     kind = x.dtype.numpy()
     square = rw.op("Pow", x, np.array(2, kind))
-    if opset >= 18:
-        mean = rw.op("ReduceMean", square, np.array([-1]))
-    else:
-        mean = rw.op("ReduceMean", square, axes=[-1])
+    mean = rw.op("ReduceMean", square, np.array([-1])) if opset >= 18 else rw.op("ReduceMean", square, axes=[-1])
     deviation = rw.op("Sqrt", rw.op("Add", mean, np.array(found.epsilon, kind)))
     result: ir.Value = rw.op("Div", x, deviation)
     return result

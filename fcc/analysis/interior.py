@@ -10,20 +10,21 @@ _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Pow"})
 
 
 def interior(end: ir.Node, stops: Collection[ir.Value]) -> tuple[ir.Node, ...]:
-    """Return the nodes that compute the result of ``end`` from ``stops``, ``end`` first; operands like axes left out.
+    """Return the nodes that compute the result of ``end`` from ``stops``, users first; operands like axes left out.
 
     All operands of arithmetic are followed, and the first one of every other node.
     """
-    found: dict[ir.Node, None] = {}
-    stack = [end]
+    done: dict[ir.Node, None] = {}
+    stack = [(end, False)]
     while stack:
-        node = stack.pop()
-        if node in found:
-            continue
-        found[node] = None
-        data = node.inputs if node.op_type in _ARITHMETIC else node.inputs[:1]
-        stack += [p for v in data if v is not None and v not in stops and (p := v.producer()) is not None]
-    return tuple(found)
+        node, seen = stack.pop()
+        if seen:
+            done[node] = None
+        elif node not in done:
+            data = node.inputs if node.op_type in _ARITHMETIC else node.inputs[:1]
+            made_by = [p for v in data if v is not None and v not in stops and (p := v.producer()) is not None]
+            stack += [(node, True), *((p, False) for p in made_by)]
+    return tuple(reversed(done))
 
 
 def escape(nodes: Sequence[ir.Node]) -> str | None:
