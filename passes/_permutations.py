@@ -6,28 +6,18 @@ permutation of its first operand and returns the Carried form, or the reason why
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fcc import ir
+from fcc.rewrite import Rewriter
 
 from ._operands import integers, present, small_constant
+from ._regions import LAUNCH, SMALL, Carried, Layout, elements
 
 Perm = tuple[int, ...]
-SMALL = 4096
-
-
-@dataclass(frozen=True)
-class Carried:
-    """How a node computes stored values: permutations of operands (None: as it is) and results, changes of operands."""
-
-    operands: tuple[Perm | None, ...]
-    results: tuple[Perm, ...]
-    attributes: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict)
 
 
 Rule = Callable[[ir.Node, Perm], Carried | str]
@@ -41,10 +31,6 @@ def inverse(p: Perm) -> Perm:
 def composed(p: Perm, q: Perm) -> Perm:
     """Return the permutation of Transpose(Transpose(x, p), q)."""
     return tuple(p[i] for i in q)
-
-
-def is_identity(p: Perm) -> bool:
-    return p == tuple(range(len(p)))
 
 
 def permutation(node: ir.Node) -> Perm | None:
@@ -340,17 +326,56 @@ RULES: dict[str, Rule] = {
 }
 
 
-def carried(node: ir.Node, p: Perm) -> Carried | str:
-    """Return how ``node`` computes on stored values when its first operand is stored under ``p``."""
-    rule = RULES.get(node.op_type) if node.domain == "" else None
-    if rule is None:
-        return f"{node.op_type} has axes of fixed meaning"
-    return rule(node, p)
-
-
-def before(node: ir.Node, result: Perm) -> Perm | None:
-    """Return the permutation of the first operand that gives ``result``, None when the rank changes on the way."""
-    return result if _rank(node.outputs[0]) == len(result) and node.op_type in KEEP_RANK else None
-
-
 KEEP_RANK = frozenset(RULES) - {"Gather", "Squeeze", "Unsqueeze"}
+
+
+class Transposes:
+    """Transpose as a mover: a layout is a permutation p, v = Transpose(v', perm = p)."""
+
+    def moves(self, node: ir.Node) -> bool:
+        return node.op_type == "Transpose" and node.domain == ""
+
+    def given(self, node: ir.Node) -> Perm | None:
+        return permutation(node)
+
+    def taken(self, node: ir.Node) -> Perm | None:
+        p = permutation(node)
+        return None if p is None else inverse(p)
+
+    def same(self, value: ir.Value, layout: Layout) -> bool:
+        return layout == tuple(range(len(layout)))
+
+    def carried(self, node: ir.Node, index: int, layout: Layout) -> Carried | str:
+        rule = RULES.get(node.op_type) if node.domain == "" else None
+        return rule(node, layout) if rule is not None else f"{node.op_type} has axes of fixed meaning"
+
+    def before(self, node: ir.Node, layout: Layout) -> Carried | str:
+        if node.op_type not in KEEP_RANK or _rank(node.outputs[0]) != len(layout):
+            return "the rank changes"
+        return self.carried(node, 0, layout)
+
+    def fits(self, value: ir.Value, layout: Layout) -> bool:
+        return True
+
+    def weight(self, value: ir.Value, shapes: Mapping[str, int]) -> int:
+        return LAUNCH + elements(value, shapes)
+
+    def constant(self, value: ir.Value, layout: Layout) -> np.ndarray[Any, Any] | None:
+        return moved_constant(value, layout)
+
+    def store(self, rw: Rewriter, value: ir.Value, layout: Layout) -> ir.Value:
+        made: ir.Value = rw.op("Transpose", value, perm=inverse(layout))
+        return made
+
+    def restore(self, rw: Rewriter, stored: ir.Value, value: ir.Value, layout: Layout) -> ir.Value:
+        made: ir.Value = rw.op("Transpose", stored, perm=layout)
+        return made
+
+    def turn(self, rw: Rewriter, stored: ir.Value, node: ir.Node, layout: Layout) -> ir.Value:
+        own = permutation(node)
+        assert own is not None
+        made: ir.Value = rw.op("Transpose", stored, perm=composed(layout, own))
+        return made
+
+    def turns(self, node: ir.Node, layout: Layout) -> bool:
+        return permutation(node) is not None

@@ -1,8 +1,9 @@
-"""Regions of operators that may compute with permuted axes, and the cheapest border of Transposes around them.
+"""Regions of operators that may compute on values stored otherwise, and the cheapest border of movers around them.
 
-A candidate operator computes either as it is (label 0) or on stored values (label 1; v = Transpose(v', P(v))). Between
-labels a Transpose is needed, one per value and direction; existing Transposes give or take stored values for nothing.
-The labels that need the least are a minimum cut.
+A mover (Transpose, or Reshape and its kin) only lays out a value anew; a layout says how a value v is stored as v'. A
+candidate operator computes either as it is (label 0) or on stored values (label 1). Between labels a mover is needed,
+one per value and direction; existing movers give or take stored values for nothing. The labels that need the least
+are a minimum cut.
 """
 
 from __future__ import annotations
@@ -10,32 +11,107 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from fcc import ir
 from fcc.analysis.cost import sizes
 from fcc.analysis.shapes import static_size
+from fcc.rewrite import Rewriter
 
 from ._min_cut import SINK, SOURCE, Network
-from ._permutations import SMALL, Carried, Perm, before, carried, composed, inverse, is_identity, permutation
 
 LARGEST = 2000  # candidates of one region: bounds the time of a cut
-LAUNCH = 2000  # what a Transpose costs beside moving its elements, in elements
+LAUNCH = 2000  # what a mover costs beside moving its elements, in elements
+SMALL = 4096  # constants up to this size may be copied in another layout
+
+Layout = tuple[Any, ...]
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How a node computes stored values: layouts of operands (None: as it is) and results, changes of the node."""
+
+    operands: tuple[Layout | None, ...]
+    results: tuple[Layout, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[int, Array] = field(default_factory=dict)
+
+
+class Movers(Protocol):
+    """A kind of mover with its layouts."""
+
+    def moves(self, node: ir.Node) -> bool:
+        """Return whether a node is a mover of this kind."""
+
+    def given(self, node: ir.Node) -> Layout | None:
+        """Return the layout under which the result of a mover is stored as its input, None when not known."""
+
+    def taken(self, node: ir.Node) -> Layout | None:
+        """Return the layout under which the input of a mover is stored as its result, None when not known."""
+
+    def same(self, value: ir.Value, layout: Layout) -> bool:
+        """Return whether what is stored is the value itself."""
+
+    def carried(self, node: ir.Node, index: int, layout: Layout) -> Carried | str:
+        """Return how a node computes when operand ``index`` is stored under ``layout``, or why it cannot."""
+
+    def before(self, node: ir.Node, layout: Layout) -> Carried | str:
+        """Return how a node computes when its first result is stored under ``layout``, or why it cannot."""
+
+    def fits(self, value: ir.Value, layout: Layout) -> bool:
+        """Return whether movers can be written between a value and what is stored, for every size."""
+
+    def weight(self, value: ir.Value, shapes: Mapping[str, int]) -> int:
+        """Return what moving a value costs, in elements."""
+
+    def constant(self, value: ir.Value, layout: Layout) -> Array | None:
+        """Return what is stored of a small constant."""
+
+    def store(self, rw: Rewriter, value: ir.Value, layout: Layout) -> ir.Value:
+        """Make the mover from a value to what is stored."""
+
+    def restore(self, rw: Rewriter, stored: ir.Value, value: ir.Value, layout: Layout) -> ir.Value:
+        """Make the mover from what is stored to the value."""
+
+    def turn(self, rw: Rewriter, stored: ir.Value, node: ir.Node, layout: Layout) -> ir.Value:
+        """Make the result of a mover of the value from what is stored."""
+
+    def turns(self, node: ir.Node, layout: Layout) -> bool:
+        """Return whether ``turn`` can be written, for every size."""
 
 
 @dataclass
 class Region:
-    """Values with their permutations, candidates with their carried form, in the order found."""
+    """Values with their layouts, candidates with their carried form, in the order found."""
 
     graph: ir.Graph
-    values: dict[ir.Value, Perm] = field(default_factory=dict)
+    movers: Movers
+    values: dict[ir.Value, Layout] = field(default_factory=dict)
     nodes: dict[ir.Node, Carried] = field(default_factory=dict)
-    transposes: dict[ir.Node, None] = field(default_factory=dict)
+    seen: dict[ir.Node, None] = field(default_factory=dict)
+
+    def gives(self, node: ir.Node | None, layout: Layout) -> bool:
+        """Return whether a node of the graph is the mover from what is stored."""
+        return node is not None and self.is_mover(node) and self.movers.given(node) == layout
+
+    def takes(self, node: ir.Node, layout: Layout) -> bool:
+        """Return whether a node of the graph is the mover to what is stored."""
+        return self.is_mover(node) and self.movers.taken(node) == layout
+
+    def is_mover(self, node: ir.Node) -> bool:
+        return node.graph is self.graph and self.movers.moves(node)
+
+    def stands(self, node: ir.Node, layout: Layout) -> bool:
+        """Return whether a mover works from either form of its input at the same cost."""
+        return self.is_mover(node) and self.movers.turns(node, layout)
 
 
-def grow(graph: ir.Graph, value: ir.Value, p: Perm) -> Region:
-    """Return the region around ``value`` stored under ``p``: every candidate that fits what is there already."""
-    region = Region(graph, {value: p})
+def grow(graph: ir.Graph, movers: Movers, value: ir.Value, layout: Layout) -> Region:
+    """Return the region around ``value`` stored under ``layout``: every candidate that fits what is there already."""
+    region = Region(graph, movers, {value: layout})
     queue: deque[ir.Value] = deque([value])
     refused: set[ir.Node] = set()
     while queue:
@@ -47,7 +123,7 @@ def grow(graph: ir.Graph, value: ir.Value, p: Perm) -> Region:
                 refused.add(node)
                 continue
             region.nodes[node] = found
-            for v, perm in _permuted(node, found):
+            for v, perm in _moved(node, found):
                 if v not in region.values:
                     region.values[v] = perm
                     queue.append(v)
@@ -55,20 +131,20 @@ def grow(graph: ir.Graph, value: ir.Value, p: Perm) -> Region:
 
 
 def _neighbours(region: Region, value: ir.Value) -> Iterator[ir.Node]:
-    """Yield the candidates around a value that may be stored, and note the Transposes."""
-    if is_identity(region.values[value]):
+    """Yield the candidates around a value that may be stored, and note the movers."""
+    if region.movers.same(value, region.values[value]):
         return
     producer = value.producer()
     for node in (*([producer] if producer is not None else []), *(u.node for u in value.uses())):
         if node.graph is not region.graph:
             continue
-        if node.op_type == "Transpose" and node.domain == "":
-            region.transposes[node] = None
+        if region.movers.moves(node):
+            region.seen[node] = None
         else:
             yield node
 
 
-def _permuted(node: ir.Node, found: Carried) -> Iterator[tuple[ir.Value, Perm]]:
+def _moved(node: ir.Node, found: Carried) -> Iterator[tuple[ir.Value, Layout]]:
     for value, perm in zip(node.inputs, found.operands, strict=False):
         if value is not None and perm is not None:
             yield value, perm
@@ -79,27 +155,28 @@ def _fits(region: Region, node: ir.Node) -> Carried | None:
     """Return the carried form that agrees with the permutations given so far."""
     for i, value in enumerate(node.inputs):
         if value is not None and value in region.values:
-            found = carried(node, region.values[value])
+            found = region.movers.carried(node, i, region.values[value])
             if not isinstance(found, str) and found.operands[i] == region.values[value]:
                 return found if _agrees(region, node, found) else None
     for value in node.outputs:
-        p = before(node, region.values[value]) if value in region.values else None
-        if p is not None:
-            found = carried(node, p)
+        if value in region.values:
+            found = region.movers.before(node, region.values[value])
             return None if isinstance(found, str) or not _agrees(region, node, found) else found
     return None
 
 
 def _agrees(region: Region, node: ir.Node, found: Carried) -> bool:
-    return all(region.values.get(v, perm) == perm for v, perm in _permuted(node, found)) and any(found.operands)
+    if not any(p is not None for p in found.operands):
+        return False
+    return all(region.values.get(v, p) == p and region.movers.fits(v, p) for v, p in _moved(node, found))
 
 
 @dataclass(frozen=True)
 class Border:
-    """The Transposes around the chosen operators.
+    """The movers around the chosen operators.
 
-    ``taken`` give stored values, ``dropped`` return what is stored, ``turned`` are composed with a permutation;
-    ``restored`` values are needed as they were too, ``stored`` values come from outside and must be permuted first.
+    ``taken`` give stored values, ``dropped`` return what is stored, ``turned`` read what is stored;
+    ``restored`` values are needed as they were too, ``stored`` values come from outside and must be moved first.
     """
 
     taken: tuple[ir.Node, ...]
@@ -109,31 +186,30 @@ class Border:
     stored: tuple[ir.Value, ...]
 
 
-def weight(value: ir.Value, shapes: Mapping[str, int]) -> int:
-    """Return what transposing a value costs, in elements moved; an unknown size counts as 1."""
-    total = LAUNCH
+def elements(value: ir.Value, shapes: Mapping[str, int]) -> int:
+    """Return the number of elements of a value; an unknown size counts as 1."""
     size = 1
     for d in sizes(value, shapes) or ():
         size *= max(d, 1)
-    return total + min(size, 1 << 40)
+    return min(size, 1 << 40)
 
 
 def cut(region: Region, shapes: Mapping[str, int]) -> list[ir.Node]:
     """Return the candidates to compute on stored values: the labels whose border is cheapest."""
     network = Network()
     for value, perm in region.values.items():
-        if not is_identity(perm):
-            _add_value(network, region, value, perm, weight(value, shapes))
+        if not region.movers.same(value, perm):
+            _add_value(network, region, value, perm, region.movers.weight(value, shapes))
     side = network.source_side()
     return [node for node in region.nodes if node in side]
 
 
-def _add_value(network: Network, region: Region, value: ir.Value, perm: Perm, cost: int) -> None:
+def _add_value(network: Network, region: Region, value: ir.Value, perm: Layout, cost: int) -> None:
     producer = value.producer()
     maker: object = SINK
     if producer in region.nodes:
         maker = producer
-    elif producer is not None and producer.graph is region.graph and gives(producer, perm):
+    elif region.gives(producer, perm):
         maker = SOURCE
     elif free(value):
         return
@@ -144,9 +220,9 @@ def _add_value(network: Network, region: Region, value: ir.Value, perm: Perm, co
     for use in value.uses():
         if use.node in region.nodes and region.nodes[use.node].operands[use.idx] is not None:
             users.append(use.node)
-        elif takes(use.node, perm, region.graph):
+        elif region.takes(use.node, perm):
             users.append(SOURCE)
-        elif not is_transpose(use.node, region.graph):
+        elif not region.stands(use.node, perm):
             users.append(SINK)
     for user in dict.fromkeys(users):
         network.add(restored, user)
@@ -160,25 +236,11 @@ def free(value: ir.Value) -> bool:
     return (static_size(value) or 0) <= SMALL or ir.sole_user(value) is not None
 
 
-def is_transpose(node: ir.Node, graph: ir.Graph) -> bool:
-    return node.op_type == "Transpose" and node.domain == "" and node.graph is graph
-
-
-def gives(producer: ir.Node, perm: Perm) -> bool:
-    """Return whether a node is the Transpose of what is stored."""
-    return producer.op_type == "Transpose" and producer.domain == "" and permutation(producer) == perm
-
-
-def takes(user: ir.Node, perm: Perm, graph: ir.Graph) -> bool:
-    """Return whether a node is the Transpose that gives what is stored."""
-    return is_transpose(user, graph) and permutation(user) == inverse(perm)
-
-
 def border(region: Region, chosen: list[ir.Node]) -> Border | str:
-    """Return the Transposes that computing the chosen operators on stored values needs and saves, or why it cannot."""
-    inside = set(chosen)
-    made = {v: p for n in chosen for v, p in zip(n.outputs, region.nodes[n].results, strict=True) if not is_identity(p)}
-    used = {v: p for n in chosen for v, p in _permuted(n, region.nodes[n]) if not is_identity(p)}
+    """Return the movers that computing the chosen operators on stored values needs and saves, or why it cannot."""
+    inside, same = set(chosen), region.movers.same
+    made = {v: p for n in chosen for v, p in zip(n.outputs, region.nodes[n].results, strict=True) if not same(v, p)}
+    used = {v: p for n in chosen for v, p in _moved(n, region.nodes[n]) if not same(v, p)}
     taken: list[ir.Node] = []
     dropped: list[ir.Node] = []
     turned: list[ir.Node] = []
@@ -189,18 +251,20 @@ def border(region: Region, chosen: list[ir.Node]) -> Border | str:
         outer = [u.node for u in value.uses() if not _stays_inside(region, inside, u)]
         if value in made:
             for node in dict.fromkeys(outer):
-                if is_transpose(node, region.graph):
-                    (dropped if takes(node, perm, region.graph) else turned).append(node)
-            if value.is_graph_output() or any(not is_transpose(n, region.graph) for n in outer):
+                if region.takes(node, perm):
+                    dropped.append(node)
+                elif region.stands(node, perm):
+                    turned.append(node)
+            if value.is_graph_output() or any(n not in dropped and n not in turned for n in outer):
                 restored.append(value)
-        elif producer is not None and gives(producer, perm) and producer.graph is region.graph:
+        elif producer is not None and region.gives(producer, perm):
             if producer.inputs[0] in made:
-                return "a Transpose joins two values of the region"
+                return "a mover joins two values of the region"
             if not outer and not value.is_graph_output():
                 taken.append(producer)
         else:
             stored.append(value)
-            dropped += dict.fromkeys(n for n in outer if takes(n, perm, region.graph))
+            dropped += dict.fromkeys(n for n in outer if region.takes(n, perm))
     return Border(tuple(taken), tuple(dropped), tuple(turned), tuple(restored), tuple(stored))
 
 
@@ -208,15 +272,9 @@ def _stays_inside(region: Region, inside: set[ir.Node], use: Any) -> bool:
     return use.node in inside and region.nodes[use.node].operands[use.idx] is not None
 
 
-def saves(edge: Border, shapes: Mapping[str, int]) -> tuple[int, int]:
-    """Return (Transposes, cost) that a border saves: negative when it adds."""
+def saves(region: Region, edge: Border, shapes: Mapping[str, int]) -> tuple[int, int]:
+    """Return (movers, cost) that a border saves: negative when it adds."""
     gone = [n.outputs[0] for n in (*edge.taken, *edge.dropped)]
     new = [*edge.restored, *(v for v in edge.stored if not free(v))]
-    return len(gone) - len(new), sum(weight(v, shapes) for v in gone) - sum(weight(v, shapes) for v in new)
-
-
-def turned_permutation(node: ir.Node, perm: Perm) -> Perm:
-    """Return the permutation from what is stored to the result of a Transpose of the value."""
-    own = permutation(node)
-    assert own is not None
-    return composed(perm, own)
+    weigh = region.movers.weight
+    return len(gone) - len(new), sum(weigh(v, shapes) for v in gone) - sum(weigh(v, shapes) for v in new)

@@ -1,4 +1,4 @@
-"""sink-transpose: the border of a region gets cheaper, and what the region computes stays."""
+"""sink-transpose: the border of a region gets cheaper, and what the region computes stays (sink-reshape generated too)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from onnx_ir import serde
 
 from fcc import ir
 from fcc.analysis import shapes
 from fcc.frontend import read
+from fcc.passes.sink_reshape import SinkReshape
 from fcc.passes.sink_transpose import SinkTranspose
-from fcc.rewrite import Log, PassContext, run_pass
+from fcc.rewrite import Log, Pass, PassContext, run_pass
 from fcc.target import get_target
 from fcc.testing import check, same_outputs
 
@@ -256,21 +258,40 @@ STEPS = (
 )
 
 
+def transposed(draw: Callable[[Any], Any], rank: int) -> Callable[[Builder], None]:
+    perms = [tuple(draw(st.permutations(range(rank)).filter(lambda p: list(p) != sorted(p))))]
+    perms += [tuple(int(i) for i in np.argsort(p)) for p in perms]
+    return lambda b: b.transpose(perms)
+
+
+def reshaped(draw: Callable[[Any], Any], rank: int) -> Callable[[Builder], None]:
+    """Join the two first axes, split the first one, add or drop a leading one."""
+
+    def step(b: Builder) -> None:
+        name, dims = b.value()
+        if 0 in dims:
+            return
+        kinds = [(1, *dims), (dims[0], 1, *dims[1:]), (dims[0] * dims[1], *dims[2:])]
+        kinds += [dims[1:]] if dims[0] == 1 else []
+        kinds += [(2, dims[0] // 2, *dims[1:])] if dims[0] > 0 and dims[0] % 2 == 0 else []
+        out = b.pick([k for k in kinds if len(k) < 5])
+        b.add("Reshape", [name, b.const(np.array(out, np.int64))], out)
+
+    return step
+
+
 @st.composite
-def models(draw: Callable[[Any], Any]) -> onnx.ModelProto:
+def models(draw: Callable[[Any], Any], mover: Callable[..., Callable[[Builder], None]]) -> onnx.ModelProto:
     b = Builder(draw)
     rank = draw(st.integers(2, 4))
     dims = tuple(draw(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=rank, max_size=rank)))
-    perms = [tuple(draw(st.permutations(range(rank)).filter(lambda p: list(p) != sorted(p))))]
-    perms += [tuple(int(i) for i in np.argsort(p)) for p in perms]
+    move = mover(draw, rank)
     b.values = [("x", dims), ("z", dims)]
-    b.transpose(perms)
+    move(b)
     for _ in range(draw(st.integers(1, 8))):
-        if draw(st.integers(0, 3)) == 0:
-            b.transpose(perms)
-        else:
-            draw(st.sampled_from(STEPS))(b)
-    b.transpose(perms)
+        step = move if draw(st.integers(0, 3)) == 0 else draw(st.sampled_from(STEPS))
+        step(b)
+    move(b)
     used = {i for n in b.nodes for i in n.input}
     kept = [v for v in b.values[2:] if v[0] not in used or draw(st.integers(0, 4)) == 0]
     declared = [d if d > 1 and draw(st.booleans()) else f"d{i}" for i, d in enumerate(dims)]
@@ -286,30 +307,41 @@ def models(draw: Callable[[Any], Any]) -> onnx.ModelProto:
     return model
 
 
-def transposes(module: ir.Module) -> int:
-    return sum(n.op_type == "Transpose" for n in module.nodes())
+MOVERS = {"sink-transpose": ("Transpose",), "sink-reshape": ("Flatten", "Reshape", "Squeeze", "Unsqueeze")}
+
+
+def movers(module: ir.Module, p: Pass) -> int:
+    return sum(n.op_type in MOVERS[p.name] for n in module.nodes())
 
 
 @settings(max_examples=150, deadline=None)
-@given(models())
+@given(models(transposed))
 def test_generated_regions_keep_their_outputs(model: onnx.ModelProto) -> None:
+    judge(SinkTranspose(), model)
+
+
+@settings(max_examples=150, deadline=None)
+@given(models(reshaped))
+def test_generated_regions_of_reshapes_keep_their_outputs(model: onnx.ModelProto) -> None:
+    judge(SinkReshape(), model)
+
+
+def judge(p: Pass, model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model)
     sizes = {f"d{i}": int(d) for i, d in enumerate(model.metadata_props[0].value.split(","))}
     module = read(model)
     shapes.infer(module)
     reference = ir_bytes(module.clone())
-    count = transposes(module)
+    count = movers(module, p)
     log = Log(strict=True)
-    applied = run_pass(SinkTranspose(), module, PassContext(get_target("cpu"), log))
+    applied = run_pass(p, module, PassContext(get_target("cpu"), log))
     event(f"applied: {applied > 0}")
     ir.verify(module)
-    assert transposes(module) <= count
+    assert movers(module, p) <= count
     emitted = ir_bytes(module)
     onnx.checker.check_model(emitted)
     same_outputs(reference, emitted, sizes=sizes)
 
 
 def ir_bytes(module: ir.Module) -> onnx.ModelProto:
-    from onnx_ir import serde
-
     return serde.serialize_model(module.model)

@@ -1,0 +1,106 @@
+"""sink-reshape: fewer Reshapes around operators that work along the last axes (generated: test_sink_transpose)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fcc.passes.sink_reshape import SinkReshape
+from fcc.testing import check
+
+FLAT, BACK = {"s": [6, 8], "t": [2, 3, 8]}, "<int64[2] s, int64[3] t"
+
+
+def test_a_pair_cancels_around_elementwise_operators() -> None:
+    check(
+        SinkReshape(),
+        f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}, float[8] b, float[1,1] c, float w> {{ r = Reshape(x, s)"
+        " p = Add(r, b) q = Mul(p, c) u = Sub(w, q) y = Reshape(u, t) }",
+        "g (float[2,3,8] x) => (float[2,3,8] y) { p = Add(x, b) q = Mul(p, c) y = Sub(w, q) }",
+        constants=FLAT,
+    )
+
+
+def test_a_residual_stream_of_gemms_stays_flat() -> None:
+    check(
+        SinkReshape(),
+        f"""g (float[6,8] x, float[8,8] k) => (float[6,8] y) {BACK}, float[8] b> {{
+            g1 = Gemm(x, k) v = Reshape(g1, t) n = LayerNormalization(v, b) f = Reshape(n, s) g2 = Gemm(f, k)
+            w = Reshape(g2, t) a = Add(w, v) m = Softmax<axis=2>(a) h = Reshape(m, s) y = Gemm(h, k) }}""",
+        """g (float[6,8] x, float[8,8] k) => (float[6,8] y) {
+            v = Gemm(x, k) n = LayerNormalization<axis=-1>(v, b) w = Gemm(n, k)
+            a = Add(w, v) m = Softmax<axis=-1>(a) y = Gemm(m, k) }""",
+        constants=FLAT,
+    )
+
+
+def test_dynamic_sizes_and_the_kin_of_reshape() -> None:
+    check(
+        SinkReshape(),
+        "g (float[N,1,4] x, float[4,5] k) => (float[N,1,4,2] y, float[N,1,3,2] z) <int64[1] a, int64[2] s> {"
+        " r = Squeeze(x, a) m = MatMul(r, k) u = ReduceMax<keepdims=1>(m, a2) y = Unsqueeze(u, a) }".replace(
+            "float[N,1,4,2] y, float[N,1,3,2] z", "float[N,1,1] y"
+        ).replace("int64[2] s", "int64[1] a2"),
+        "g (float[N,1,4] x, float[4,5] k) => (float[N,1,1] y) { m = MatMul(x, k) y = ReduceMax<keepdims=1>(m, c) }",
+        constants={"a": 1, "a2": 1},
+    )
+
+
+def test_split_and_concat_along_a_kept_axis() -> None:
+    check(
+        SinkReshape(),
+        "g (float[2,3,8] x) => (float[2,3,8] y) <int64[2] s, int64[3] t, int64[2] e> { r = Reshape(x, s)"
+        " p, q = Split<axis=1>(r, e) u = Relu(p) c = Concat<axis=1>(q, u) y = Reshape(c, t) }",
+        "g (float[2,3,8] x) => (float[2,3,8] y) { p, q = Split<axis=-1>(x, e) u = Relu(p) y = Concat<axis=-1>(q, u) }",
+        constants={**FLAT, "e": [5, 3]},
+    )
+
+
+def test_a_constant_of_the_whole_shape_follows() -> None:
+    check(
+        SinkReshape(),
+        "g (float[2,3,8] x) => (float[2,3,8] y) <int64[1] s, int64[3] t, float[48] b> { r = Reshape(x, s)"
+        " p = Add(r, b) y = Reshape(p, t) }",
+        "g (float[2,3,8] x) => (float[2,3,8] y) { y = Add(x, c) }",
+        constants={"s": 48, "t": [2, 3, 8]},
+    )
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
+    "an operand that broadcasts over the joined axes": (
+        f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}, float[6,1] b> {{ r = Reshape(x, s) p = Add(r, b)"
+        " y = Reshape(p, t) }",
+        FLAT,
+    ),
+    "a Softmax along a joined axis": (
+        f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}> {{ r = Reshape(x, s) p = Softmax<axis=0>(r)"
+        " y = Reshape(p, t) }",
+        FLAT,
+    ),
+    "a Concat along a joined axis": (
+        f"g (float[2,3,8] x) => (float[4,3,8] y) {BACK}> {{ r = Reshape(x, s) p = Concat<axis=0>(r, r)"
+        " y = Reshape(p, t) }",
+        {"s": [6, 8], "t": [4, 3, 8]},
+    ),
+    "a reduction along a joined axis": (
+        f"g (float[2,3,8] x) => (float[1,1,8] y) {BACK}, int64[1] a> {{ r = Reshape(x, s)"
+        " p = ReduceSum<keepdims=1>(r, a) y = Reshape(p, t) }",
+        {"s": [6, 8], "t": [1, 1, 8], "a": 0},
+    ),
+    "an operator with axes of fixed meaning": (
+        f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}> {{ r = Reshape(x, s) p = CumSum(r, a)"
+        " y = Reshape(p, t) }".replace("<int64[2] s", "<int64 a, int64[2] s"),
+        {**FLAT, "a": 0},
+    ),
+    "one Reshape that nothing meets": (
+        f"g (float[2,3,8] x) => (float[6,8] y) {BACK}> {{ r = Reshape(x, s) y = Relu(r) }}",
+        FLAT,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_stays(name: str) -> None:
+    text, constants = REFUSED[name]
+    check(SinkReshape(), text, None, constants=constants)
