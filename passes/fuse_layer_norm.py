@@ -67,7 +67,8 @@ class FuseLayerNorm(SitePass):
         order = [*(i for i in range(rank) if i not in axes), *axes]
         if not is_suffix(found):
             x = rw.op("Transpose", x, perm=order)
-        value = rw.op("LayerNormalization", x, scale, bias, axis=-len(axes), epsilon=found.epsilon)
+        operands = (scale,) if bias is None else (scale, bias)
+        value = rw.op("LayerNormalization", x, *operands, axis=-len(axes), epsilon=found.epsilon)
         if not is_suffix(found):
             value = rw.op("Transpose", value, perm=np.argsort(order).tolist())
         finish(rw, found, value)
