@@ -217,6 +217,15 @@ def test_grouped_conv_stays() -> None:
     )
 
 
+def test_parameters_must_fall() -> None:
+    check(
+        P,
+        before="g (float[N,2] x) => (float[N,2] y) <float[2,1] v, float[1,2] w> { t = Gemm(x, v) y = Gemm(t, w) }",
+        after=None,
+        because="the composed weight has 4 elements, the two have 2 and 2",
+    )
+
+
 def test_multiplications_must_fall_too() -> None:
     check(
         P,

@@ -194,6 +194,33 @@ def test_refusals(text: str, because: str) -> None:
     check(P, before=text, after=None, because=because, constants=constants, opset=23)
 
 
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        (primitives().replace("float[B,T,8] k", "float[1,T,8] k"), "not known to have one batch"),
+        (primitives().replace("float[B,T,8] v", "float[1,T,8] v"), "not known to have one batch"),
+        (primitives(merge=MERGE.replace("e)", "r)"), constants=", float c, int64[4] r").replace("S,8] y", "S,2,4] y"),
+         "copies a size of the heads"),
+        (primitives(merge="z = Mul(p, vh) zt = Transpose<perm=[0,2,1,3]>(z) y = Reshape(zt, e)", sequences="44"), ""),
+    ],
+)  # fmt: skip
+def test_shapes_that_stay(text: str, because: str) -> None:
+    constants = {**SHAPES, "c": 0.5, "r": np.array([0, 0, 0, -1])}
+    check(P, before=text, after=None, because=because, constants=constants, opset=23)
+
+
+def test_reshape_behind_it_that_copies_batch_and_sequence() -> None:
+    merge = MERGE.replace("e)", "r)")
+    text = primitives(merge=merge, constants=", float c, int64[4] r").replace("S,8] y", "S,4,2] y")
+    after = (
+        fused()
+        .replace("S,8] y", "S,4,2] y")
+        .replace("y = Attention", "a = Attention")
+        .replace(" }", " y = Reshape(a, r) }")
+    )
+    check(P, before=text, after=after, constants={**SHAPES, "c": 0.5, "r": np.array([0, 0, 4, 2])}, opset=23)
+
+
 def test_older_opset_stays() -> None:
     check(P, before=primitives(), after=None, because="needs opset 23", constants={**SHAPES, "c": 0.5}, opset=21)
 

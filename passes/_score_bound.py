@@ -1,0 +1,93 @@
+"""A bound on the scores of attention over normalized inputs: |q . k| <= |q| |k|, head by head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fcc import ir
+
+from ._layers import layer_of, row, weights
+
+Array = np.ndarray[Any, Any]
+_LARGEST = 1 << 24
+
+
+def score_bound(q: ir.Value, k: ir.Value, heads: int, scale: float) -> float | None:
+    """Return what no score scale * q_h . k_h exceeds in size, or None where nothing is known.
+
+    q, k [..., heads * size] are layers of a LayerNormalization: q = (z * gamma + beta) W + b with |z| <= sqrt(n) and
+    sum(z) = 0, so that |q_h| <= sqrt(n) |C diag(gamma) W_h| + |beta W_h + b_h|, where C takes the mean of columns away.
+    """
+    norms = [_head_norms(v, heads) for v in (q, k)]
+    if norms[0] is None or norms[1] is None:
+        return None
+    return float(np.max(norms[0] * norms[1])) * abs(scale)
+
+
+def _head_norms(value: ir.Value, heads: int) -> Array | None:
+    """Return a bound of the Euclidean norm of every head."""
+    value, columns = _before_split(value)
+    layer = _layer(_before_reshape(value))
+    if layer is None:
+        return None
+    weight, bias, x = layer
+    if weight.size > _LARGEST:
+        return None
+    norm = _before_reshape(x).producer()
+    if norm is None or norm.op_type != "LayerNormalization" or norm.domain != "" or not _is_last(norm):
+        return None
+    gamma, beta = (ir.Module.constant(v) for v in (norm.inputs[1], norm.inputs[2] if len(norm.inputs) > 2 else None))
+    if gamma is None or (beta is None and len(norm.inputs) > 2):
+        return None
+    matrix = weight[:, columns]
+    scaled = gamma.astype(np.float64)[:, None] * matrix
+    moved = (bias[columns] if bias is not None else 0) + (0 if beta is None else beta.astype(np.float64) @ matrix)
+    rows, size = scaled.shape[0], scaled.shape[1] // heads
+    scaled = scaled - scaled.mean(axis=0)
+    shift = np.broadcast_to(moved, scaled.shape[1])
+    blocks = [slice(h * size, (h + 1) * size) for h in range(heads)]
+    return np.array([np.sqrt(rows) * np.linalg.norm(scaled[:, b], 2) + np.linalg.norm(shift[b]) for b in blocks])
+
+
+def _layer(value: ir.Value) -> tuple[Array, Array | None, ir.Value] | None:
+    """Return weight [in, out], bias and input of the layer that computes a value."""
+    node = value.producer()
+    if node is not None and node.op_type == "Add" and node.domain == "":
+        node = next((p for v in node.inputs if v is not None and (p := v.producer()) is not None), None)
+    found = None if node is None or node.op_type == "Conv" else layer_of(node)
+    if found is None or isinstance(found, str) or found.output is not value:
+        return None
+    return weights(found).T, row(found), found.x
+
+
+def _before_split(value: ir.Value) -> tuple[ir.Value, slice]:
+    """Return what a Split along the features cuts a value from, and which columns it is."""
+    node, dims = value.producer(), ir.dims_of(value) or ()
+    if node is None or node.op_type != "Split" or node.domain != "" or node.inputs[0] is None:
+        return value, slice(None)
+    if node.attributes.get_int("axis", 0) % max(1, len(dims)) != len(dims) - 1:
+        return value, slice(None)
+    sizes = [(ir.dims_of(v) or (None,))[-1] for v in node.outputs[: node.outputs.index(value) + 1]]
+    if not all(isinstance(s, int) for s in sizes):
+        return value, slice(None)
+    numbers = [int(s) for s in sizes if isinstance(s, int)]
+    return node.inputs[0], slice(sum(numbers[:-1]), sum(numbers))
+
+
+def _before_reshape(value: ir.Value) -> ir.Value:
+    """Return what Reshapes that keep the features as they are make a value from."""
+    node = value.producer()
+    while node is not None and node.op_type == "Reshape" and node.domain == "" and node.inputs[0] is not None:
+        before, after = ir.dims_of(node.inputs[0]), ir.dims_of(value)
+        if not before or not after or before[-1] != after[-1] or not isinstance(after[-1], int):
+            break
+        value = node.inputs[0]
+        node = value.producer()
+    return value
+
+
+def _is_last(norm: ir.Node) -> bool:
+    axis, dims = norm.attributes.get_int("axis", -1), ir.dims_of(norm.inputs[0])
+    return axis == -1 or (dims is not None and axis == len(dims) - 1)
