@@ -22,7 +22,7 @@ SINGLE = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 def sites_of(
     module: ir.Module, ctx: PassContext, centered: bool, refusal: Callable[[Normalization], str | None]
 ) -> Iterator[Site]:
-    """Yield one site per statistic: the furthest end without a refusal, else the statistic with the first reason.
+    """Yield one site per statistic: the furthest end without a refusal, else the statistic with a reason.
 
     The site's data is the Normalization, or the reason in words.
     """
@@ -39,7 +39,13 @@ def sites_of(
                 break
             reasons += [] if reason is None else [reason]
         else:
-            yield Site(node, module, ctx, reasons[0] if reasons else "nothing is normalized by this statistic")
+            yield Site(node, module, ctx, _telling(reasons))
+
+
+def _telling(reasons: list[str]) -> str:
+    """Return the reason of the furthest end that lacks only the opset, else that of the nearest, which asks least."""
+    nearest = reasons[-1] if reasons else "nothing is normalized by this statistic"
+    return next((r for r in reasons if r.startswith("needs opset")), nearest)
 
 
 def basic_refusal(found: Normalization) -> str | None:
