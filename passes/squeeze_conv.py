@@ -49,11 +49,12 @@ class SqueezeConv(PatternPass):
         assert axis is not None
         found = _without(m["x"], axis)
         assert found is not None
-        x, perm = found
+        x, perm, front = found
         if perm is not None:
             x = rw.op("Transpose", x, perm=perm)
         operands = [x, reshaped(m["w"], _dropped(ir.dims_of(m["w"]), axis), rw), *node.inputs[2:]]
         line = rw.like(node, *operands, **_attributes(node, axis - 2))
+        rw.erase(node, *front)
         made: ir.Value = rw.op("Unsqueeze", line, np.asarray([axis], np.int64))
         return made
 
@@ -69,13 +70,13 @@ def _unit_axis(node: ir.Node, dims: Any, kernel: Any) -> int | None:
     return None
 
 
-def _without(value: ir.Value, axis: int) -> tuple[ir.Value, list[int] | None] | None:
-    """Return the value in front of the Unsqueeze that made an axis, and the Transpose that it then still needs."""
+def _without(value: ir.Value, axis: int) -> tuple[ir.Value, list[int] | None, tuple[ir.Node, ...]] | None:
+    """Return the value in front of the Unsqueeze that made an axis, the Transpose still needed, and both nodes."""
     node = value.producer()
     if node is None or node.domain != "":
         return None
     if node.op_type == "Unsqueeze":
-        return (node.inputs[0], None) if _axes(node) == [axis] and node.inputs[0] is not None else None
+        return (node.inputs[0], None, (node,)) if _axes(node) == [axis] and node.inputs[0] is not None else None
     if node.op_type != "Transpose" or ir.sole_user(value) is None:
         return None
     perm = list(node.attributes.get_ints("perm", (3, 2, 1, 0)))
@@ -83,7 +84,7 @@ def _without(value: ir.Value, axis: int) -> tuple[ir.Value, list[int] | None] | 
     if below is None or below[1] is not None:
         return None
     rest = [p for i, p in enumerate(perm) if i != axis]
-    return below[0], [p - (p > perm[axis]) for p in rest]
+    return below[0], [p - (p > perm[axis]) for p in rest], (node, *below[2])
 
 
 def _axes(node: ir.Node) -> list[int] | None:
