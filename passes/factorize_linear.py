@@ -154,7 +154,7 @@ def _refusal(view: Linear) -> str | None:
         return f"the weight is {view.weight.dtype}"
     if min(view.out_features, view.in_features) < 1:
         return "the weight is empty"
-    if len({id(u.node) for u in view.weight.uses()}) != 1 or view.weight.is_graph_output():
+    if ir.sole_user(view.weight) is None:
         return "the weight has other users"
     return None
 
