@@ -97,7 +97,15 @@ def test_constant_mask(order: str, shape: str) -> None:
         f"s = MatMul(qh, kh) t = Mul(s, c) u = Add({order}) p = Softmax(u)", constants=f", float c, float[{shape}] m",
         batch="3", sequences="57",
     )  # fmt: skip
-    check(P, before=text, after=fused(", m", batch="3", st_="57"), constants={**SHAPES, "c": 0.5}, opset=23)
+    module = check(P, before=text, after=fused(", m", batch="3", st_="57"), constants={**SHAPES, "c": 0.5}, opset=23)
+    assert "m" in module.graph.initializers
+
+
+def test_attention_over_the_border_of_a_branch_stays() -> None:
+    branch = "() => (float[B,S,8] {0}) {{ z{0} = MatMul(p, vh) t{0} = Transpose<perm=[0,2,1,3]>(z{0}) {0} = Reshape(t{0}, e) }}"
+    merge = f"y = If(w) <then_branch = a {branch.format('i')}, else_branch = b () => (float[B,S,8] j) {{ j = Neg(q) }}>"
+    check(P, before=primitives(merge=merge, inputs=", bool w"), after=None, because="border of a nested graph",
+          constants={**SHAPES, "c": 0.5}, opset=23)  # fmt: skip
 
 
 def test_lowest_number_of_a_constant_mask_is_raised() -> None:
