@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from fcc import ir
-from fcc.analysis import shapes
 from fcc.frontend.upgrade import raise_to
 from fcc.rewrite import ModulePass, PassContext, Site, SitePass
 
@@ -49,13 +48,16 @@ class ConvertOpset(ModulePass):
         for version in self._wanted(module, ctx):
             reason = _kernels_refusal(module, ctx, version) or raise_to(module, version)
             if reason is None:
-                shapes.infer(module)
                 return 1
             ctx.log.refuse(self.name, "", f"opset {module.opset()} is not raised to {version}: {reason}")
         return 0
 
     def _wanted(self, module: ir.Module, ctx: PassContext) -> list[int]:
-        """Return the opsets above the module's that something asks for, the highest first."""
+        """Return the opsets above the module's that something asks for, the highest first; asked once per graph."""
+        found: list[int] = module.fact(f"{self} {ctx.target.name} {ctx.shapes}", lambda m: self._asked(m, ctx))
+        return found
+
+    def _asked(self, module: ir.Module, ctx: PassContext) -> list[int]:
         hints: Mapping[int, Hint] = {self.version: lambda module, ctx: True} if self.version else HINTS
         higher = [v for v in sorted(hints, reverse=True) if module.opset() < v <= ctx.target.opsets[1]]
         return [v for v in higher if hints[v](module, ctx)]
