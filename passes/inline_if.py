@@ -43,13 +43,18 @@ class InlineConstantIfs(SitePass):
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         node, body = site.anchor, _taken(site.anchor)
         assert body is not None
-        given: set[ir.Value] = set()
-        for old, new in zip(node.outputs, rw.inline(body), strict=True):
-            if len(ir.dims_of(old) or ()) != len(ir.dims_of(new) or ()):
-                old.shape = None  # declared for the other branch
-            rw.replace(old, rw.op("Identity", new) if new in given else new)
-            given.add(new)
-        rw.erase(node, *reversed(cone(node.inputs, rw.graph, has_elements)))
+        inline_branch(node, body, rw)
+
+
+def inline_branch(node: ir.Node, body: ir.Graph, rw: Rewriter) -> None:
+    """Let the nodes of one branch stand for the If, and erase what only its condition needed."""
+    given: set[ir.Value] = set()
+    for old, new in zip(node.outputs, rw.inline(body), strict=True):
+        if len(ir.dims_of(old) or ()) != len(ir.dims_of(new) or ()):
+            old.shape = None  # declared for the other branch
+        rw.replace(old, rw.op("Identity", new) if new in given else new)
+        given.add(new)
+    rw.erase(node, *reversed(cone(node.inputs, rw.graph, has_elements)))
 
 
 def _taken(node: ir.Node) -> ir.Graph | None:

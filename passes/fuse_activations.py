@@ -1,0 +1,249 @@
+"""fuse-activations: Relu, LeakyRelu, Abs, HardSigmoid, HardSwish and Mish from the primitives they are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fcc import ir
+from fcc.rewrite import PassContext, Rewriter, Site, SitePass
+
+from ._gates import TOLERANCE, gates, polynomial, scalar, users_first
+from ._operands import small_constant
+
+_SINCE = {"HardSwish": 14, "Mish": 18}
+_AS_FAST_EXPANDED = {"cpu": frozenset({"HardSwish", "Mish"})}
+"""Functions without a kernel that a target runs as fast as the primitives (onnxruntime 1.31, measured)."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """``top`` is op_type(x); the nodes from it down to x."""
+
+    op_type: str
+    x: ir.Value
+    top: ir.Value
+    nodes: tuple[ir.Node, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FuseActivations(SitePass):
+    """Recover activations from primitives.
+
+    Max(x, 0), Clip(x, 0), Where(x > 0, x, 0)                  ->  Relu(x)
+    Max(x, a x) with 0 <= a <= 1, Where(x > 0, x, a x)         ->  LeakyRelu<alpha=a>(x)
+    Max(x, -x), Where(x > 0, x, -x)                            ->  Abs(x)
+    k Clip(a x + b, 0, h) with k h = 1                         ->  HardSigmoid<alpha=k a, beta=k b>(x)
+    x Clip(x + 3, 0, 6) / 6, x HardSigmoid<1/6, 1/2>(x)        ->  HardSwish(x)
+    x tanh(softplus(x)), x tanh(log(1 + exp(x)))               ->  Mish(x)
+
+    In every order of operands and grouping of factors, with any of the four comparisons. Shapes: any float x. Only
+    where the target has a kernel for the operator, or runs its expansion as fast. Softplus alone and x sigmoid(x) are
+    left: onnxruntime's Softplus is 3 to 8 times slower than log(1 + exp(x)) on CPU, and it fuses x sigmoid(x) itself.
+    Source: ONNX Relu-14, LeakyRelu-16, Abs-13, HardSigmoid-6, HardSwish-14, Mish-18.
+    """
+
+    name: ClassVar[str] = "fuse-activations"
+
+    def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
+        for node in module.nodes():
+            rules = _RULES.get(node.op_type, ()) if node.domain == "" else ()
+            for rule in rules:
+                found = rule(node) if node.graph is not None else None
+                if found is not None:
+                    yield Site(found.nodes[0], module, ctx, found)
+                    break
+
+    def check(self, site: Site) -> str | None:
+        found: _Found = site.data
+        if found.x.dtype is None or not found.x.dtype.is_floating_point():
+            return "x holds no floats"
+        if ir.dims_of(found.x) is None or ir.dims_of(found.x) != ir.dims_of(found.top):
+            return "the shape changes, or is not known"
+        since, target = _SINCE.get(found.op_type, 1), site.ctx.target
+        if site.module.opset() < since:
+            return f"{found.op_type} needs opset {since}, and the module has {site.module.opset()}"
+        support = target.support(found.op_type, "", site.module.opset(), {"T": found.x.dtype.name.lower()})
+        fast = support.verdict == "expanded" and found.op_type in _AS_FAST_EXPANDED.get(target.name, ())
+        return None if support.verdict == "native" or fast else support.reason
+
+    def rewrite(self, site: Site, rw: Rewriter) -> None:
+        found: _Found = site.data
+        rw.replace(found.top, rw.op(found.op_type, found.x, **found.attributes))
+        rw.erase(*found.nodes)
+
+
+def _piecewise(node: ir.Node, x: ir.Value, factor: float, between: tuple[ir.Node, ...]) -> _Found | None:
+    """x above zero, factor * x below."""
+    nodes = tuple(users_first(n for n in (node, *between) if n.graph is node.graph))
+    if factor == 0.0:
+        return _Found("Relu", x, node.outputs[0], nodes)
+    if factor == -1.0:
+        return _Found("Abs", x, node.outputs[0], nodes)
+    return _Found("LeakyRelu", x, node.outputs[0], nodes, {"alpha": factor})
+
+
+def _linear(value: ir.Value, x: ir.Value) -> tuple[float, tuple[ir.Node, ...]] | None:
+    """Return (c, nodes) where a value is c * x, c = 0 where it is the constant zero."""
+    read = polynomial(value, x)
+    if read is None or not set(read[0]) <= {1} or (0 in read[0]):
+        return None
+    return read[0].get(1, 0.0), read[1]
+
+
+def _max(node: ir.Node) -> _Found | None:
+    """Max(x, c x), c <= 1."""
+    if len(node.inputs) != 2:
+        return None
+    for x, other in (node.inputs, node.inputs[::-1]):
+        found = None if x is None or other is None or scalar(x) is not None else _linear(other, x)
+        if found is not None and x is not None and (0.0 <= found[0] < 1.0 or found[0] == -1.0):
+            return _piecewise(node, x, *found)
+    return None
+
+
+_ABOVE = {"Greater": True, "GreaterOrEqual": True, "Less": False, "LessOrEqual": False}
+
+
+def _where(node: ir.Node) -> _Found | None:
+    """Where(x > 0, x, c x)."""
+    condition, then, other = node.inputs
+    test = None if condition is None else condition.producer()
+    if test is None or test.op_type not in _ABOVE or test.domain != "" or then is None or other is None:
+        return None
+    above, (left, right) = _ABOVE[test.op_type], test.inputs
+    if scalar(left) == 0.0:
+        above, left, right = not above, right, left
+    x, below = (then, other) if above else (other, then)
+    if left is not x or scalar(right) != 0.0:
+        return None
+    found = _linear(below, x)
+    return None if found is None else _piecewise(node, x, found[0], (test, *found[1]))
+
+
+def _bounds(node: ir.Node) -> tuple[float, float] | None:
+    """Return the bounds of a Clip of which the lower is given; an upper that is absent is infinite."""
+    if len(node.inputs) < 2 or "min" in node.attributes or "max" in node.attributes:
+        return None
+    low, high = scalar(node.inputs[1]), float("inf")
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        found = scalar(node.inputs[2])
+        if found is None:
+            return None
+        high = found
+    kind = node.inputs[1]
+    top = small_constant(kind)
+    largest = np.finfo(top.dtype).max if top is not None and top.dtype.kind == "f" else np.inf
+    return None if low is None else (low, float("inf") if high >= largest else high)
+
+
+def _clip(node: ir.Node) -> _Found | None:
+    """Clip(x, 0); x Clip(x + 3, 0, 6) / 6; k Clip(a x + b, 0, 1 / k)."""
+    bounds, inner = _bounds(node), node.inputs[0]
+    if bounds is None or inner is None or bounds[0] != 0.0 or bounds[1] <= 0.0:
+        return None
+    if bounds[1] == float("inf"):
+        return _piecewise(node, inner, 0.0, ())
+    return _hard_swish(node, bounds[1]) or _hard_sigmoid(node, bounds[1])
+
+
+def _hard_swish(node: ir.Node, high: float, attributes: tuple[float, float] | None = None) -> _Found | None:
+    for gate in gates(node):
+        x = gate.x
+        assert x is not None
+        read: tuple[Mapping[int, float], tuple[ir.Node, ...]] | None = polynomial(gate.inner, x)
+        if attributes is not None:
+            read = ({0: attributes[1], 1: attributes[0]}, ()) if gate.inner is x else None
+        if read is None or gate.shift != 0.0:
+            continue
+        wanted = {0: 0.5 / gate.scale, 1: 1.0 / 6.0 / gate.scale} if gate.scale else {}
+        rtol = TOLERANCE.get(x.dtype or ir.DataType.FLOAT, 4e-6)
+        if _near(dict(read[0]), wanted, rtol) and abs(gate.scale * high - 1.0) <= rtol:
+            between = (*gate.nodes, *read[1], *gate.beside)
+            nodes = users_first(n for n in between if n.graph is node.graph)
+            return _Found("HardSwish", x, gate.top, tuple(nodes))
+    return None
+
+
+def _near(found: dict[int, float], wanted: dict[int, float], rtol: float) -> bool:
+    return set(found) == set(wanted) and all(abs(found[k] - w) <= rtol * abs(w) for k, w in wanted.items())
+
+
+def _from_hard_sigmoid(node: ir.Node) -> _Found | None:
+    alpha, beta = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
+    return _hard_swish(node, 1.0, (alpha, beta))
+
+
+def _hard_sigmoid(node: ir.Node, high: float) -> _Found | None:
+    """Read a x + b down to where it is linear in something else, and the factor behind the Clip."""
+    inner, top, factor, above = node.inputs[0], node.outputs[0], 1.0, [node]
+    if inner is None:
+        return None
+    user = ir.sole_user(top)
+    if high != 1.0 and user is not None and user.op_type in ("Mul", "Div") and user.graph is node.graph:
+        number = scalar(user.inputs[1]) if user.inputs[0] is top else scalar(user.inputs[0])
+        if number and (user.op_type == "Mul" or user.inputs[0] is top):
+            factor = number if user.op_type == "Mul" else 1.0 / number
+            top, above = user.outputs[0], [user, node]
+    if abs(factor * high - 1.0) > 4e-6:
+        return None
+    for x in _below(inner):
+        read = polynomial(inner, x)
+        if read is not None and 1 in read[0] and set(read[0]) <= {0, 1}:
+            nodes = tuple(users_first(n for n in (*above, *read[1]) if n.graph is node.graph))
+            alpha, beta = factor * read[0][1], factor * read[0].get(0, 0.0)
+            return _Found("HardSigmoid", x, top, nodes, {"alpha": alpha, "beta": beta})
+    return None
+
+
+def _below(value: ir.Value) -> list[ir.Value]:
+    """Return what a value is computed from by sums and products with constants, the deepest first."""
+    found: list[ir.Value] = []
+    while len(found) < 4:
+        node = value.producer()
+        if node is None or node.domain != "" or node.op_type not in ("Add", "Sub", "Mul", "Div", "Neg"):
+            break
+        rest = [v for v in node.inputs if v is not None and scalar(v) is None]
+        if len(rest) != 1 or ir.sole_user(value) is None:
+            break
+        value = rest[0]
+        found.insert(0, value)
+    return found
+
+
+def _mish(node: ir.Node) -> _Found | None:
+    for gate in gates(node):
+        x = gate.x
+        softplus = None if x is None or (gate.scale, gate.shift) != (1.0, 0.0) else _softplus(gate.inner, x)
+        if softplus is not None and x is not None:
+            nodes = users_first(n for n in (*gate.nodes, *softplus) if n.graph is node.graph)
+            return _Found("Mish", x, gate.top, tuple(nodes))
+    return None
+
+
+def _softplus(value: ir.Value, x: ir.Value) -> tuple[ir.Node, ...] | None:
+    """Return the nodes that compute log(1 + exp(x))."""
+    node = value.producer()
+    if node is not None and node.op_type == "Softplus" and node.domain == "":
+        return (node,) if node.inputs[0] is x else None
+    add = None if node is None or node.op_type != "Log" or node.inputs[0] is None else node.inputs[0].producer()
+    if node is None or add is None or add.op_type != "Add":
+        return None
+    for one, e in (add.inputs, add.inputs[::-1]):
+        exp = None if e is None else e.producer()
+        if exp is not None and exp.op_type == "Exp" and exp.inputs[0] is x and scalar(one) == 1.0:
+            return node, add, exp
+    return None
+
+
+_RULES: dict[str, tuple[Callable[[ir.Node], _Found | None], ...]] = {
+    "Clip": (_clip,),
+    "HardSigmoid": (_from_hard_sigmoid,),
+    "Max": (_max,),
+    "Tanh": (_mish,),
+    "Where": (_where,),
+}
