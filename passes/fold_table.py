@@ -130,8 +130,6 @@ class FoldTable(SitePass):
         rw.erase(*reversed(cone.nodes), *cone.roots)
 
     def _refusal(self, cone: _Cone) -> str | None:
-        if not all(isinstance(d, int) for n in cone.nodes for d in (ir.dims_of(n.outputs[0]) or ())[cone.lead :]):
-            return "the size of a row is not known"
         if cone.elements > self.max_elements:
             return f"the table would be computed by way of {cone.elements} elements, more than {self.max_elements}"
         growth = cone.growth()

@@ -291,3 +291,95 @@ def test_random_one_hot_products(ids: list[int], kind: str, dims: str, width: in
         after=after if width else None,
         constants={"ids": ids},
     )
+
+
+@pytest.mark.parametrize("product", ["MatMul(h, w)", "Gemm(h, w)"])
+def test_a_table_that_needs_no_row_stays_the_tensor_it_is(product: str) -> None:
+    module = check(
+        FoldOneHot(max_growth=-1000),
+        before="g (uint8[N,1] i) => (float[N,4] y) <uint8[256] ids, float[256,4] w> "
+        f"{{ e = Equal(i, ids) h = Cast<to = 1>(e) y = {product} }}",
+        after="g (uint8[N,1] i) => (float[N,4] y) { s = Squeeze(i, a) c = Cast<to = 6>(s) y = Gather<axis = 0>(w, c) }",
+        constants={"ids": np.arange(256)},
+    )
+    assert "w" in module.graph.initializers
+
+
+@pytest.mark.parametrize("gemm", ["Gemm<alpha = 0.5>(h, w)", "Gemm(h, w, b)", "Gemm<transB = 1>(h, w)"])
+def test_a_gemm_that_changes_the_table(gemm: str) -> None:
+    check(
+        FoldOneHot(),
+        before="g (uint8[N,1] i) => (float[N,256] y) <uint8[256] ids, float[256,256] w, float[256] b> "
+        f"{{ e = Equal(i, ids) h = Cast<to = 1>(e) y = {gemm} }}",
+        after="g (uint8[N,1] i) => (float[N,256] y) "
+        "{ s = Squeeze(i, a) c = Cast<to = 6>(s) y = Gather<axis = 0>(w, c) }",
+        constants={"ids": np.arange(256)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("users", "least"),
+    [("", 96 - 80 - 20), ("u = Transpose(w)", 96 - 20), ("u = Cast<to = 1>(ids)", 96 - 80)],
+)
+def test_growth_is_what_does_not_go(users: str, least: int) -> None:
+    out, more = ("", "") if not users else (", float[A,B] z" if "w" in users else ", float[A] z", " z = Identity(u)")
+    text = (
+        f"g (int32[N,1] i, float[A,B] q) => (float[N,4] y{out}) <int32[5] ids, float[5,4] w> "
+        f"{{ e = Equal(i, ids) h = Cast<to = 1>(e) y = MatMul(h, w) {users}{more} }}"
+    )
+    check(FoldOneHot(max_growth=least - 1), before=text, after=None, because="bytes", constants={"ids": IDS})
+    rest = text[text.index("y = MatMul(h, w)") + 16 :]
+    check(
+        FoldOneHot(max_growth=least),
+        before=text,
+        after=f"g (int32[N,1] i, float[A,B] q) => (float[N,4] y{out}) <int32[5] ids, float[5,4] w> "
+        f"{{ s = Squeeze(i, a) c = Clip(s, l, k) y = Gather<axis = 0>(t, c) {rest}",
+        constants={"ids": IDS},
+    )
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64"])
+def test_the_bounds_have_the_type_of_the_index(kind: str) -> None:
+    module = check(
+        FoldOneHot(),
+        before=f"g ({kind}[N,1] i) => (float[N,4] y) <{kind}[5] ids, float[5,4] w> "
+        "{ e = Equal(i, ids) h = Cast<to = 1>(e) y = MatMul(h, w) }",
+        after=PLAIN.replace("int32", kind),
+        constants={"ids": IDS},
+    )
+    (clip,) = (n for n in module.graph if n.op_type == "Clip")
+    assert {v.dtype.name.lower() for v in clip.inputs if v is not None and v.dtype is not None} == {kind}
+
+
+@pytest.mark.parametrize(
+    ("body", "declared", "reason"),
+    [
+        ("h = Cast<to = 6>(e) p = MatMul(h, n) y = Cast<to = 1>(p)", "int32[5,4] n", "no floats"),
+        ("h = Cast<to = 1>(e) y = Gemm<transA = 1>(h, w)", "float[5,4] w", "transposed"),
+        ("h = Cast<to = 1>(e) y = Gemm(h, w, b)", "float[5,4] w, float[5,4] b", "no row"),
+        ("h = Cast<to = 1>(e) y = Gemm(h, w, b)", "float[5,4] w, float[5,1] b", "no row"),
+    ],
+)
+def test_other_forms_of_the_product_stay(body: str, declared: str, reason: str) -> None:
+    check(
+        FoldOneHot(),
+        before=f"g (int32[5,1] i) => (float[5,4] y) <int32[5] ids, {declared}> {{ e = Equal(i, ids) {body} }}",
+        after=None,
+        because=reason,
+        constants={"ids": IDS},
+    )
+
+
+def test_more_ids_than_are_read() -> None:
+    check(
+        FoldOneHot(max_growth=1 << 30),
+        before="g (int32[2,1] i) => (float[2,1] y) <int32[65537] ids, float[65537,1] w> "
+        "{ e = Equal(i, ids) h = Cast<to = 1>(e) y = MatMul(h, w) }",
+        after=None,
+        because="too many ids",
+        constants={"ids": np.arange(65537)},
+    )
+
+
+def test_the_default_growth() -> None:
+    assert FoldOneHot().max_growth == 1024

@@ -313,3 +313,59 @@ def test_negative_indices_count_from_the_end() -> None:
     )
     found = ReferenceEvaluator(serde.serialize_model(module.model)).run(None, {"i": np.array([-1, 4, -5, 0])})[0]
     assert np.array_equal(found, -np.array([[8, 9], [8, 9], [0, 1], [0, 1]]))
+
+
+def test_the_default_limits() -> None:
+    assert (FoldTable().max_growth, FoldTable().max_elements) == (0, 1 << 22)
+    check(
+        FoldTable(max_elements=20),
+        before="g (int64[N] i) => (float[N,4] y) <float[5,4] t> { x = Gather(t, i) y = Tanh(x) }",
+        after="g (int64[N] i) => (float[N,4] y) { y = Gather<axis = 0>(u, i) }",
+    )
+
+
+@pytest.mark.parametrize("work", ["y = Softmax(x)", "y = LayerNormalization(x, c)", "y = LogSoftmax(x)"])
+def test_the_axis_by_default(work: str) -> None:
+    folds(work, constants=", float[4] c")
+
+
+@pytest.mark.parametrize(
+    ("dims", "row", "work"),
+    [
+        ("2,3", "4", "y = Softmax<axis = 0>(x)"),
+        ("2,3", "4", "y = ReduceMean(x, first)"),
+        ("4", "", "y = MatMul(x, w)"),
+        ("3", "4", "y = Gemm(x, w, c)"),
+        ("4", "4", "y = Gemm<transA = 1>(x, w)"),
+        ("2,3", "4", "y = LayerNormalization<axis = -1>(x, s)"),
+    ],
+)
+def test_work_along_the_index_stays(dims: str, row: str, work: str) -> None:
+    table = f"5,{row}" if row else "5"
+    check(
+        ROOMY,
+        before=f"g (int64[{dims}] i) => (float y) <float[{table}] t, int64[1] first, float[4,6] w, float[3,6] c, "
+        f"float[2,3,4] s> {{ x = Gather(t, i) {work} }}",
+        after=None,
+        constants={"first": [0]},
+    )
+
+
+def test_what_cannot_be_computed_stays() -> None:
+    check(
+        ROOMY,
+        before="g (int64[N] i) => (int64[N,4] y) <int64[5,4] t, int64[] z> { x = Gather(t, i) y = Div(x, z) }",
+        after=None,
+        because="cannot be computed",
+        constants={"z": 0},
+    )
+
+
+def test_a_region_of_many_nodes() -> None:
+    """Only the first nodes of a very long chain fold at once; the rest folds in the next run of the pass."""
+    chain = " ".join(f"v{k + 1} = Neg(v{k})" for k in range(256))
+    check(
+        ROOMY,
+        before=f"g (int64[N] i) => (float[N,4] v256) <float[5,4] t> {{ v0 = Gather(t, i) {chain} }}",
+        after="g (int64[N] i) => (float[N,4] v256) { v256 = Gather<axis = 0>(u, i) }",
+    )
