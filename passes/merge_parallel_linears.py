@@ -23,7 +23,7 @@ Key = tuple[Any, ...]
 _UNARY = frozenset({"Relu", "Sigmoid", "Tanh", "Softplus", "Erf", "Abs", "Neg", "Exp", "Sqrt"})
 _NO_SPLIT = "a Split would copy the output"
 
-# Where the merged layer and its Split are faster than the layers, measured with onnxruntime 1.31.1, one thread, AVX2
+# Where the merged layer and its Split are faster than the layers, measured with onnxruntime 1.31.1, one thread, AVX-512
 # (layers x [rows, in, out] -> ratio). Target -> layers -> bytes of output up to which it pays.
 #   3 x [1, 64, 64] 0.91, [1, 256, 256] 0.95, [8, 256, 256] 0.96, [32, 256, 256] 0.99, [128, 128, 128] 0.99,
 #       [128, 256, 256] 1.00, [64, 512, 512] 1.01, [256, 256, 256] 1.03, [384, 256, 256] 1.06

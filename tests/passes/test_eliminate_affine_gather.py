@@ -34,7 +34,8 @@ def test_constant_indices(data: st.DataObject) -> None:
     d = data.draw
     shape = d(st.lists(st.integers(1, 3), max_size=3))
     size = int(np.prod(shape))
-    lead, tail = d(st.sampled_from([[], [2], ["N"]])), d(st.sampled_from([[], [3], [1, 2]]))
+    lead: list[int | str] = d(st.sampled_from([[], [2], ["N"]]))
+    tail: list[int] = d(st.sampled_from([[], [3], [1, 2]]))
     array = np.arange(size).reshape(shape)
     wrong = d(st.sampled_from(["", "offset", "swap", "stride"])) if size > 1 else ""
     if wrong == "swap":
@@ -80,7 +81,7 @@ def test_other_indices_stay(change: dict[str, object], because: str) -> None:
     ],
 )
 def test_refusals(text: str, because: str) -> None:
-    values = {"i": np.arange(6).reshape(2, 3) if "[2,3] i" in text else np.arange(6)}
+    values: dict[str, object] = {"i": np.arange(6).reshape(2, 3) if "[2,3] i" in text else np.arange(6)}
     if "[0] i" in text:
         values = {"i": np.zeros(0)}
     after = None if because else text.split("<int64")[0] + "{ y = Reshape(x, s) }"
