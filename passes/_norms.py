@@ -140,15 +140,15 @@ def is_suffix(found: Normalization) -> bool:
 
 
 _LEAST_ALONG = {"cpu": (32, 64)}
-_MOST_ELEMENTS = {"cpu": 1 << 18}
+_MOST_ELEMENTS = {"cpu": (1 << 20, 1 << 18)}
 
 
 def inner_axis_refusal(ctx: PassContext, x: ir.Value, axes: tuple[int, ...]) -> str | None:
     """Return why a kernel for the last axes, with a Transpose before and after it, does not pay along ``axes`` of x.
 
-    Measured on onnxruntime 1.31's CPU provider, one thread, over 4..256 elements along the axis, 1 and 8 batches, 64
-    and 1024 elements behind it: faster than the primitives (0.45 to 0.9) from 32 elements on with one batch and from
-    64 with several, while the tensor fits the cache; slower (up to 5 times) below. A symbol counts as what
+    Measured on onnxruntime 1.31's CPU provider, one thread, over 4..256 elements along the axis, 1 to 8 batches, 64 to
+    12544 elements behind it: faster than the primitives (0.45 to 0.9) from 32 elements on with one batch and from 64
+    with several, while the tensor fits the cache (with one batch up to 2^20 elements); slower (up to 5 times) below. A symbol counts as what
     ``ctx.shapes`` says, else as 1. On the other targets every launched kernel that goes is a gain.
     """
     dims = ir.dims_of(x) or ()
@@ -156,10 +156,11 @@ def inner_axis_refusal(ctx: PassContext, x: ir.Value, axes: tuple[int, ...]) -> 
     name, along_axes = ctx.target.name, prod(sizes[a] for a in axes)
     if name not in _LEAST_ALONG:
         return None
-    least = _LEAST_ALONG[name][prod(sizes[: axes[0]]) > 1]
+    batched = prod(sizes[: axes[0]]) > 1
+    least, most = _LEAST_ALONG[name][batched], _MOST_ELEMENTS[name][batched]
     if along_axes < least:
         return f"{along_axes} elements along an inner axis: a Transpose there and back pays from {least} on"
-    if prod(sizes) > _MOST_ELEMENTS[name]:
+    if prod(sizes) > most:
         return f"a Transpose there and back of {prod(sizes)} elements costs what it saves"
     return None
 
