@@ -105,6 +105,8 @@ def test_what_comes_back_from_outside() -> None:
         ("4,16,40", "32,16,3", "kernel_shape = [3]"),
         ("4,20,400", "60,20,3", ""),
         ("4,48,40", "32,48,1", ""),
+        ("4,60,40", "60,60,3", ""),
+        ("4,56,40", "56,56,3", ""),
         ("4,64,400", "64,1,3", "group = 64"),
         ("4,64,40", "64,32,3", "group = 2"),
     ],
@@ -132,6 +134,7 @@ def test_layers_that_fill_the_blocks(x: str, w: str, attributes: str) -> None:
         ("4,8,4000", "64,8,3", 1),
         ("4,1,4000", "64,1,64", 1),
         ("4,20,4000", "20,20,3", 1),
+        ("4,36,400", "36,36,3", 1),
         ("4,130,400", "128,130,3", 1),
         ("4,40,4000", "40,1,3", 40),
         ("4,16,4000", "32,1,3", 16),
@@ -301,3 +304,13 @@ def test_random_chains(layers: list[tuple[int, int, int, bool]], batch: int, len
     assert work == len(layers)
     assert np.all([n.op_type != "Squeeze" for n in module.graph]) == (applied == 0)
     testing.same_outputs(source, serde.serialize_model(module.model))
+
+
+@pytest.mark.parametrize(("channels", "converted"), [(76, False), (84, True)])
+def test_a_short_row_counts_as_one_of_eight(channels: int, converted: bool) -> None:
+    """2 * 64 * 76 * 3 * 8 < 250000 <= 2 * 64 * 84 * 3 * 8."""
+    before = f"g (float[1,{channels},3] x) => (float[1,64,1] y) <float[64,{channels},3] w> {{ y = Conv(x, w) }}"
+    after = (
+        f"g (float[1,{channels},3] x) => (float[1,64,1] y) {{ u = Unsqueeze(x, a) c = Conv(u, w) y = Squeeze(c, a) }}"
+    )
+    check(ConvertConv1d(), before=before, after=after if converted else None, because="" if converted else "too small")
