@@ -274,7 +274,7 @@ def _stays_inside(region: Region, inside: set[ir.Node], use: Any) -> bool:
 
 def saves(region: Region, edge: Border, shapes: Mapping[str, int]) -> tuple[int, int]:
     """Return (movers, cost) that a border saves: negative when it adds."""
-    gone = [n.outputs[0] for n in (*edge.taken, *edge.dropped)]
+    gone = [n.outputs[0] for n in dict.fromkeys((*edge.taken, *edge.dropped))]
     new = [*edge.restored, *(v for v in edge.stored if not free(v))]
     weigh = region.movers.weight
     return len(gone) - len(new), sum(weigh(v, shapes) for v in gone) - sum(weigh(v, shapes) for v in new)

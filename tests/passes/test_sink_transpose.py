@@ -70,6 +70,19 @@ def test_a_value_needed_in_both_forms_stays_where_that_costs_as_much() -> None:
     )
 
 
+def test_a_transpose_between_two_operands_counts_once() -> None:
+    check(
+        SinkTranspose(),
+        f"g (float[2,3,3] x) => (float[2,3,3] z) {{ a = {T}(x) b = Add(x, a) z = {T}(b) }}",
+        f"g (float[2,3,3] x) => (float[2,3,3] z) {{ a = {T}(x) z = Add(a, x) }}",
+    )
+    check(
+        SinkTranspose(),
+        f"g (float[2,3,3] x) => (float[2,3,3] b, float[2,3,3] a) {{ a = {T}(x) b = Add(x, a) }}",
+        None,
+    )
+
+
 REFUSED = {
     "an operator with axes of fixed meaning": (
         "g (float[2,3,4,4] x) => (float[2,3,4,4] y) { a = Transpose<perm=[0,1,3,2]>(x)"
