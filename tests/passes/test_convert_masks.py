@@ -114,6 +114,14 @@ def test_refusals(before: str, because: str) -> None:
     check(P, before=before, after=None, because=because, constants=constants, opset=23)
 
 
+def test_grouped_queries_stay() -> None:
+    before = text(attend=ATTEND.replace("kv_num_heads=2", "kv_num_heads=1"))
+    before = before.replace("float[6,6] wk", "float[6,3] wk").replace("float[6] bk", "float[3] bk")
+    before = before.replace("float[N,4,6] v", "float[N,4,3] v")
+    values = {**WEIGHTS, "wk": np.eye(6)[:, :3], "m": CAUSAL}
+    check(P, before=before, after=None, because="the same number of heads", constants=values, opset=23)
+
+
 @pytest.mark.parametrize("target", ["cuda", "tensorrt"])
 def test_other_targets_stay(target: str) -> None:
     check(P, before=text(), after=None, because="nothing says", constants={**WEIGHTS, "m": CAUSAL}, opset=23,

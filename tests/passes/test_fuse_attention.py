@@ -209,6 +209,7 @@ def test_refusals(text: str, because: str) -> None:
         (primitives().replace("float[B,T,8] v", "float[1,T,8] v"), "not known to have one batch"),
         (primitives(merge=MERGE.replace("e)", "r)"), constants=", float c, int64[4] r").replace("S,8] y", "S,2,4] y"),
          "copies a size of the heads"),
+        (primitives(merge=MERGE.replace("e)", "r)"), inputs=", int64[2] r").replace("B,S,8] y", "R,8] y"), "copies a size"),
         (primitives(merge="z = Mul(p, vh) zt = Transpose<perm=[0,2,1,3]>(z) y = Reshape(zt, e)", sequences="44"), ""),
     ],
 )  # fmt: skip

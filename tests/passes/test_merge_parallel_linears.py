@@ -43,6 +43,30 @@ def test_different_activations_stay_behind_the_split() -> None:
     )
 
 
+@pytest.mark.parametrize("after", ["Softmax({0})", "Add({0}, r)", "Clip({0}, low)"])
+def test_what_is_no_elementwise_activation_stays_behind_the_split(after: str) -> None:
+    io = "g (float[N,4] x, float[N,3] r, float low) => (float[N,3] y, float[N,3] z)"
+    ends = f"y = {after.format('s')} z = {after.format('t')}"
+    check(
+        P,
+        before=f"{io} <float[4,3] u, float[4,3] v, float[3] a, float[3] b> "
+        f"{{ s = Gemm(x, u, a) t = Gemm(x, v, b) {ends} }}",
+        after=f"{io} {{ m = Gemm(x, w, b) s, t = Split<axis=1>(m, l) {ends} }}",
+    )
+
+
+def test_activation_in_a_branch_stays_there() -> None:
+    branch = "() => (float[N,3] {0}) {{ {0} = Relu({1}) }}"
+    io = "g (float[N,4] x, bool c) => (float[N,3] y)"
+    choose = f"y = If(c) <then_branch = f {branch.format('p', 's')}, else_branch = h {branch.format('q', 't')}>"
+    check(
+        P,
+        before=f"{io} <float[4,3] u, float[4,3] v, float[3] a, float[3] b> "
+        f"{{ s = Gemm(x, u, a) t = Gemm(x, v, b) {choose} }}",
+        after=f"{io} {{ m = Gemm(x, w, b) s, t = Split<axis=1>(m, l) {choose} }}",
+    )
+
+
 def test_users_between_the_layers_stay_in_order() -> None:
     check(
         P,
