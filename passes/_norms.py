@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from fcc import ir
+from fcc.analysis import cost
 from fcc.analysis.interior import escape
 from fcc.analysis.normalization import Normalization, ends, normalization, statistics
 from fcc.analysis.recognize import array_of, scale_of
@@ -148,11 +149,10 @@ def inner_axis_refusal(ctx: PassContext, x: ir.Value, axes: tuple[int, ...]) -> 
 
     Measured on onnxruntime 1.31's CPU provider, one thread, over 4..256 elements along the axis, 1 to 8 batches, 64 to
     12544 elements behind it: faster than the primitives (0.45 to 0.9) from 32 elements on with one batch and from 64
-    with several, while the tensor fits the cache (with one batch up to 2^20 elements); slower (up to 5 times)
-    below. A symbol counts as what ``ctx.shapes`` says, else as 1. On the other targets every launched kernel that goes is a gain.
+    with several, while the tensor fits the cache (with one batch up to 2^20 elements); slower (up to 5 times) below.
+    A symbol counts as what ``ctx.shapes`` says, else as 1. On the other targets every kernel less to launch is a gain.
     """
-    dims = ir.dims_of(x) or ()
-    sizes = [d if isinstance(d, int) else ctx.shapes.get(str(d), 1) for d in dims]
+    sizes = cost.sizes(x, ctx.shapes) or ()
     name, along_axes = ctx.target.name, prod(sizes[a] for a in axes)
     if name not in _LEAST_ALONG:
         return None
