@@ -120,6 +120,28 @@ def test_values_that_others_need_stay(before: str) -> None:
     check(SqueezeConv(), before=before, after=None, constants=C)
 
 
+@pytest.mark.parametrize(
+    ("x", "front"),
+    [
+        ("N,4,9,1", ""),
+        ("N,9,1,4", "t = Transpose<perm = [0, 3, 1, 2]>(x)"),
+        (
+            "N,9,4",
+            "u = Unsqueeze(x, three) s = Transpose<perm = [0, 2, 3, 1]>(u) t = Transpose<perm = [0, 1, 3, 2]>(s)",
+        ),
+    ],
+)
+def test_an_axis_that_no_unsqueeze_made(x: str, front: str) -> None:
+    check(
+        SqueezeConv(),
+        before=f"g (float[{x}] x) => (float[N,6,7] y) <float[6,4,3,1] w{AXES}> "
+        f"{{ {front} c = Conv({'t' if front else 'x'}, w) y = Squeeze(c, three) }}",
+        after=None,
+        because="no Unsqueeze",
+        constants=C,
+    )
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from([2, 3]),
