@@ -25,6 +25,7 @@ PAYS = frozenset({"cpu"})
 # Attention takes a row that holds nothing but the lowest number for masked and gives 0, where Softmax gives the mean.
 # This number masks as well: it absorbs every score below 1e22, and its exponential is 0.
 _MASKED = -1e30
+_RAISED = "fcc.raised"  # on a constant mask: the value that took its place, so that all layers share one
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,12 @@ def _mask(mask: ir.Value, rw: Rewriter) -> ir.Value | None:
     array, tensor = ir.Module.constant(mask), mask.const_value
     if array is None or tensor is None or not _has_lowest(array):
         return None
-    return rw.lazy(lambda: _raised(tensor.numpy()), like=mask)
+    before: object = mask.meta.get(_RAISED)
+    if isinstance(before, ir.Value) and before.graph is mask.graph and ir.Module.is_constant(before):
+        return before
+    raised = rw.lazy(lambda: _raised(tensor.numpy()), like=mask)
+    mask.meta[_RAISED] = raised
+    return raised
 
 
 def _has_lowest(array: np.ndarray[Any, Any]) -> bool:

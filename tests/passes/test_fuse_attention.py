@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,6 +121,20 @@ def test_lowest_number_of_a_constant_mask_is_raised() -> None:
     module = check(P, before=text, after=after, constants={**SHAPES, "c": 0.5, "m": mask}, opset=23)
     (found,) = (v.const_value.numpy() for v in module.graph.initializers.values() if v.const_value is not None)
     assert np.array_equal(found, np.where(mask == LOWEST, np.float32(-1e30), 0))
+
+
+def test_two_layers_share_the_raised_mask() -> None:
+    scores = "s = MatMul(qh, kh) t = Mul(s, c) u = Add(t, m) p = Softmax(u)"
+    first = primitives(scores, constants=", float c, float[5,7] m", batch="3", sequences="57")
+    head, body = first.split("{", 1)
+    again = body.replace("}", "")
+    for name in ("qr", "kr", "vr", "qh", "kh", "vh", "s", "t", "u", "p", "z", "zt", "y"):
+        again = re.sub(rf"\b{name}\b(?= =|[,)])", f"{name}2", again)
+    text = head.replace("8] y)", "8] y, float[3,5,8] y2)") + "{" + body.replace("}", "") + again + "}"
+    module = check(P, before=text, after=fused(", m1", batch="3", st_="57").replace(
+        "8] y)", "8] y, float[3,5,8] y2)").replace(" }", " y2 = Attention<q_num_heads=2, kv_num_heads=2, scale=0.5>(q, k, v, m1) }"),
+        constants={**SHAPES, "c": 0.5, "m": np.where(np.tri(5, 7), 0, LOWEST)}, opset=23)  # fmt: skip
+    assert len(module.graph.initializers) == 1
 
 
 def test_lowest_number_of_a_chosen_mask_is_raised() -> None:
