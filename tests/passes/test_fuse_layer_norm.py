@@ -290,6 +290,13 @@ def test_float16() -> None:
     check(FuseLayerNorm(), before=text, after=after, constants={"e": 0.01})
 
 
+@pytest.mark.parametrize(("batches", "applied"), [(1, 1), (2, 0)])
+def test_symbols_count_as_the_sizes_that_are_timed(batches: int, applied: int) -> None:
+    module = fcc.read(testing._model(graph(CORE.replace("n = ", "y = "), "N,32,4", axes="{1}"), 21, {}, 0))
+    shapes.infer(module)
+    assert run_pass(FuseLayerNorm(), module, PassContext(get_target("cpu"), shapes={"N": batches})) == applied
+
+
 @pytest.mark.zoo
 def test_magika_has_two() -> None:
     path = Path(os.environ.get("FCC_ZOO", "../shared")) / "models" / "magika_standard_v3_3.onnx"
