@@ -10,8 +10,7 @@ import numpy as np
 
 from fcc import ir
 from fcc.analysis import shapes
-from fcc.rewrite import PassContext, Rewriter, Site, SitePass, run_pass
-from fcc.rewrite.log import Log
+from fcc.rewrite import Log, PassContext, Rewriter, Site, SitePass, run_pass
 
 from .eliminate_identity import EliminateIdentity
 from .fold_shapes import FoldShapes
