@@ -1,9 +1,10 @@
-"""Minimum s-t cut of a small directed graph, by augmenting paths."""
+"""Minimum s-t cut of a directed graph, by blocking flows."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from itertools import pairwise
 from typing import Final
 
 SOURCE: Final = "source"
@@ -26,32 +27,58 @@ class Network:
     def source_side(self) -> set[Hashable]:
         """Return the smallest vertex set that holds SOURCE, not SINK, and whose leaving edges weigh least.
 
-        Edmonds and Karp 1972: O(V E^2), and O(paths * E) in fact; an unbounded cut leaves only what SOURCE reaches.
+        Dinic 1970: a phase, O(E) where paths are short, for each length of a shortest augmenting path.
+
+        Raises:
+            ValueError: only edges without bound separate source and sink.
         """
         while True:
-            parents = self._search()
-            if SINK not in parents:
-                return set(parents)
-            path: list[tuple[Hashable, Hashable]] = []
-            head: Hashable = SINK
-            while head != SOURCE:
-                path.append((parents[head], head))
-                head = parents[head]
-            room = min(self._residual[t][h] for t, h in path)
-            if room >= UNBOUNDED:
-                raise ValueError("no finite cut separates source and sink")
-            for tail, head in path:
-                if self._residual[tail][head] < UNBOUNDED:
-                    self._residual[tail][head] -= room
-                self._residual[head][tail] = min(UNBOUNDED, self._residual[head][tail] + room)
+            levels = self._levels()
+            if SINK not in levels:
+                return set(levels)
+            self._block(levels)
 
-    def _search(self) -> dict[Hashable, Hashable]:
-        parents: dict[Hashable, Hashable] = {SOURCE: SOURCE}
+    def _levels(self) -> dict[Hashable, int]:
+        """Return the distance from SOURCE of every vertex that it reaches over edges with room."""
+        levels: dict[Hashable, int] = {SOURCE: 0}
         queue: deque[Hashable] = deque([SOURCE])
-        while queue and SINK not in parents:
+        while queue:
             tail = queue.popleft()
             for head, capacity in self._residual[tail].items():
-                if capacity > 0 and head not in parents:
-                    parents[head] = tail
+                if capacity > 0 and head not in levels:
+                    levels[head] = levels[tail] + 1
                     queue.append(head)
-        return parents
+        return levels
+
+    def _block(self, levels: dict[Hashable, int]) -> None:
+        """Push flow along shortest paths until none is left."""
+        heads = {v: list(self._residual[v]) for v in levels}
+        path: list[Hashable] = [SOURCE]
+        while path:
+            tail = path[-1]
+            if tail == SINK:
+                self._push(path)
+                path = [SOURCE]
+                continue
+            waiting = heads[tail]
+            while waiting and not self._leads_on(levels, tail, waiting[-1]):
+                waiting.pop()
+            if waiting:
+                path.append(waiting[-1])
+            else:
+                path.pop()
+                if path:
+                    heads[path[-1]].pop()
+
+    def _leads_on(self, levels: dict[Hashable, int], tail: Hashable, head: Hashable) -> bool:
+        return self._residual[tail][head] > 0 and levels.get(head) == levels[tail] + 1
+
+    def _push(self, path: list[Hashable]) -> None:
+        edges = list(pairwise(path))
+        room = min(self._residual[tail][head] for tail, head in edges)
+        if room >= UNBOUNDED:
+            raise ValueError("no finite cut separates source and sink")
+        for tail, head in edges:
+            if self._residual[tail][head] < UNBOUNDED:
+                self._residual[tail][head] -= room
+            self._residual[head][tail] = min(UNBOUNDED, self._residual[head][tail] + room)
