@@ -233,6 +233,17 @@ def test_layers_of_different_graphs_stay() -> None:
     )
 
 
+def test_concat_in_a_branch_stays_there() -> None:
+    check(
+        P,
+        before="g (float[N,4] x, float[N,6] r, bool c) => (float[N,6] y) <float[4,3] u, float[4,3] v> "
+        "{ s = MatMul(x, u) t = MatMul(x, v) y = If(c) <then_branch = f () => (float[N,6] p) "
+        "{ p = Concat<axis=1>(s, t) }, else_branch = h () => (float[N,6] q) { q = Neg(r) }> }",
+        after=None,
+        because="without a bias",
+    )
+
+
 # -- generated -------------------------------------------------------------------------------------------------------
 @given(data=st.data())
 @settings(max_examples=50, deadline=None)
