@@ -10,7 +10,7 @@ import numpy as np
 from fcc import ir
 from fcc.analysis import cost
 from fcc.analysis.interior import escape
-from fcc.analysis.normalization import Normalization, ends, normalization, statistics
+from fcc.analysis.normalization import Normalization, normalizations, statistics
 from fcc.analysis.recognize import array_of, scale_of
 from fcc.rewrite import PassContext, Rewriter, Site
 
@@ -32,13 +32,12 @@ def sites_of(
         if scale is None or scale.centered != centered:
             continue
         reasons: list[str] = []
-        for end in ends(node):
-            found = normalization(end, scale)
-            reason = None if found is None else refusal(found)
-            if found is not None and reason is None:
-                yield Site(end, module, ctx, found)
+        for found in normalizations(node, scale):
+            reason = refusal(found)
+            if reason is None:
+                yield Site(found.interior[0], module, ctx, found)
                 break
-            reasons += [] if reason is None else [reason]
+            reasons.append(reason)
         else:
             yield Site(node, module, ctx, _telling(reasons))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .. import ir
 from .interior import interior
@@ -94,12 +94,81 @@ def ends(node: ir.Node) -> list[ir.Node]:
     return [n for n in reversed(found) if n.op_type in _ENDS]
 
 
-def normalization(end: ir.Node, scale: Scale) -> Normalization | None:
-    """Return the normalization by ``scale`` that ``end`` is the result of, if it is one."""
-    root = end.outputs[0]
+@dataclass(frozen=True)
+class _Reader:
+    """Reads values as sums of products with one statistic, each value once."""
+
+    scale: Scale
+    products: dict[tuple[ir.Value, int], _Term] = field(default_factory=dict)
+    leaves: dict[ir.Value, _Term | None] = field(default_factory=dict)
+
+    def terms(self, value: ir.Value, sign: float, depth: int) -> Iterator[tuple[ir.Value, _Term]]:
+        """Yield the terms of a sum as products, each with the value it is."""
+        product = self.product(value, depth)
+        if product.kind != _REST or depth == 0:
+            yield value, replace(product, sign=product.sign * sign)
+            return
+        node = producer(value, "Add", "Sub", "Neg")
+        if node is None or not self.depends(value, depth):
+            yield value, replace(product, sign=sign)
+            return
+        for i, operand in enumerate(node.inputs):
+            if operand is not None:
+                negated = node.op_type == "Neg" or (node.op_type == "Sub" and i == 1)
+                yield from self.terms(operand, -sign if negated else sign, depth - 1)
+
+    def depends(self, value: ir.Value, depth: int) -> bool:
+        """Return whether a sum has a term with the statistic in it."""
+        if self.product(value, depth).kind != _REST:
+            return True
+        node = producer(value, "Add", "Sub", "Neg")
+        return node is not None and depth > 0 and any(self.depends(v, depth - 1) for v in node.inputs if v is not None)
+
+    def product(self, value: ir.Value, depth: int) -> _Term:
+        """Return a value as a product; one that holds neither x nor the statistic is one factor."""
+        key = (value, depth)
+        if key not in self.products:
+            self.products[key] = self._product(value, depth)
+        return self.products[key]
+
+    def _product(self, value: ir.Value, depth: int) -> _Term:
+        leaf = self.leaf(value)
+        if leaf is not None:
+            return leaf
+        node = producer(value, "Mul", "Div", "Neg")
+        operands = [v for v in node.inputs if v is not None] if node is not None and depth else []
+        if node is not None and operands:
+            first = self.product(operands[0], depth - 1)
+            if node.op_type == "Neg":
+                return replace(first, sign=-first.sign)
+            second = self.product(operands[1], depth - 1)
+            if first.kind != _REST or second.kind != _REST:
+                return first.times(second, node.op_type == "Div")
+        if number(value) == -1.0:
+            return _Term(sign=-1.0)
+        return _Term(factors=(Factor(value, False),))
+
+    def leaf(self, value: ir.Value) -> _Term | None:
+        """Return x, x - mean(x), mean(x) or the (inverse) deviation as a term."""
+        if value not in self.leaves:
+            self.leaves[value] = _leaf(value, self.scale)
+        return self.leaves[value]
+
+
+def normalizations(node: ir.Node, scale: Scale) -> Iterator[Normalization]:
+    """Yield the normalizations by ``scale``, the statistic of ``node``, that some value is, the furthest end first."""
+    reader = _Reader(scale)
+    for end in ends(node):
+        found = _normalization(end, reader)
+        if found is not None:
+            yield found
+
+
+def _normalization(end: ir.Node, reader: _Reader) -> Normalization | None:
+    root, scale = end.outputs[0], reader.scale
     if ir.dims_of(root) is None or ir.dims_of(root) != ir.dims_of(scale.of.x):
         return None
-    terms = list(_terms(root, scale, 1.0, _DEEPEST))
+    terms = list(reader.terms(root, 1.0, _DEEPEST))
     bias = [(v, t) for v, t in terms if t.kind == _REST]
     main = [t for _, t in terms if t.kind != _REST]
     first = _joined(main, scale.centered)
@@ -128,53 +197,13 @@ def _key(factor: Factor) -> tuple[int, bool]:
     return id(factor.value), factor.divides
 
 
-def _terms(value: ir.Value, scale: Scale, sign: float, depth: int) -> Iterator[tuple[ir.Value, _Term]]:
-    """Yield the terms of a sum as products, each with the value it is."""
-    product = _product(value, scale, depth)
-    if product.kind != _REST or depth == 0:
-        yield value, replace(product, sign=product.sign * sign)
-        return
-    node = producer(value, "Add", "Sub", "Neg")
-    if node is None or not _depends(value, scale, depth):
-        yield value, replace(product, sign=sign)
-        return
-    for i, operand in enumerate(node.inputs):
-        if operand is not None:
-            negated = node.op_type == "Neg" or (node.op_type == "Sub" and i == 1)
-            yield from _terms(operand, scale, -sign if negated else sign, depth - 1)
-
-
-def _depends(value: ir.Value, scale: Scale, depth: int) -> bool:
-    """Return whether a sum has a term with the statistic in it."""
-    if _product(value, scale, depth).kind != _REST:
-        return True
-    node = producer(value, "Add", "Sub", "Neg")
-    return node is not None and depth > 0 and any(_depends(v, scale, depth - 1) for v in node.inputs if v is not None)
-
-
-def _product(value: ir.Value, scale: Scale, depth: int) -> _Term:
-    leaf = _leaf(value, scale)
-    if leaf is not None:
-        return leaf
-    node = producer(value, "Mul", "Div", "Neg")
-    operands = [v for v in node.inputs if v is not None] if node is not None and depth else []
-    if node is not None and operands:
-        first = _product(operands[0], scale, depth - 1)
-        if node.op_type == "Neg":
-            return replace(first, sign=-first.sign)
-        second = _product(operands[1], scale, depth - 1)
-        if first.kind != _REST or second.kind != _REST:
-            return first.times(second, node.op_type == "Div")
-    if number(value) == -1.0:
-        return _Term(sign=-1.0)
-    return _Term(factors=(Factor(value, False),))
-
-
 def _leaf(value: ir.Value, scale: Scale) -> _Term | None:
     """Return x, x - mean(x), mean(x) or the (inverse) deviation as a term."""
     over = scale.of
     if value is over.x:
         return _Term(x=1)
+    if value.producer() is None:
+        return None
     center = centered(value)
     if center is not None and center[0] == over:
         return _Term(center=1, sign=float(center[1]))
