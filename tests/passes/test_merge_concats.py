@@ -89,24 +89,24 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         {},
     ),
     "parts out of order": (
-        "g (float[N,6] x) => (float[N,6] y) { p, q = Split<axis=1>(x, a) y = Concat<axis=1>(q, p) }",
+        "g (float[N,6] x) => (float[N,6] y) { r = Relu(x) p, q = Split<axis=1>(r, a) t = Concat<axis=1>(q, p) y = Neg(t) }",
         {"a": [3, 3]},
     ),
     "parts joined along another axis": (
-        "g (float[6,6] x) => (float[12,3] y) { p, q = Split<axis=1>(x, a) y = Concat<axis=0>(p, q) }",
+        "g (float[6,6] x) => (float[12,3] y) { r = Relu(x) p, q = Split<axis=1>(r, a) t = Concat<axis=0>(p, q) y = Neg(t) }",
         {"a": [3, 3]},
     ),
     "not all parts": (
-        "g (float[N,6] x) => (float[N,4] y) { p, q, r = Split<axis=1>(x, a) y = Concat<axis=1>(p, q) }",
+        "g (float[N,6] x) => (float[N,4] y) { u = Relu(x) p, q, r = Split<axis=1>(u, a) t = Concat<axis=1>(p, q) y = Neg(t) }",
         {"a": [2, 2, 2]},
     ),
     "parts of two tensors": (
         "g (float[N,6] x, float[N,6] z) => (float[N,6] y) { p, q = Split<axis=1>(x, a) r, s = Split<axis=1>(z, a)"
-        " y = Concat<axis=1>(p, s) }",
+        " t = Concat<axis=1>(p, s) y = Neg(t) }",
         {"a": [2, 4]},
     ),
     "a split at another place": (
-        f"g ({X}) => (float[N,3,4] y, float[N,2,4] w) {{ t = Concat<axis=1>(x, z) y, w = Split<axis=1>(t, s) }}",
+        f"g ({X}) => (float[N,3,4] y, float[N,2,4] w) {{ t = Concat<axis=1>(x, z) p, q = Split<axis=1>(t, s) y = Neg(p) w = Neg(q) }}",
         {"s": [3, 2]},
     ),
     "parts of several operands": (
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         {"a": 1, "b": 4, "ax": 1},
     ),
     "a slice along another axis": (
-        f"g ({X}) => (float[N,5,2] y) {{ t = Concat<axis=1>(x, z) y = Slice(t, a, b, ax) }}",
+        f"g ({X}) => (float[N,5,2] y) {{ t = Concat<axis=1>(x, z) u = Slice(t, a, b, ax) y = Neg(u) }}",
         {"a": 1, "b": 3, "ax": 2},
     ),
     "a slice of nothing": (
