@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--sizes 1000 10000 100000] [--kinds chain wide nested] [--profile FILE] [--limit 900]
 
-Each compile (level 2, not verified) runs in a process of its own. Per row: nodes before and after, CPU seconds after the
+Each compile (level 2, not verified) runs in a process of its own. Per row: nodes before and after, CPU seconds without
 imports, microseconds a node, the exponent of growth from the row before (1: linear; n log n is 1.06 to 1.1 here), and
 peak resident memory. `--profile` writes cProfile statistics of the largest size and shows what takes most.
 
