@@ -136,6 +136,15 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         " q = Unsqueeze(z, ax) y = Concat<axis=1>(p, q) }",
         {"ax": 1},
     ),
+    "a stack of sizes that no Reshape can write": (
+        "g (float[N,M,K] x, float[N,M,K] z) => (float[N,2,M,K] y) { p = Unsqueeze(x, ax) q = Unsqueeze(z, ax)"
+        " y = Concat<axis=1>(p, q) }",
+        {"ax": 1},
+    ),
+    "inputs that would be outputs": (
+        f"g ({X}) => (float[N,2,4] y, float[N,3,4] w) {{ t = Concat<axis=1>(x, z) y, w = Split<axis=1>(t, s) }}",
+        {"s": [2, 3]},
+    ),
     "an input that would be an output": (
         f"g ({X}) => (float[N,3,4] y) {{ t = Concat<axis=1>(x, z) y = Slice(t, a, b, ax) }}",
         {"a": 2, "b": 5, "ax": 1},
