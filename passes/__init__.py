@@ -9,13 +9,22 @@ from fcc.errors import OptionError, did_you_mean
 from fcc.rewrite import Pass
 from fcc.rewrite.pipeline import Pipeline, parse
 
+from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
+from .convert_conv1d import ConvertConv1d
+from .convert_masks import ConvertMasks
+from .convert_opset import ConvertOpset
+from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
+from .convert_transpose import ConvertTranspose
+from .eliminate_affine_gather import EliminateAffineGather
 from .eliminate_dead_code import EliminateDeadCode
 from .eliminate_dead_neurons import EliminateDeadNeurons
 from .eliminate_expand import EliminateExpand
+from .eliminate_gemm_reshapes import EliminateGemmReshapes
 from .eliminate_identity import EliminateIdentity
+from .eliminate_impossible_branches import EliminateImpossibleBranches
 from .eliminate_no_ops import EliminateNoOps
 from .eliminate_zero_states import EliminateZeroStates
 from .factorize_linear import FactorizeLinear
@@ -24,14 +33,34 @@ from .fold_affine_forward import FoldAffineForward
 from .fold_batchnorm import FoldBatchNorm
 from .fold_batchnorm_forward import FoldBatchNormForward
 from .fold_constants import FoldConstants
+from .fold_norm import FoldNorm
+from .fold_one_hot import FoldOneHot
 from .fold_pad import FoldPad
 from .fold_shapes import FoldShapes
+from .fold_table import FoldTable
+from .fold_zero_products import FoldZeroProducts
+from .fuse_activations import FuseActivations
+from .fuse_attention import FuseAttention
+from .fuse_depth_to_space import FuseDepthToSpace
+from .fuse_gelu import FuseGelu
+from .fuse_instance_norm import FuseInstanceNorm
+from .fuse_layer_norm import FuseLayerNorm
 from .fuse_matmul_add import FuseMatMulAdd
+from .fuse_rms_norm import FuseRmsNorm
+from .fuse_softmax import FuseSoftmax
 from .inline_if import InlineConstantIfs
 from .insert_qdq import InsertQdq
 from .merge_chains import MergeChains
 from .merge_common_subexpressions import MergeCommonSubexpressions
+from .merge_concats import MergeConcats
 from .merge_duplicate_initializers import MergeDuplicateInitializers
+from .merge_parallel_linears import MergeParallelLinears
+from .merge_reductions import MergeReductions
+from .merge_slices import MergeSlices, MergeSlicesToSplit
+from .sink_reshape import SinkReshape
+from .sink_scale import SinkScale
+from .sink_transpose import SinkTranspose
+from .squeeze_conv import SqueezeConv
 
 ALL_PASSES: tuple[type[Pass], ...] = (
     InlineConstantIfs,
@@ -55,6 +84,36 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldPad,
     FuseMatMulAdd,
     ConvertBatchNorm,
+    EliminateImpossibleBranches,
+    ConvertOpset,
+    FoldZeroProducts,
+    EliminateAffineGather,
+    FuseLayerNorm,
+    FuseRmsNorm,
+    FuseInstanceNorm,
+    FuseSoftmax,
+    FuseGelu,
+    FuseActivations,
+    FoldNorm,
+    FoldOneHot,
+    FoldTable,
+    SinkTranspose,
+    SinkReshape,
+    ConvertTranspose,
+    MergeSlices,
+    MergeSlicesToSplit,
+    MergeConcats,
+    SqueezeConv,
+    ComposeLinears,
+    FuseAttention,
+    SinkScale,
+    EliminateGemmReshapes,
+    MergeParallelLinears,
+    ConvertMasks,
+    ConvertResidualAdds,
+    ConvertConv1d,
+    FuseDepthToSpace,
+    MergeReductions,
     FactorizeLinear,
     InsertQdq,
 )
@@ -71,10 +130,25 @@ _LINEAR = (
     "fuse-matmul-add"
 )
 
+# What exporters write in primitives, as the operator it means; exact look-ups of finite domains.
+_RECOVER = (
+    "fold-zero-products,fuse-layer-norm,fuse-rms-norm,fuse-instance-norm,fuse-softmax,fuse-gelu,fuse-activations,"
+    "fold-one-hot,fold-norm,fold-table,convert-masks,eliminate-affine-gather,fuse-attention,sink-scale"
+)
+_MOVES = (
+    "merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
+    "fuse-depth-to-space,eliminate-gemm-reshapes,squeeze-conv"
+)
+
 PIPELINES: dict[int, str] = {
     0: "",
     1: f"fixpoint({_CLEAN})",
-    2: f"fixpoint({_CLEAN}),fixpoint({_LINEAR},{_CLEAN}),factorize-linear",
+    2: (
+        f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
+        f"fixpoint(convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
+        f"fixpoint({_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
+        f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear"
+    ),
 }
 PIPELINES[3] = PIPELINES[2]
 

@@ -14,10 +14,12 @@ from fcc.rewrite import ModulePass, PassContext, Site, SitePass
 from ._attention import attention_of
 from .fuse_attention import OPSET as ATTENTION
 from .fuse_attention import is_attention_end, refusal
+from .fuse_gelu import FuseGelu
 from .fuse_layer_norm import OPSET as LAYER_NORM
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_rms_norm import FuseRmsNorm
 
+GELU = 20
 Hint = Callable[[ir.Module, PassContext], bool]
 
 
@@ -25,8 +27,8 @@ Hint = Callable[[ir.Module, PassContext], bool]
 class ConvertOpset(ModulePass):
     """Raise the opset of the default domain where a fused operator is wanted that the model's opset lacks.
 
-    opset n -> 17 where a LayerNormalization is written in primitives, -> 23 where an RMSNormalization is, or
-    attention that fuse-attention takes; every node keeps its meaning.
+    opset n -> 17 where a LayerNormalization is written in primitives, -> 20 where a GELU is, -> 23 where an
+    RMSNormalization is, or attention that fuse-attention takes; every node keeps its meaning.
 
     Only to where the target has a kernel for every node it has one for now; when that fails, or a node has no equal
     form, the next lower wanted opset is tried, else nothing changes. ``version`` raises to that opset whatever the
@@ -83,7 +85,9 @@ def _asks_23(module: ir.Module, ctx: PassContext) -> bool:
     return any(refusal(Site(n, module, ctx, attention_of(n))) is None for n in ends)
 
 
-HINTS: Mapping[int, Hint] = MappingProxyType({LAYER_NORM: _asks(FuseLayerNorm(), LAYER_NORM), ATTENTION: _asks_23})
+HINTS: Mapping[int, Hint] = MappingProxyType(
+    {LAYER_NORM: _asks(FuseLayerNorm(), LAYER_NORM), GELU: _asks(FuseGelu(), GELU), ATTENTION: _asks_23}
+)
 
 
 def _kernels_refusal(module: ir.Module, ctx: PassContext, version: int) -> str | None:
