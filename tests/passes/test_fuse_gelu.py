@@ -54,12 +54,14 @@ CUBES = [
 
 
 def graph(body: str, dims: str = "N,3", declared: str = DECLARED, kind: str = "float") -> str:
-    return f"g ({kind}[{dims}] x) => ({kind}[{dims}] y) <{declared.replace('float', kind)}> {{ {body} }}"
+    whole = f"{kind}[{dims}]" if dims else kind  # "float[]" would be of unknown rank
+    return f"g ({whole} x) => ({whole} y) <{declared.replace('float', kind)}> {{ {body} }}"
 
 
 def gelu(form: str = "none", dims: str = "N,3", kind: str = "float") -> str:
     attribute = '<approximate = "tanh">' if form == "tanh" else ""
-    return f"g ({kind}[{dims}] x) => ({kind}[{dims}] y) {{ y = Gelu{attribute}(x) }}"
+    whole = f"{kind}[{dims}]" if dims else kind
+    return f"g ({whole} x) => ({whole} y) {{ y = Gelu{attribute}(x) }}"
 
 
 @pytest.mark.parametrize("inner", ERF_INNER)
