@@ -201,17 +201,22 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta={"fcc.level": str(o.opt_level), "fcc.pipeline": str(self.pipeline)},
+            meta={"fcc.level": str(o.opt_level), **self._own_pipeline()},
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,
         )
 
+    def _own_pipeline(self) -> Mapping[str, str]:
+        """Return the pipeline as metadata where version and level do not tell it."""
+        usual = str(self.pipeline) == str(passes.pipeline(self.options.opt_level))
+        return {} if usual else {"fcc.pipeline": str(self.pipeline)}
+
     def unchanged(self) -> Product | None:
         """Return the source as the product, nothing but metadata added; None when it cannot be read in one piece."""
         module = self.load()
         self._fresh = None
-        emitted = self.backend.unchanged(module, meta={"fcc.level": "0", "fcc.pipeline": ""})
+        emitted = self.backend.unchanged(module, meta={"fcc.level": "0"})
         return None if emitted is None else Product(module, emitted, self.log(), ())
 
     def settle(self, first: Build[Product | Broken], oracle: Oracle) -> Outcome[Product | Broken] | None:
