@@ -42,14 +42,6 @@ def missing_kernels(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
             yield LintRow(name_of(node), reason)
 
 
-def foreign_domains(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
-    """Model-local functions of domains that the provider takes no node from (it sees them inlined)."""
-    for function in module.model.functions.values():
-        for node in function:
-            if node.domain not in spec.domains and node.domain != function.domain:
-                yield LintRow(name_of(node), f"{node.domain}::{node.op_type} lies in function {function.name}")
-
-
 def opset_window(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
     """An opset of ai.onnx outside the provider's window; it is never downgraded."""
     low, high = spec.opsets

@@ -101,6 +101,9 @@ class Driver:
             rest = [name for name in o.disable if name not in lowerings]
             self.pipeline: Pipeline = passes.pipeline(o.opt_level, o.passes, rest, self.plugins)
             _require_exact(self.pipeline, o)
+            self._meta = {"fcc.level": str(o.opt_level)}
+            if str(self.pipeline) != str(passes.pipeline(o.opt_level)):  # else the version and the level tell it
+                self._meta["fcc.pipeline"] = str(self.pipeline)
             self.skip |= {(name, "") for name in o.disable if name in lowerings}
         self._fresh: ir.Module | None = None
 
@@ -201,16 +204,11 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta={"fcc.level": str(o.opt_level), **self._own_pipeline()},
+            meta=self._meta,
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,
         )
-
-    def _own_pipeline(self) -> Mapping[str, str]:
-        """Return the pipeline as metadata where version and level do not tell it."""
-        usual = str(self.pipeline) == str(passes.pipeline(self.options.opt_level))
-        return {} if usual else {"fcc.pipeline": str(self.pipeline)}
 
     def unchanged(self) -> Product | None:
         """Return the source as the product, nothing but metadata added; None when it cannot be read in one piece."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fcc import ir
-from fcc.rewrite import PassContext, Rewriter, Site
+from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._regions import Array, Border, Layout, Movers, Region, border, cut, grow, saves
 
@@ -142,3 +143,25 @@ class Build:
             return
         self.rw.before(node)
         self.rw.replace(node.outputs[0], self.region.movers.turn(self.rw, stored, node, layout))
+
+
+@dataclass(frozen=True)
+class RegionPass(SitePass):
+    """Compute regions in the layout on the other side of their movers; ``movers`` says which operators move."""
+
+    @abstractmethod
+    def movers(self) -> Movers:
+        """Return the operators that are moved."""
+
+    def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
+        if module.opset() >= 13:
+            yield from region_sites(module, ctx, self.movers())
+
+    def check(self, site: Site) -> str | None:
+        plan = plan_of(site)
+        return plan if isinstance(plan, str) else None
+
+    def rewrite(self, site: Site, rw: Rewriter) -> None:
+        plan = plan_of(site)
+        assert not isinstance(plan, str)
+        Build(plan, rw).run()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
 from fcc import ir
-from fcc.rewrite import Match, Rewriter, any_of, const, op, ops, var
+from fcc.rewrite import Match, PatternPass, Rewriter, any_of, const, op, ops, var
 from fcc.rewrite.pattern import Op, Pattern
 
 from ._absorb import Absorber, absorber_of
@@ -30,6 +31,26 @@ def ahead_patterns(source: Op) -> tuple[Op, ...]:
 
 
 LINEAR = any_of(*linear_patterns(var("x")))
+
+
+@dataclass(frozen=True)
+class FoldBehind(PatternPass):
+    """What ends in an affine node behind LINEAR becomes the linear op with other weights; ``folded`` says which."""
+
+    max_copy: int = 1 << 20
+
+    @abstractmethod
+    def folded(self, m: Match) -> Folded | str:
+        """Return the linear op after absorbing the root, or the reason why it cannot."""
+
+    def check(self, m: Match) -> str | None:
+        found = self.folded(m)
+        return found if isinstance(found, str) else found.refusal(m.ctx.target, self.max_copy)
+
+    def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
+        found = self.folded(m)
+        assert isinstance(found, Folded)
+        return found.emit(rw, m["x"], m.ctx.target)
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fcc import ir
-from fcc.rewrite import Match, PatternPass, Rewriter, const, op, ops
+from fcc.rewrite import Match, const, op, ops
 
 from ._absorb import absorber_of
 from ._affine import affine_of
 from ._fold import Folded, behind
-from ._sites import LINEAR
+from ._sites import LINEAR, FoldBehind
 
 
 @dataclass(frozen=True)
-class FoldAffine(PatternPass):
+class FoldAffine(FoldBehind):
     """Fold a scalar or per-channel Mul, Add, Sub, Div or Neg into the linear op that feeds it.
 
     Conv(x, w, b) * c -> Conv(x, w * c, b * c);  Conv(x, w, b) + c -> Conv(x, w, b + c);  and so for c - y, y / c, -y
@@ -30,24 +29,12 @@ class FoldAffine(PatternPass):
     name: ClassVar[str] = "fold-affine"
     pattern = (ops("Mul", "Add", "Sub", "Div")(LINEAR, const("c")), op.Sub(const("c"), LINEAR), op.Neg(LINEAR))
 
-    max_copy: int = 1 << 20
-
-    def check(self, m: Match) -> str | None:
-        folded = _fold(m)
-        return folded if isinstance(folded, str) else folded.refusal(m.ctx.target, self.max_copy)
-
-    def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
-        folded = _fold(m)
-        assert isinstance(folded, Folded)
-        return folded.emit(rw, m["x"], m.ctx.target)
-
-
-def _fold(m: Match) -> Folded | str:
-    linear = absorber_of(m.nodes["linear"], m.get("b"))
-    if isinstance(linear, str):
-        return linear
-    if m.root.op_type == "Add" and linear.node.op_type == "MatMul" and linear.bias is None:
-        return "the constant is the bias of the MatMul"
-    operand = next(i for i, v in enumerate(m.root.inputs) if v is not m.get("c"))
-    affine = affine_of(m.root, operand, linear.outputs)
-    return affine if isinstance(affine, str) else behind(linear, affine)
+    def folded(self, m: Match) -> Folded | str:
+        linear = absorber_of(m.nodes["linear"], m.get("b"))
+        if isinstance(linear, str):
+            return linear
+        if m.root.op_type == "Add" and linear.node.op_type == "MatMul" and linear.bias is None:
+            return "the constant is the bias of the MatMul"
+        operand = next(i for i, v in enumerate(m.root.inputs) if v is not m.get("c"))
+        affine = affine_of(m.root, operand, linear.outputs)
+        return affine if isinstance(affine, str) else behind(linear, affine)

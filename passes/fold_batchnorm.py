@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fcc import ir
-from fcc.rewrite import Match, PatternPass, Rewriter, const, op
+from fcc.rewrite import Match, const, op
 
 from ._absorb import absorber_of
 from ._affine import affine_of
 from ._fold import Folded, behind
-from ._sites import LINEAR
+from ._sites import LINEAR, FoldBehind
 
 
 @dataclass(frozen=True)
-class FoldBatchNorm(PatternPass):
+class FoldBatchNorm(FoldBehind):
     """Fold an inference BatchNormalization into the linear op that feeds it.
 
     BN(Conv(x, w, b)) -> Conv(x, w * s, (b - mean) * s + shift),  s = scale / sqrt(var + epsilon)
@@ -31,21 +30,9 @@ class FoldBatchNorm(PatternPass):
     name: ClassVar[str] = "fold-batchnorm"
     pattern = op.BatchNormalization(LINEAR, const("scale"), const("shift"), const("mean"), const("var"))
 
-    max_copy: int = 1 << 20
-
-    def check(self, m: Match) -> str | None:
-        folded = _fold(m)
-        return folded if isinstance(folded, str) else folded.refusal(m.ctx.target, self.max_copy)
-
-    def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
-        folded = _fold(m)
-        assert isinstance(folded, Folded)
-        return folded.emit(rw, m["x"], m.ctx.target)
-
-
-def _fold(m: Match) -> Folded | str:
-    linear = absorber_of(m.nodes["linear"], m.get("b"))
-    if isinstance(linear, str):
-        return linear
-    affine = affine_of(m.root, 0, linear.outputs)
-    return affine if isinstance(affine, str) else behind(linear, affine)
+    def folded(self, m: Match) -> Folded | str:
+        linear = absorber_of(m.nodes["linear"], m.get("b"))
+        if isinstance(linear, str):
+            return linear
+        affine = affine_of(m.root, 0, linear.outputs)
+        return affine if isinstance(affine, str) else behind(linear, affine)

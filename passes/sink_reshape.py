@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fcc import ir
-from fcc.rewrite import PassContext, Rewriter, Site, SitePass
-
-from ._region_rewrite import Build, plan_of, region_sites
+from ._region_rewrite import RegionPass
+from ._regions import Movers
 from ._views import Views
 
 
 @dataclass(frozen=True)
-class SinkReshape(SitePass):
+class SinkReshape(RegionPass):
     """Compute a connected region of operators in another shape where that needs fewer Reshapes around it.
 
     Reshape(f(Reshape(x, s)), shape of x) -> f'(x);  f(Reshape(x), Reshape(y)) -> Reshape(f'(x, y)), for any connected f
@@ -29,15 +26,5 @@ class SinkReshape(SitePass):
 
     name: ClassVar[str] = "sink-reshape"
 
-    def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        if module.opset() >= 13:
-            yield from region_sites(module, ctx, Views())
-
-    def check(self, site: Site) -> str | None:
-        plan = plan_of(site)
-        return plan if isinstance(plan, str) else None
-
-    def rewrite(self, site: Site, rw: Rewriter) -> None:
-        plan = plan_of(site)
-        assert not isinstance(plan, str)
-        Build(plan, rw).run()
+    def movers(self) -> Movers:
+        return Views()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fcc import ir
-from fcc.rewrite import PassContext, Rewriter, Site, SitePass
-
 from ._permutations import Transposes
-from ._region_rewrite import Build, plan_of, region_sites
+from ._region_rewrite import RegionPass
+from ._regions import Movers
 
 
 @dataclass(frozen=True)
-class SinkTranspose(SitePass):
+class SinkTranspose(RegionPass):
     """Compute a connected region of operators on permuted axes where that needs fewer Transposes around it.
 
     Transpose(f(Transpose(x, p)), p^-1) -> f'(x), f' working on the permuted axes;
@@ -30,15 +27,5 @@ class SinkTranspose(SitePass):
 
     name: ClassVar[str] = "sink-transpose"
 
-    def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        if module.opset() >= 13:
-            yield from region_sites(module, ctx, Transposes())
-
-    def check(self, site: Site) -> str | None:
-        plan = plan_of(site)
-        return plan if isinstance(plan, str) else None
-
-    def rewrite(self, site: Site, rw: Rewriter) -> None:
-        plan = plan_of(site)
-        assert not isinstance(plan, str)
-        Build(plan, rw).run()
+    def movers(self) -> Movers:
+        return Transposes()
