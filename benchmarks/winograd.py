@@ -29,7 +29,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir import serde
 
-from fcc import ir
 from fcc.analysis import shapes
 from fcc.frontend import read
 from fcc.passes import _winograd_cost as cost
@@ -39,18 +38,10 @@ from fcc.rewrite import Log, PassContext, run_pass
 from fcc.runtime import open_session
 from fcc.target import get_target
 
-VISION = [
-    f"{n}x{c}x{c}@{s}x{s}:3x3"
-    for n in (1, 8)
-    for c, s in ((16, 112), (32, 56), (32, 112), (48, 56), (64, 28), (64, 56), (64, 112), (128, 14), (128, 28))
-    + ((128, 56), (256, 14), (256, 28), (512, 7), (512, 14))
-]
-AUDIO = [
-    f"{n}x{c}x{c}@{length}:{r}"
-    for n in (1, 8)
-    for c, length, r in ((64, 1000, 3), (64, 1000, 5), (64, 1000, 7), (128, 400, 3), (128, 400, 5), (256, 200, 3))
-    + ((256, 512, 5), (512, 100, 3), (512, 250, 5))
-]
+_MAPS = "16@112 32@56 32@112 48@56 64@28 64@56 64@112 128@14 128@28 128@56 256@14 256@28 512@7 512@14"
+_ROWS = "64@1000:3 64@1000:5 64@1000:7 128@400:3 128@400:5 256@200:3 256@512:5 512@100:3 512@250:5"
+VISION = [f"{n}x{c}x{c}@{s}x{s}:3x3" for n in (1, 8) for c, s in (m.split("@") for m in _MAPS.split())]
+AUDIO = [f"{n}x{c}x{c}@{rest}" for n in (1, 8) for c, rest in (m.split("@") for m in _ROWS.split())]
 OTHERS = ["1x256x512@512:5", "1x64x64@56x56:5x5", "1x64x64@56x56:1x7", "1x64x64@56x56:7x1", "1x32x128@56x56:3x3"]
 OTHERS += ["1x128x32@56x56:3x3", "1x20x20@56x56:3x3", "1x40x40@100:5", "1x32x32@16x32x32:3x3x3"]
 

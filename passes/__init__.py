@@ -12,12 +12,14 @@ from fcc.rewrite.pipeline import Pipeline, parse
 from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
 from .convert_conv1d import ConvertConv1d
+from .convert_global_pool import ConvertGlobalPool
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
 from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
 from .convert_transpose import ConvertTranspose
+from .convert_winograd import ConvertWinograd
 from .eliminate_affine_gather import EliminateAffineGather
 from .eliminate_dead_code import EliminateDeadCode
 from .eliminate_dead_neurons import EliminateDeadNeurons
@@ -115,6 +117,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseDepthToSpace,
     MergeReductions,
     FactorizeLinear,
+    ConvertWinograd,
+    ConvertGlobalPool,
     InsertQdq,
 )
 
@@ -147,7 +151,8 @@ PIPELINES: dict[int, str] = {
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
         f"fixpoint(convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
         f"fixpoint({_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
-        f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear"
+        f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear,"
+        f"convert-winograd,fixpoint(sink-reshape,convert-global-pool,{_CLEAN})"
     ),
 }
 PIPELINES[3] = PIPELINES[2]

@@ -15,7 +15,7 @@ from fcc import ir
 from fcc.rewrite import Rewriter
 
 from ._operands import integers, present, small_constant
-from ._permutations import NARY, REDUCTIONS, UNARY
+from ._permutations import NARY, REDUCTIONS, UNARY, permutation
 from ._regions import LAUNCH, SMALL, Carried, Layout
 from ._targets import reshape_entries
 
@@ -119,12 +119,29 @@ def _matmul(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:
     return Carried((stored, None), ((*stored[:-1], out[-1]),))
 
 
+def _transpose(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:
+    perm, kept = permutation(node) or (), kept_axes(main, stored)
+    lead, start = len(main) - kept, len(stored) - kept
+    if perm[:lead] != tuple(range(lead)):
+        return "it moves an axis that is laid out anew"
+    moved = perm[lead:]
+    result = (*stored[:start], *(main[p] for p in moved))
+    return Carried((stored,), (result,), {"perm": [*range(start), *(p - lead + start for p in moved)]})
+
+
+def _before_transpose(node: ir.Node, out: Layout, stored: Layout) -> Layout | None:
+    """Return the layout of the input of a Transpose whose result has a layout."""
+    main, kept = full_dims(node.inputs[0]), kept_axes(out, stored)
+    return None if main is None else (*stored[: len(stored) - kept], *main[len(main) - kept :])
+
+
 RULES: dict[str, Rule] = {
     **{name: _elementwise for name in (*UNARY, *NARY)},
     **{name: _along(-1) for name in ("Hardmax", "LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")},
     **{name: _along(0) for name in ("Concat", "Split")},
     **{name: _reduce for name in REDUCTIONS},
     "MatMul": _matmul,
+    "Transpose": _transpose,
 }
 
 
@@ -158,7 +175,8 @@ class Views:
             return "the shapes are not known"
         if RULES.get(node.op_type) is _elementwise:
             return _elementwise(node, out, layout)
-        first = _beside(node.inputs[0], out, layout)
+        is_transpose = node.op_type == "Transpose"
+        first = _before_transpose(node, out, layout) if is_transpose else _beside(node.inputs[0], out, layout)
         return "the leading axes are others" if first is None else self.carried(node, 0, first)
 
     def fits(self, value: ir.Value, layout: Layout) -> bool:
@@ -186,6 +204,10 @@ class Views:
     def turns(self, node: ir.Node, layout: Layout) -> bool:
         out = full_dims(node.outputs[0])
         return out is not None and 0 not in out and not isinstance(reshape_entries(layout, out, False), str)
+
+    def remakes(self, node: ir.Node, layout: Layout) -> bool:
+        source = full_dims(node.inputs[0])
+        return source is not None and 0 not in source and not isinstance(reshape_entries(source, layout, False), str)
 
 
 def _reshape(rw: Rewriter, value: ir.Value, source: Layout | None, target: Layout | None) -> ir.Value:

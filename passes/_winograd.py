@@ -36,6 +36,13 @@ class Layer:
     def kernel(self) -> tuple[int, ...]:
         return self.weight[2:]
 
+    def operands(self) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+        """Return input, weight and bias."""
+        x, weight, *bias = self.node.inputs
+        assert x is not None
+        assert weight is not None
+        return x, weight, bias[0] if bias else None
+
 
 def layer_of(node: ir.Node) -> Layer | str:
     """Return the convolution that a Conv computes, or why it is none that tiles are written for."""
@@ -79,9 +86,7 @@ def _pads(
     if not all(isinstance(s, int) for s in sizes):
         return None
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    total = [
-        max((-(-s // step) - 1) * step + span - s, 0) for s, step, span in zip(sizes, strides, spans, strict=True)
-    ]
+    total = [max((-(-s // step) - 1) * step + span - s, 0) for s, step, span in zip(sizes, strides, spans, strict=True)]
     less, more = [t // 2 for t in total], [t - t // 2 for t in total]
     return (*less, *more) if rule == "SAME_UPPER" else (*more, *less)
 

@@ -32,6 +32,7 @@ class Target:
     node: float
 
 
+MOST = 0.9
 RATES = {"cpu": Target(Rates(1.11, 28, 28, 8, 1e6), Rates(1.11, 28, 28, 8, 1e6), byte=2.5, node=1e5)}
 
 

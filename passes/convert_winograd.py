@@ -1,125 +1,103 @@
-"""convert-winograd: convolutions with stride 1 by a Toom-Cook (Winograd) algorithm along one axis."""
+"""convert-winograd: convolutions of stride 1 by a Toom-Cook (Winograd) algorithm along one axis."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from math import frexp
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import ClassVar
 
 from fcc import ir
-from fcc.analysis.toom_cook import UNIT, ToomCook, toom_cook
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._winograd import Layer, Tiling, layer_of, refusal, tilings
-from ._winograd_cost import RATES, direct, tiled, work
+from ._winograd_cost import MOST, RATES, direct, tiled, work
+from ._winograd_emit import Emit
 
-Array = np.ndarray[Any, Any]
-_EAGER = 1 << 20
-_NAME = "winograd"
+
+@dataclass(frozen=True)
+class _Choice:
+    """The cheapest tiling of a convolution with its estimate (of the time of the direct one), or why there is none."""
+
+    tiling: Tiling | None
+    reason: str | None = None
+    ratio: float = 1.0
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
 class ConvertWinograd(SitePass):
+    """Compute convolutions of stride 1 in tiles along one axis, by a Toom-Cook (Winograd) algorithm F(m, r).
+
+    y = A^T ((G w) * (B^T d)) for each tile of m outputs, from n = m + r - 1 inputs d, kernel of r elements:
+    Conv(x, w, b) -> Reshape(ConvTranspose(MatMul(Conv(w, G), Conv(Reshape(x), B)), A)),  other axes of size 1
+    Conv(x, w, b) -> ... Conv<group = n>(., Reshape(Conv(w, G))) ...,  other axes: one group for each product
+
+    n / (m r) of the multiplications: F(4, 3) half, F(4, 5) two fifths. Conv(w, G) is computed when the model is
+    loaded, so that the file does not grow by the larger weights; the bias enters at the point 1 of the algorithm.
+
+    Shapes: x [N, C, *spatial] float32, one group, constant w and b; r of 3 to 7, stride and dilation 1 and a known size
+    along the axis; other axes as they are; N, or else one other size, may be a symbol. Memory: n / m times input and
+    result (at most 4, mostly 1.5), n / r times the weights (at most 2.7).
+    Numerics: error of a layer up to 3e-6 of its largest output (direct: 1e-6), see analysis/toom_cook.py; infinities
+    and NaN spread over their tile. Where it pays is estimated, see ``RATES``: on targets whose direct convolutions
+    have no such algorithm. ``min_gain``: the share of the estimated time of the model, every node by its multiply-adds
+    or the bytes it moves, that all layers together must save; 0: whatever a layer saves; below 0: no estimates.
+    Source: Winograd 1980; Lavin & Gray 2016 (arXiv 1509.09308).
+    """
+
     name: ClassVar[str] = "convert-winograd"
+    finishing: ClassVar[bool] = True
     min_gain: float = 0.25
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        nodes = [n for n in module.nodes() if n.op_type == "Conv" and n.domain == ""]
-        for node in nodes:
-            layer = layer_of(node)
-            if isinstance(layer, str): continue
-            ts=self.candidates(layer)
-            if ts:
-                yield Site(node, module, ctx, min(ts,key=lambda t: tiled(t,RATES['cpu'],ctx.shapes)))
+        nodes = [n for n in module.nodes() if n.op_type == "Conv" and not n.domain]
+        choices = {n: self._choice(n, module, ctx) for n in nodes}
+        share = self._share(choices, module, ctx)
+        for node, found in choices.items():
+            yield Site(node, module, ctx, _Choice(found.tiling, found.reason, found.ratio, share))
 
-    def candidates(self, layer): return tilings(layer)
+    def check(self, site: Site) -> str | None:
+        if site.data.reason is not None:
+            return str(site.data.reason)
+        return None if self.min_gain < 0 else self.pays(site)
+
+    def pays(self, site: Site) -> str | None:
+        """Return None where a layer is estimated to be faster in tiles, and the model by enough, else why not."""
+        if site.ctx.target.name not in RATES:
+            return "the target has such algorithms of its own"
+        if site.data.ratio > MOST:
+            return f"tiles are estimated to take {site.data.ratio:.2f} of the time"
+        if site.data.share < self.min_gain:
+            return f"all layers together are estimated to save {site.data.share:.0%} of the time of the model"
+        return None
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
-        rw.replace(site.anchor.outputs[0], _Emit(site.data, rw).run())
+        rw.replace(site.anchor.outputs[0], Emit(site.data.tiling, rw).run())
         rw.erase(site.anchor)
 
+    def candidates(self, layer: Layer) -> list[Tiling]:
+        """Return the tilings to choose from."""
+        return tilings(layer)
 
-class _Emit:
-    """Writes one tiling."""
+    def _choice(self, node: ir.Node, module: ir.Module, ctx: PassContext) -> _Choice:
+        layer = layer_of(node)
+        if isinstance(layer, str):
+            return _Choice(None, layer)
+        if module.opset() < 11:
+            return _Choice(None, "Pad takes its widths as attributes (opset below 11)")
+        found = self.candidates(layer)
+        if not found:
+            return _Choice(None, next(filter(None, (refusal(layer, i) for i in range(len(layer.kernel))))))
+        rates = RATES.get(ctx.target.name, RATES["cpu"])
+        best = min(found, key=lambda t: tiled(t, rates, ctx.shapes))
+        return _Choice(best, None, tiled(best, rates, ctx.shapes) / max(direct(layer, ctx.shapes), 1.0))
 
-    def __init__(self, tiling: Tiling, rw: Rewriter) -> None:
-        self.tiling, self.rw = tiling, rw
-        self.node = tiling.layer.node
-        self.algorithm = toom_cook(tiling.outputs, tiling.taps)
-        self.shapes = iter(tiling.reshapes())
-        self.weight = self.node.inputs[1]
-        self.bias = self.node.inputs[2] if len(self.node.inputs) > 2 else None
-
-    def run(self) -> ir.Value:
-        t = self.tiling
-        column = self._column() if t.is_matmul and self.bias is not None else None
-        x = self._gathered(self._reshape(self.node.inputs[0]), column)
-        made = self._matmul(x, column) if t.is_matmul else self._grouped(x)
-        a = self._kernel(self.algorithm.a, t.outputs)
-        crop = [*t.along(0, 0), *t.along(t.surplus, 0)]
-        rows = self._op("ConvTranspose", made, a, strides=t.along(t.outputs, 1), pads=crop)
-        return self._reshape(rows)
-
-    def _op(self, kind: str, *inputs: ir.Value | Array | None, **attributes: Any) -> ir.Value:
-        values = [self.rw.const(i, _NAME) if isinstance(i, np.ndarray) else i for i in inputs]
-        made: ir.Value = self.rw.op(kind, *values, name=_NAME, **attributes)
-        return made
-
-    def _reshape(self, x: ir.Value) -> ir.Value:
-        return self._op("Reshape", x, np.asarray(next(self.shapes), np.int64))
-
-    def _kernel(self, rows, size: int) -> Array:
-        array = np.asarray(rows, np.float64).astype(np.float32)
-        return array.reshape(len(array), 1, *self.tiling.along(size, 1))
-
-    def _gathered(self, x: ir.Value, column) -> ir.Value:
-        t = self.tiling
-        begin, end = t.along(t.layer.begin[t.axis], 0), t.along(t.layer.end[t.axis] + t.surplus, 0)
-        bias = None
-        if column is not None:
-            end[0] = 1
-            bias = np.zeros(t.products, np.float32); bias[UNIT] = column[0]
-        kernel = self._kernel(self.algorithm.b, t.products)
-        return self._op("Conv", x, kernel, *([] if bias is None else [bias]), strides=t.along(t.outputs, 1), pads=[*begin, *end])
-
-    def _column(self):
-        w = np.moveaxis(self.weight.const_value.numpy().astype(np.float64), 2 + self.tiling.axis, 0)
-        w = w.reshape(self.tiling.taps, *w.shape[1:3])
-        g = np.asarray(self.algorithm.g[UNIT], np.float64)
-        unit = np.einsum("r,roc->oc", g, w)
-        b = self.bias.const_value.numpy().astype(np.float64)
-        most, size = np.abs(unit).sum(1).max(), np.abs(b).max()
-        scale = 2.0 ** (frexp(size / most)[1] - 1) if most > 0 and size > 0 else 1.0
-        return scale, ((b / scale - unit.sum(1)) / g[0]).astype(np.float32)
-
-    def _transformed(self, shape, column=None) -> ir.Value:
-        t = self.tiling
-        w = self.weight.const_value.numpy()
-        w = np.moveaxis(w, 2 + t.axis, 0).reshape(shape)
-        if column is not None:
-            w = np.concatenate([w, np.zeros((*w.shape[:3], 1), np.float32)], -1)
-            w[0, 0, :, -1] = column[1]
-        g = np.asarray(self.algorithm.g, np.float64).astype(np.float32)
-        return self._op("Conv", w, g[:, :, None, None])
-
-    def _matmul(self, x, column):
-        o, c = self.tiling.layer.weight[:2]
-        return self._op("MatMul", self._transformed((1, self.tiling.taps, o, c), column), x)
-
-    def _grouped(self, x):
-        t, layer = self.tiling, self.tiling.layer
-        o, c = layer.weight[:2]
-        n = t.products
-        others = [k for i, k in enumerate(layer.kernel) if i != t.axis]
-        kernel = list(layer.kernel); kernel[t.axis] = 1
-        w = self._transformed((1, t.taps, o * c, int(np.prod(others))))
-        w = self._op("Reshape", w, np.asarray([n * o, c, *kernel], np.int64))
-        b = None if self.bias is None else self._op("Pad", self.bias, np.asarray([0, (n - 1) * o]))
-        pads = [*layer.begin, *layer.end]
-        pads[t.axis] = pads[t.axis + len(kernel)] = 0
-        y = self._op("Conv", self._reshape(x), w, *([] if b is None else [b]), group=n, strides=list(layer.strides), dilations=list(layer.dilations), pads=pads)
-        return self._reshape(y)
+    def _share(self, choices: dict[ir.Node, _Choice], module: ir.Module, ctx: PassContext) -> float:
+        """Return the share of the estimated time of the model that all layers which are faster in tiles save."""
+        rates = RATES.get(ctx.target.name)
+        saved = sum(
+            direct(c.tiling.layer, ctx.shapes) * (1 - c.ratio)
+            for c in choices.values()
+            if c.tiling is not None and c.ratio <= MOST
+        )
+        return saved / work(module, rates, ctx.shapes) if rates is not None and saved > 0 else 0.0

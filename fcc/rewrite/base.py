@@ -69,10 +69,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Pass(ABC):
-    """One rewrite with its conditions. Fields are its options; ``name`` is its kebab-case, verb-first name."""
+    """One rewrite with its conditions. Fields are its options; ``name`` is its kebab-case, verb-first name.
+
+    A ``finishing`` pass writes layers in forms that other passes do not know, with more nodes, for speed: lossy steps
+    come before it, and it is the first to go where a file would grow.
+    """
 
     name: ClassVar[str]
     exact: ClassVar[bool] = True
+    finishing: ClassVar[bool] = False
     needs_stats: ClassVar[bool] = False
 
     def options(self) -> dict[str, Any]:
