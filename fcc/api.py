@@ -235,9 +235,13 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
     if o.lossy:
         yield "the exact model", driver, exact
     applied = exact.log.counts()
-    finishing = tuple(p.name for p in driver.pipeline.passes() if p.finishing and applied[p.name])
+    finishing = [p for p in driver.pipeline.passes() if p.finishing and applied[p.name]]
+    leaner = [str(p.lean()) for p in finishing if p.lean() != p]
+    if leaner:
+        yield f"the model by {' and '.join(leaner)}", *_exactly(driver, passes=str(driver.pipeline.lean()))
     if finishing:
-        yield f"the model without {' and '.join(finishing)}", *_exactly(driver, disable=(*o.disable, *finishing))
+        names = tuple(p.name for p in finishing)
+        yield f"the model without {' and '.join(names)}", *_exactly(driver, disable=(*o.disable, *names))
     names = tuple(p.name for p in driver.plugins)
     tried = o.opt_level if o.passes is None else 1
     for level, disable in ((1, o.disable), (0, (*o.disable, *names))):

@@ -149,16 +149,43 @@ class Tiling:
         spatial = (*dims[: self.axis], self.tiles, *dims[self.axis + 1 :])
         return (self.layer.x[0], self.products * channels, *spatial)
 
-    def reshapes(self) -> list[list[int] | str]:
-        """Return the shape operands of the Reshapes in order, or why one cannot be written for every size."""
+    def views(self) -> list[View]:
+        """Return the values that are laid out anew, in order: the input, tiles and products (Conv), the result."""
         x, result, n = self.layer.x, self.layer.result, self.products
         batch, sources = x[0], (x[1:], result[1:])
         gathered, given = (self.laid_out((batch, n), dims, self.tiles) for dims in sources)
         first = self.laid_out((batch, 1), sources[0], x[2 + self.axis])
         last = self.laid_out((batch, 1), sources[1], self.length)
         groups, made = (self.apart(dims[0], dims[1:]) for dims in sources)
-        between = [] if self.is_matmul else [(gathered, groups), (made, given)]
-        return [reshape_entries(a, b, False) for a, b in ((x, first), *between, (last, result))]
+        between = [] if self.is_matmul else [View(gathered, groups), View(made, given)]
+        return [View(x, first), *between, View(last, result)]
+
+
+@dataclass(frozen=True)
+class View:
+    """A value laid out anew: its shape before and after."""
+
+    before: Dims
+    after: Dims
+
+    @property
+    def adds_axis(self) -> bool:
+        """Whether it is an Unsqueeze behind the batch."""
+        return self.after == (self.before[0], 1, *self.before[1:])
+
+    @property
+    def drops_axis(self) -> bool:
+        """Whether it is the Squeeze that takes the axis out."""
+        return View(self.after, self.before).adds_axis
+
+    def entries(self) -> list[int] | str:
+        """Return the shape operand of its Reshape, or why there is none for every size."""
+        return reshape_entries(self.before, self.after, False)
+
+    def refusal(self) -> str | None:
+        """Return why it cannot be written."""
+        found = [] if self.adds_axis or self.drops_axis else self.entries()
+        return found if isinstance(found, str) else None
 
 
 def tilings(layer: Layer) -> list[Tiling]:
@@ -176,5 +203,5 @@ def refusal(layer: Layer, axis: int) -> str | None:
         return "it strides or dilates along the axis"
     if not isinstance(layer.x[2 + axis], int) or not isinstance(layer.result[2 + axis], int):
         return "the size along the axis is not known"
-    reason = next((r for r in Tiling(layer, axis, 2).reshapes() if isinstance(r, str)), None)
+    reason = next(filter(None, (v.refusal() for v in Tiling(layer, axis, 2).views())), None)
     return None if reason is None else f"no Reshape fits every size: {reason}"

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 Column = tuple[float, Array]
 _EAGER = 1 << 20
 _DEFAULTS = {"pads": {0}, "strides": {1}, "dilations": {1}}
-_NAME = "winograd"  # short: the names of new nodes and values are bytes of the file
+_NAME = "t"  # short, and not written for nodes: names are bytes of the file
 
 
 class Emit:
@@ -28,20 +28,29 @@ class Emit:
     loaded. A bias is added to the product at the point 1, which is a summand of every output.
     """
 
-    def __init__(self, tiling: Tiling, rw: Rewriter) -> None:
-        self.tiling, self.rw = tiling, rw
+    def __init__(self, tiling: Tiling, rw: Rewriter, with_column: bool) -> None:
+        self.tiling, self.rw, self.with_column = tiling, rw, with_column
         self.algorithm = toom_cook(tiling.outputs, tiling.taps)
         self.x, self.weight, self.bias = tiling.layer.operands()
-        self._shapes = iter(tiling.reshapes())
+        self._views = iter(tiling.views())
 
     def run(self) -> ir.Value:
         """Return the value that the convolution gave."""
         t = self.tiling
-        column = self._column() if t.is_matmul and self.bias is not None else None
-        tiles = self._gathered(self._reshape(self.x), column)
+        column = self._column() if t.is_matmul and self.bias is not None and self.with_column else None
+        tiles = self._gathered(self._viewed(self.x), column)
         made = self._multiplied(tiles, column) if t.is_matmul else self._convolved(tiles)
         kernel, crop = self._filters(self.algorithm.a), [*t.along(0, 0), *t.along(t.surplus, 0)]
-        return self._reshape(self._op("ConvTranspose", made, kernel, strides=t.along(t.outputs, 1), pads=crop))
+        rows = self._op("ConvTranspose", made, kernel, strides=t.along(t.outputs, 1), pads=crop)
+        if t.is_matmul and self.bias is not None and column is None:
+            rows = self._op("Add", rows, self._spread(self.bias))
+        return self._viewed(rows)
+
+    def _spread(self, bias: ir.Value) -> Array:
+        """Return a bias as an operand beside [N, 1, outputs, length]."""
+        array = ir.Module.constant(bias)
+        assert array is not None
+        return array.reshape(-1, 1)
 
     def _gathered(self, x: ir.Value, column: Column | None) -> ir.Value:
         """Return B d of every tile [N, n, channels and axes in front, tiles, axes behind], padded as the Conv pads.
@@ -69,12 +78,12 @@ class Emit:
         kernel = [1 if i == t.axis else k for i, k in enumerate(layer.kernel)]
         pads = [0 if i % len(kernel) == t.axis else p for i, p in enumerate((*layer.begin, *layer.end))]
         flat = self._transformed((outputs * channels, prod(kernel)))
-        operands = [self._reshape(tiles), self._op("Reshape", flat, np.asarray([-1, channels, *kernel], np.int64))]
+        operands = [self._viewed(tiles), self._op("Reshape", flat, np.asarray([-1, channels, *kernel], np.int64))]
         if self.bias is not None:
             behind = (t.products - 1 - UNIT) * outputs
             operands.append(self._op("Pad", self.bias, np.asarray([UNIT * outputs, behind], np.int64)))
         windows = {"strides": list(layer.strides), "dilations": list(layer.dilations), "pads": pads}
-        return self._reshape(self._op("Conv", *operands, group=t.products, **windows))
+        return self._viewed(self._op("Conv", *operands, group=t.products, **windows))
 
     def _transformed(self, shape: tuple[int, int], column: Column | None = None) -> ir.Value:
         """Return G w as [1, n, *shape], with one more column where there is one."""
@@ -104,13 +113,18 @@ class Emit:
         array = _floats(rows)
         return array.reshape(len(array), 1, *self.tiling.along(array.shape[1], 1))
 
-    def _reshape(self, x: ir.Value) -> ir.Value:
-        return self._op("Reshape", x, np.asarray(next(self._shapes), np.int64))
+    def _viewed(self, x: ir.Value) -> ir.Value:
+        view = next(self._views)
+        kind = "Unsqueeze" if view.adds_axis else "Squeeze" if view.drops_axis else "Reshape"
+        return self._op(kind, x, np.asarray(view.entries() if kind == "Reshape" else [1], np.int64))
 
     def _op(self, kind: str, *inputs: ir.Value | Array, **attributes: Any) -> ir.Value:
         values = [self.rw.const(i, _NAME) if isinstance(i, np.ndarray) else i for i in inputs]
         written = {k: v for k, v in attributes.items() if k not in _DEFAULTS or set(v) != _DEFAULTS[k]}
         made: ir.Value = self.rw.op(kind, *values, name=_NAME, **written)
+        node = made.producer()
+        assert node is not None
+        node.meta[ir.GENERATED] = True
         return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fcc import ir
@@ -48,6 +48,7 @@ class ConvertWinograd(SitePass):
     name: ClassVar[str] = "convert-winograd"
     finishing: ClassVar[bool] = True
     min_gain: float = 0.25
+    column: bool = True
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         nodes = [n for n in module.nodes() if n.op_type == "Conv" and not n.domain]
@@ -72,8 +73,11 @@ class ConvertWinograd(SitePass):
         return None
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
-        rw.replace(site.anchor.outputs[0], Emit(site.data.tiling, rw).run())
+        rw.replace(site.anchor.outputs[0], Emit(site.data.tiling, rw, self.column).run())
         rw.erase(site.anchor)
+
+    def lean(self) -> ConvertWinograd:
+        return replace(self, column=False)
 
     def candidates(self, layer: Layer) -> list[Tiling]:
         """Return the tilings to choose from."""
@@ -83,8 +87,8 @@ class ConvertWinograd(SitePass):
         layer = layer_of(node)
         if isinstance(layer, str):
             return _Choice(None, layer)
-        if module.opset() < 11:
-            return _Choice(None, "Pad takes its widths as attributes (opset below 11)")
+        if module.opset() < 13:
+            return _Choice(None, "Unsqueeze takes its axes as attributes (opset below 13)")
         found = self.candidates(layer)
         if not found:
             return _Choice(None, next(filter(None, (refusal(layer, i) for i in range(len(layer.kernel))))))

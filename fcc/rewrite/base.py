@@ -84,6 +84,10 @@ class Pass(ABC):
         """Return the options that differ from their defaults."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
+    def lean(self) -> Pass:
+        """Return the pass with the options by which the file grows least."""
+        return self
+
     def __str__(self) -> str:
         text = ",".join(f"{k}={v}" for k, v in self.options().items())
         return f"{self.name}{{{text}}}" if text else self.name
