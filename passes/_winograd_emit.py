@@ -106,7 +106,7 @@ class Emit:
         g = np.asarray(self.algorithm.g[UNIT], np.float64)
         unit = np.tensordot(np.moveaxis(weight, 2 + self.tiling.axis, -1), g, 1).reshape(len(bias), -1)
         sums, largest = np.abs(unit).sum(1).max(), np.abs(bias).max()
-        scale = 2.0 ** max(frexp(largest / sums)[1] - 1, -100) if sums > 0 and largest > 0 else 1.0
+        scale = 2.0 ** min(max(frexp(largest / sums)[1] - 1, -126), 100) if sums > 0 and largest > 0 else 1.0
         return scale, ((bias / scale - unit.sum(1)) / g[0]).astype(np.float32)
 
     def _filters(self, rows: Matrix) -> Array:

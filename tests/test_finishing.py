@@ -72,6 +72,7 @@ def test_a_bias_takes_no_weights_where_the_file_would_grow_by_them() -> None:
     lean = fcc.compile(found)
     assert any("the model by convert-winograd{column=False} was used" in n for n in lean.report.notes)
     assert kinds(lean) == ["Reshape", "Conv", "Conv", "MatMul", "ConvTranspose", "Add", "Reshape"]
+    assert kinds(fcc.compile(lean.to_bytes())) == kinds(lean)
     assert kinds(fcc.compile(found, allow_growth=True)).count("Add") == 0
 
 
