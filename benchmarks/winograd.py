@@ -32,7 +32,8 @@ from onnx_ir import serde
 from fcc.analysis import shapes
 from fcc.frontend import read
 from fcc.passes import _winograd_cost as cost
-from fcc.passes._winograd import Layer, Tiling, layer_of, tilings
+from fcc.passes._conv_layer import ConvLayer, conv_layer_of
+from fcc.passes._winograd import Tiling, tilings
 from fcc.passes.convert_winograd import ConvertWinograd
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.runtime import open_session
@@ -70,7 +71,7 @@ class Forced(ConvertWinograd):
     axis: int = 0
     outputs: int = 2
 
-    def candidates(self, layer: Layer) -> list[Tiling]:
+    def candidates(self, layer: ConvLayer) -> list[Tiling]:
         found = [t for t in tilings(layer) if layer.kernel[t.axis] == t.taps]
         return [t for t in found if (t.axis, t.outputs) == (self.axis, self.outputs)]
 
@@ -114,7 +115,7 @@ def estimates(source: onnx.ModelProto) -> dict[tuple[int, int], float]:
     """Return (axis, outputs) -> the ratio that the pass expects of the one large convolution."""
     module = read(source)
     shapes.infer(module)
-    layers = [x for n in module.nodes() if n.op_type == "Conv" and not isinstance(x := layer_of(n), str)]
+    layers = [x for n in module.nodes() if n.op_type == "Conv" and not isinstance(x := conv_layer_of(n), str)]
     layer = next(x for x in layers if prod(x.kernel) > 1)
     target = cost.RATES["cpu"]
     return {(t.axis, t.outputs): cost.tiled(t, target, {}) / cost.direct(layer, {}) for t in tilings(layer)}

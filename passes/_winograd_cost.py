@@ -22,7 +22,8 @@ from math import prod
 from fcc import ir
 from fcc.analysis.cost import computed_at_load, node_cost, sizes
 
-from ._winograd import Layer, Tiling
+from ._conv_layer import ConvLayer
+from ._winograd import Tiling
 
 MOST = 0.85
 """The largest estimated ratio at which tiles are taken: no layer measured then was slower in tiles."""
@@ -79,7 +80,7 @@ RATES: Mapping[str, Target] = {
 """Target -> rates, where direct convolutions have no such algorithm. cuDNN and TensorRT choose among their own."""
 
 
-def direct(layer: Layer, symbols: Mapping[str, int]) -> float:
+def direct(layer: ConvLayer, symbols: Mapping[str, int]) -> float:
     """Return the multiply-adds of a convolution."""
     out = sizes(layer.node.outputs[0], symbols) or ()
     return float(prod(out) * prod(layer.weight[1:]))

@@ -9,7 +9,8 @@ from typing import ClassVar
 from fcc import ir
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
-from ._winograd import Layer, Tiling, layer_of, refusal, tilings
+from ._conv_layer import ConvLayer, conv_layer_of
+from ._winograd import Tiling, refusal, tilings
 from ._winograd_cost import MOST, RATES, direct, tiled, work
 from ._winograd_emit import Emit
 
@@ -28,20 +29,21 @@ class _Choice:
 class ConvertWinograd(SitePass):
     """Compute convolutions of stride 1 in tiles along one axis, by a Toom-Cook (Winograd) algorithm F(m, r).
 
-    y = A^T ((G w) * (B^T d)) for each tile of m outputs, from n = m + r - 1 inputs d, kernel of r elements:
-    Conv(x, w, b) -> Reshape(ConvTranspose(MatMul(Conv(w, G), Conv(Reshape(x), B)), A)),  other axes of size 1
-    Conv(x, w, b) -> ... Conv<group = n>(., Reshape(Conv(w, G))) ...,  other axes: one group for each product
+    y = A^T ((G w) * (B d)) for each tile of m outputs, n = m + r - 1 inputs d, kernel of r elements:
+    Conv(x, w, b) -> Squeeze(ConvTranspose(MatMul(Conv(w, G), Conv(Unsqueeze(x), B)), A)),  other axes of size 1
+    Conv(x, w, b) -> ... Conv<group = n>(Reshape(Conv(Unsqueeze(x), B)), Reshape(Conv(w, G)), Pad(b)) ...
 
-    n / (m r) of the multiplications: F(4, 3) half, F(4, 5) two fifths. Conv(w, G) is computed when the model is
-    loaded, so that the file does not grow by the larger weights; the bias enters at the point 1 of the algorithm.
+    n / (m r) of the multiplications: F(4, 3) half, F(6, 3) 4/9, F(4, 5) 2/5. Conv(w, G) is computed when the model is
+    loaded: the file keeps weights of the size of w. A bias enters the product at the point 1 of the algorithm; for
+    MatMul as one more ``column`` of the weights, (r - 1) O numbers more than it has, or as an Add (``lean``).
 
     Shapes: x [N, C, *spatial] float32, one group, constant w and b; r of 3 to 7, stride and dilation 1 and a known size
     along the axis; other axes as they are; N, or else one other size, may be a symbol. Memory: n / m times input and
     result (at most 4, mostly 1.5), n / r times the weights (at most 2.7).
     Numerics: error of a layer up to 3e-6 of its largest output (direct: 1e-6), see analysis/toom_cook.py; infinities
-    and NaN spread over their tile. Where it pays is estimated, see ``RATES``: on targets whose direct convolutions
-    have no such algorithm. ``min_gain``: the share of the estimated time of the model, every node by its multiply-adds
-    or the bytes it moves, that all layers together must save; 0: whatever a layer saves; below 0: no estimates.
+    and NaN spread over their tile. Where it pays is estimated, see ``RATES``, on targets whose direct convolutions have
+    no such algorithm. ``min_gain``: the share of the estimated time of the model, every node by its multiply-adds or
+    the bytes it moves, that all layers together must save; 0: whatever a layer saves; below 0: no estimates.
     Source: Winograd 1980; Lavin & Gray 2016 (arXiv 1509.09308).
     """
 
@@ -79,12 +81,12 @@ class ConvertWinograd(SitePass):
     def lean(self) -> ConvertWinograd:
         return replace(self, column=False)
 
-    def candidates(self, layer: Layer) -> list[Tiling]:
+    def candidates(self, layer: ConvLayer) -> list[Tiling]:
         """Return the tilings to choose from."""
         return tilings(layer)
 
     def _choice(self, node: ir.Node, module: ir.Module, ctx: PassContext) -> _Choice:
-        layer = layer_of(node)
+        layer = conv_layer_of(node)
         if isinstance(layer, str):
             return _Choice(None, layer)
         if module.opset() < 13:
