@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,6 +13,9 @@ from ._conv_layer import ConvLayer, conv_layer_of
 from ._winograd import Tiling, refusal, tilings
 from ._winograd_cost import MOST, RATES, direct, tiled, work
 from ._winograd_emit import Emit
+
+_FUSED = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
+"""What onnxruntime fuses with a convolution in front of it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class ConvertWinograd(SitePass):
 
     name: ClassVar[str] = "convert-winograd"
     finishing: ClassVar[bool] = True
+    measured: ClassVar[bool] = True
     min_gain: float = 0.25
     column: bool = True
 
@@ -60,19 +64,25 @@ class ConvertWinograd(SitePass):
             yield Site(node, module, ctx, _Choice(found.tiling, found.reason, found.ratio, share))
 
     def check(self, site: Site) -> str | None:
-        if site.data.reason is not None:
-            return str(site.data.reason)
-        return None if self.min_gain < 0 else self.pays(site)
-
-    def pays(self, site: Site) -> str | None:
-        """Return None where a layer is estimated to be faster in tiles, and the model by enough, else why not."""
+        found: _Choice = site.data
+        if found.reason is not None or self.min_gain < 0:
+            return found.reason
         if site.ctx.target.name not in RATES:
             return "the target has such algorithms of its own"
-        if site.data.ratio > MOST:
-            return f"tiles are estimated to take {site.data.ratio:.2f} of the time"
-        if site.data.share < self.min_gain:
-            return f"all layers together are estimated to save {site.data.share:.0%} of the time of the model"
+        if found.share < self.min_gain:
+            return (
+                f"tiles are estimated to take {found.ratio:.2f} of the time here, and to save {found.share:.0%} of that of "
+                "the model"
+            )
         return None
+
+    def pays(self, site: Site) -> str | None:
+        ratio = site.data.ratio
+        return f"tiles are estimated to take {ratio:.2f} of the time" if ratio > MOST and self.min_gain >= 0 else None
+
+    def context(self, site: Site) -> Sequence[ir.Node]:
+        user = ir.sole_user(site.anchor.outputs[0])
+        return [user] if user is not None and user.op_type in _FUSED and not user.domain else []
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         rw.replace(site.anchor.outputs[0], Emit(site.data.tiling, rw, self.column).run())
