@@ -70,10 +70,8 @@ class ConvertWinograd(SitePass):
         if site.ctx.target.name not in RATES:
             return "the target has such algorithms of its own"
         if found.share < self.min_gain:
-            return (
-                f"tiles are estimated to take {found.ratio:.2f} of the time here, and to save {found.share:.0%} of that of "
-                "the model"
-            )
+            what = f"{found.ratio:.2f} of the time here, and to save {found.share:.0%} of that of the model"
+            return f"tiles are estimated to take {what}"
         return None
 
     def pays(self, site: Site) -> str | None:
