@@ -55,3 +55,17 @@ def test_error_in_float32(m: int, r: int, mean: float) -> None:
     windows = np.stack([d[:, j : j + r] for j in range(m)]).astype(np.float64)
     exact = np.einsum("mckt,ock->otm", windows, w.astype(np.float64))
     assert np.abs(y - exact).max() <= 4e-6 * np.abs(exact).max()
+
+
+GROWTH = {4: 1.3, 5: 2.2, 6: 3.25, 7: 5.35, 8: 6.85}
+
+
+@pytest.mark.parametrize("n", POINTS)
+def test_growth_of_rounding(n: int) -> None:
+    """Standard deviation of an output, products of transformed unit inputs and weights rounded alike, worst output."""
+    for r in range(3, 8):
+        if n - r + 1 >= 2:
+            f = toom_cook(n - r + 1, r)
+            a, g, b = (np.asarray(x, np.float64) for x in (f.a, f.g, f.b))
+            variance = ((a**2) * ((g**2).sum(1) * (b**2).sum(1))[:, None]).sum(0)
+            assert np.sqrt(variance.max() / r) <= GROWTH[n]
