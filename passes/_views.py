@@ -129,12 +129,6 @@ def _transpose(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:
     return Carried((stored,), (result,), {"perm": [*range(start), *(p - lead + start for p in moved)]})
 
 
-def _before_transpose(node: ir.Node, out: Layout, stored: Layout) -> Layout | None:
-    """Return the layout of the input of a Transpose whose result has a layout."""
-    main, kept = full_dims(node.inputs[0]), kept_axes(out, stored)
-    return None if main is None else (*stored[: len(stored) - kept], *main[len(main) - kept :])
-
-
 RULES: dict[str, Rule] = {
     **{name: _elementwise for name in (*UNARY, *NARY)},
     **{name: _along(-1) for name in ("Hardmax", "LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")},
@@ -175,8 +169,7 @@ class Views:
             return "the shapes are not known"
         if RULES.get(node.op_type) is _elementwise:
             return _elementwise(node, out, layout)
-        is_transpose = node.op_type == "Transpose"
-        first = _before_transpose(node, out, layout) if is_transpose else _beside(node.inputs[0], out, layout)
+        first = _beside(node.inputs[0], out, layout)
         return "the leading axes are others" if first is None else self.carried(node, 0, first)
 
     def fits(self, value: ir.Value, layout: Layout) -> bool:
@@ -207,7 +200,7 @@ class Views:
 
     def remakes(self, node: ir.Node, layout: Layout) -> bool:
         source = full_dims(node.inputs[0])
-        return source is not None and 0 not in source and not isinstance(reshape_entries(source, layout, False), str)
+        return source is not None and not isinstance(reshape_entries(source, layout, False), str)
 
 
 def _reshape(rw: Rewriter, value: ir.Value, source: Layout | None, target: Layout | None) -> ir.Value:

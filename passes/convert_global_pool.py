@@ -39,7 +39,7 @@ class ConvertGlobalPool(PatternPass):
             return "poolings are as fast as reductions on the target"
         if m["x"].dtype != ir.DataType.FLOAT:
             return "it does not compute in float32"
-        if x is None or out is None or None in x[:2] or out != x[:2]:
+        if x is None or out != x[:2]:
             return "the result is not [N, C]"
         if not all(isinstance(d, int) and d > 0 for d in x[2:]):
             return "a spatial size is not known, or 0"

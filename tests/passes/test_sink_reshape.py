@@ -101,6 +101,13 @@ def test_a_reshape_in_front_gives_the_other_shape() -> None:
         "g (float[2,3,8] x) => (float[1,1,8] y) { r = Reshape(x, s) y = ReduceSum<keepdims=1>(r, a) }",
         constants={"s": [6, 8], "t": [1, 1, 8], "a": 0},
     )
+    check(
+        SinkReshape(),
+        "g (float[N,M,8] x) => (float[N,M,1,2,4] y) <int64[4] s, int64[1] a> { r = Reshape(x, s) p = Relu(r)"
+        " y = Unsqueeze(p, a) }",
+        "g (float[N,M,8] x) => (float[N,M,1,2,4] y) { r = Reshape(x, s) y = Relu(r) }",
+        constants={"s": [0, 0, 2, 4], "a": 2},
+    )
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
