@@ -103,9 +103,9 @@ def test_a_reshape_in_front_gives_the_other_shape() -> None:
     )
     check(
         SinkReshape(),
-        "g (float[N,M,8] x) => (float[N,M,1,2,4] y) <int64[4] s, int64[1] a> { r = Reshape(x, s) p = Relu(r)"
-        " y = Unsqueeze(p, a) }",
-        "g (float[N,M,8] x) => (float[N,M,1,2,4] y) { r = Reshape(x, s) y = Relu(r) }",
+        "g (float[N,M,8] x) => (float[N,M,1,2,4] y) <int64[4] s, int64[1] a> { r = Reshape(x, s)"
+        " p = Softmax<axis = 3>(r) y = Unsqueeze(p, a) }",
+        "g (float[N,M,8] x) => (float[N,M,1,2,4] y) { r = Reshape(x, s) y = Softmax<axis = -1>(r) }",
         constants={"s": [0, 0, 2, 4], "a": 2},
     )
 
