@@ -105,11 +105,6 @@ class View:
         """Return the shape operand of its Reshape, or why there is none for every size."""
         return reshape_entries(self.before, self.after, False)
 
-    def refusal(self) -> str | None:
-        """Return why it cannot be written."""
-        found = [] if self.adds_axis or self.drops_axis else self.entries()
-        return found if isinstance(found, str) else None
-
 
 def tilings(layer: ConvLayer) -> list[Tiling]:
     """Return the tilings of a convolution that can be written."""
@@ -124,7 +119,8 @@ def refusal(layer: ConvLayer, axis: int) -> str | None:
         return f"its kernel has not {TAPS[0]} to {TAPS[-1]} elements along the axis"
     if layer.strides[axis] != 1 or layer.dilations[axis] != 1:
         return "it strides or dilates along the axis"
-    if not isinstance(layer.x[2 + axis], int) or not isinstance(layer.result[2 + axis], int):
+    if not isinstance(layer.x[2 + axis], int):  # the result may be declared
         return "the size along the axis is not known"
-    reason = next(filter(None, (v.refusal() for v in Tiling(layer, axis, 2).views())), None)
+    shapes = (view.entries() for view in Tiling(layer, axis, 2).views())
+    reason = next((found for found in shapes if isinstance(found, str)), None)
     return None if reason is None else f"no Reshape fits every size: {reason}"

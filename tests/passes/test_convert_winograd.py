@@ -157,6 +157,7 @@ REFUSED = {
     "strides or dilates": "g (float[N,4,9] x) => (float[N,4,4] y) <float[4,4,3] w> { y = Conv<strides = [2]>(x, w) }",
     "it strides or dilates along": "g (float[N,4,9] x) => (float[N,4,5] y) <float[4,4,3] w> "
     "{ y = Conv<dilations = [2]>(x, w) }",
+    "the size along": "g (float[1,4,L] x) => (float[1,4,7] y) <float[4,4,3] w> { y = Conv(x, w) }",
     "size along the axis": "g (float[1,4,L] x) => (float[1,4,M] y) <float[4,4,3] w> { y = Conv(x, w) }",
     "fits every size": "g (float[N,4,9,W] x) => (float[N,4,7,M] y) <float[4,4,3,1] w> { y = Conv(x, w) }",
 }
