@@ -49,23 +49,20 @@ def conv_layer_of(node: ir.Node) -> ConvLayer | str:
         return "the weight or the bias is not constant"
     if ir.sole_user(operands[1]) is None:
         return "the weight has other users"
-    x, weight, result = (ir.dims_of(v) for v in (*operands[:2], node.outputs[0]))
+    x, result = ir.dims_of(operands[0]), ir.dims_of(node.outputs[0])
+    weight: Any = ir.dims_of(operands[1])
     if x is None or result is None or None in (*x, *result) or len(x) < 3:
         return "the shape of the input is not known"
-    if 0 in (*x, *result, *(weight or ())):
+    if 0 in (*x, *result):
         return "a size is 0"
-    kernel: Any = (weight or ())[2:]
-    strides, dilations = (
-        tuple(node.attributes.get_ints(k, ()) or (1,) * len(kernel)) for k in ("strides", "dilations")
-    )
-    pads = _pads(node, x[2:], kernel, strides, dilations)
+    half = len(x) - 2
+    strides, dilations = (tuple(node.attributes.get_ints(k, ()) or (1,) * half) for k in ("strides", "dilations"))
+    pads = _pads(node, x[2:], weight[2:], strides, dilations)
     if pads is None:
         return "the padding depends on a size that is not known"
     if min(pads) < 0:
         return "the padding is negative"
-    half = len(kernel)
-    channels: Any = weight
-    return ConvLayer(node, x, channels, (x[0], *result[1:]), strides, dilations, pads[:half], pads[half:])
+    return ConvLayer(node, x, weight, (x[0], *result[1:]), strides, dilations, pads[:half], pads[half:])
 
 
 def _pads(

@@ -43,6 +43,8 @@ def size(compiled: Any) -> int:
 def test_compiling_again_changes_nothing() -> None:
     once = fcc.compile(source())
     assert kinds(once).count("ConvTranspose") == 3
+    nodes = onnx.load_from_string(once.to_bytes()).graph.node
+    assert all(n.name == "" for n in nodes)  # neither new ones nor those that had none
     assert once.report.worst is not None
     assert once.report.worst.error <= 1e-5
     again = fcc.compile(once.to_bytes())

@@ -14,7 +14,7 @@ from onnx_ir import serde
 
 from fcc import ir, testing
 from fcc.analysis import shapes
-from fcc.analysis.toom_cook import POINTS
+from fcc.analysis.toom_cook import POINTS, UNIT, toom_cook
 from fcc.frontend import read
 from fcc.passes._conv_layer import ConvLayer
 from fcc.passes._winograd import TAPS, Tiling, tilings
@@ -264,16 +264,23 @@ def test_random_layers_in_the_runtime(drawn: tuple[str, Forced, int]) -> None:
     assert np.abs(new - old).max() <= 5e-6 * max(np.abs(old).max(), 1)
 
 
-@pytest.mark.parametrize("size", [1e-34, 1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1.0, 1e12])
 @pytest.mark.parametrize("large", [1e-3, 1.0, 1e3])
-def test_the_bias_costs_no_precision(size: float, large: float) -> None:
-    """Input and bias of any scale: the scale that the bias is added with follows the bias."""
+@pytest.mark.parametrize("weight", [1.0, 1e-6])
+def test_the_bias_costs_no_precision(size: float, large: float, weight: float) -> None:
+    """Input, weight and bias of any scale: what the bias is added with follows them."""
     rng = np.random.default_rng(0)
-    constants = {"w": rng.standard_normal((6, 16, 5)), "b": rng.standard_normal(6) * size * large}
-    text = "g (float[1,16,20] x) => (float[1,6,16] y) <float[6,16,5] w, float[6] b> { y = Conv(x, w, b) }"
+    b = rng.standard_normal(6) * size * large * weight
+    constants = {"w": rng.standard_normal((6, 16, 1, 5)) * weight, "b": b}
+    text = "g (float[1,16,1,20] x) => (float[1,6,1,16] y) <float[6,16,1,5] w, float[6] b> { y = Conv(x, w, b) }"
     source = testing._model(text, 21, constants, 0)
-    emitted = serde.serialize_model(converted(source, Forced(outputs=4)).model)
-    x = (rng.standard_normal((1, 16, 20)) * size).astype(np.float32)
+    module = converted(source, Forced(axis=1, outputs=4))
+    (scale,) = [v.const_value.numpy()[0] for v in module.graph.initializers.values() if ir.dims_of(v) == (8,)]  # type: ignore[union-attr]
+    unit = np.einsum("r,ocir->oc", np.asarray(toom_cook(4, 5).g[UNIT], np.float64), constants["w"])
+    largest, added = np.abs(b).max(), scale * np.abs(unit).sum(1).max()
+    assert largest / 4 < added <= largest * 1.000001
+    emitted = serde.serialize_model(module.model)
+    x = (rng.standard_normal((1, 16, 1, 20)) * size).astype(np.float32)
     old, new = (onnx.reference.ReferenceEvaluator(m).run(None, {"x": x})[0] for m in (source, emitted))
     assert np.abs(new - old).max() <= 3e-6 * np.abs(old).max()
 
