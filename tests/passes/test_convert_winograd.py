@@ -140,6 +140,21 @@ def test_computed_padding(rule: str, pads: tuple[str, str, str]) -> None:
 
 
 PLAIN = "g (float[N,4,9] x) => (float[N,4,7] y) <float[4,4,3] w> { y = Conv(x, w) }"
+
+
+@pytest.mark.parametrize("rule", ["SAME_UPPER", "SAME_LOWER"])
+def test_computed_padding_of_nothing_and_in_halves(rule: str) -> None:
+    check(
+        Forced(axis=0, outputs=4),
+        f"""g (float[1,2,7,8] x) => (float[1,3,7,3] y) <float[3,2,5,1] w>
+            {{ y = Conv<auto_pad = "{rule}", strides = [1,3]>(x, w) }}""",
+        """g (float[1,2,7,8] x) => (float[1,3,7,3] y) { r = Unsqueeze(x, a)
+            d = Conv<pads = [0,2,0,0,3,0], strides = [1,4,1]>(r, B) v = Conv(c, G) q = Reshape(d, s1) w = Reshape(v, s2)
+            p = Conv<group = 8, strides = [1,3]>(q, w) u = Reshape(p, s4)
+            t = ConvTranspose<strides = [1,4,1], pads = [0,0,0,0,1,0]>(u, A) y = Squeeze(t, a2) }""",
+    )
+
+
 REFUSED = {
     "float32": "g (double[N,4,9] x) => (double[N,4,7] y) <double[4,4,3] w> { y = Conv(x, w) }",
     "groups": "g (float[N,4,9] x) => (float[N,4,7] y) <float[4,2,3] w> { y = Conv<group = 2>(x, w) }",

@@ -12,8 +12,8 @@ from fcc.analysis import shapes
 from fcc.frontend import read
 from fcc.ir.text import model_of
 from fcc.passes._conv_layer import ConvLayer, conv_layer_of
-from fcc.passes._winograd import Tiling
-from fcc.passes._winograd_cost import Rates, Target, direct, tiled, work
+from fcc.passes._winograd import Tiling, tilings
+from fcc.passes._winograd_cost import RATES, Rates, Target, direct, tiled, work
 from fcc.passes.convert_winograd import ConvertWinograd
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.rewrite.fragment import Question
@@ -49,6 +49,7 @@ def test_layers_that_save_too_little_of_the_model() -> None:
         <float[64,64,3,3] w, float[1024,1024] v> {{ y = Conv<pads = [1,1,1,1]>(x, w) u = MatMul(z, v) }}"""
     share = "tiles are estimated to take 0.71 of the time here, and to save {}% of that of the model"
     assert refusals(text.format(m=1), ConvertWinograd(min_gain=0.1)) == []
+    assert refusals(text.format(m=1), ConvertWinograd(min_gain=0.9)) == [share.format(27)]
     assert refusals(text.format(m=1024), ConvertWinograd(min_gain=0.1)) == [share.format(3)]
     assert refusals(text.format(m=1024), ConvertWinograd(min_gain=0.02)) == []
     assert refusals(text.format(m=1024), ConvertWinograd(min_gain=0)) == []
@@ -95,6 +96,35 @@ def test_the_estimate_is_that_of_its_docstring() -> None:
     elements = (4 * 9 * 5 * 2, 6 * 7 * 5 * 2)
     expected = 3 * whole * 5 * 2 / 18 + (5 * elements[0] + 7 * elements[1]) * 2 + 11 * 24 * 3 * 5 + 13
     assert tiled(Tiling(layer, 0, 3), near, {}) == pytest.approx(expected, rel=1e-12)
+
+
+MEASURED = {  # input, weight -> what the docstring of the rates and benchmarks/winograd.py say of the chosen tiling
+    ("1,64,28,28", "64,64,3,3"): (0.765, 0, 6),
+    ("1,64,112,112", "64,64,3,3"): (0.711, 0, 6),
+    ("1,128,14,14", "128,128,3,3"): (0.784, 0, 5),
+    ("1,256,28,28", "256,256,3,3"): (0.594, 0, 6),
+    ("8,64,112,112", "64,64,3,3"): (0.768, 0, 6),
+    ("1,512,7,7", "512,512,3,3"): (0.947, 1, 4),
+    ("1,64,56,56", "64,64,1,7"): (1.608, 1, 2),
+    ("1,128,400", "128,128,3"): (0.716, 0, 5),
+    ("1,64,1000", "64,64,5"): (0.802, 0, 4),
+    ("1,512,250", "512,512,5"): (0.492, 0, 4),
+}
+
+
+@pytest.mark.parametrize(("sizes", "expected"), MEASURED.items())
+def test_estimates(sizes: tuple[str, str], expected: tuple[float, int, int]) -> None:
+    kernel = [int(k) for k in sizes[1].split(",")[2:]]
+    pads = [(k - 1) // 2 for k in kernel] * 2
+    x, w = sizes
+    text = f"g (float[{x}] x) => (float[{x}] y) <float[{w}] w> {{ y = Conv<pads = {pads}>(x, w) }}"
+    module = read(testing._model(text, 21, {"w": 0.0}, 0))
+    shapes.infer(module)
+    layer = conv_layer_of(next(iter(module.graph)))
+    assert isinstance(layer, ConvLayer)
+    ratio, best = min(((tiled(t, RATES["cpu"], {}) / direct(layer, {}), t) for t in tilings(layer)), key=lambda x: x[0])
+    assert (best.axis, best.outputs) == expected[1:]
+    assert ratio == pytest.approx(expected[0], abs=6e-4)
 
 
 def test_the_work_of_a_model_counts_what_runs() -> None:
