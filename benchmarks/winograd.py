@@ -1,4 +1,4 @@
-"""convert-winograd beside the direct convolution: ratios of latency, the estimate of the pass, and errors.
+"""convert-winograd beside the direct convolution: ratios of latency, and the estimate of the pass.
 
     python benchmarks/winograd.py [CASE ...] [--context alone between chain] [--every] [--seconds 2] [--json FILE]
 
@@ -9,7 +9,6 @@ a row. The last two need as many outputs as channels. `--every` times every tili
 
 direct   microseconds of the direct convolution;  ratio: of the time in tiles to it, one thread, the median over rounds
          that run every form in turn, in one process;  model: what the pass estimates
-error    max|y - y0| / max|y0| of both to a convolution in float64 (`alone` only)
 """
 
 from __future__ import annotations
