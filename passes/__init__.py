@@ -57,6 +57,7 @@ from .merge_duplicate_initializers import MergeDuplicateInitializers
 from .merge_parallel_linears import MergeParallelLinears
 from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
+from .merge_transposes import MergeTransposes
 from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
 from .sink_transpose import SinkTranspose
@@ -100,6 +101,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     SinkTranspose,
     SinkReshape,
     ConvertTranspose,
+    MergeTransposes,
     MergeSlices,
     MergeSlicesToSplit,
     MergeConcats,
@@ -137,7 +139,7 @@ _RECOVER = (
 )
 _MOVES = (
     "merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
-    "fuse-depth-to-space,eliminate-gemm-reshapes,squeeze-conv"
+    "fuse-depth-to-space,eliminate-gemm-reshapes,squeeze-conv,merge-transposes"
 )
 
 PIPELINES: dict[int, str] = {
