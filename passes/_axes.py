@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import isfinite, prod
 
 from fcc import ir
 from fcc.analysis.shapes import elements
 
 from ._chains import proves_shape
 from ._intervals import parts_of, pieces
+from ._operands import small_constant
 from ._permutations import permutation
 from ._views import full_dims
 
@@ -27,13 +28,15 @@ _DEEPEST = 16
 class Layout:
     """``axes`` of a value by the factors of ``source`` axes; a factor that no source axis has is repeated.
 
-    ``sizes`` holds the size of every factor; ``fixed`` those of which only one index is taken.
+    ``sizes`` holds the size of every factor; ``fixed`` those of which only one index is taken. All elements are
+    multiplied by ``scale``.
     """
 
     sizes: Mapping[int, Size]
     source: tuple[Factors, ...]
     axes: tuple[Factors, ...]
     fixed: Mapping[int, int]
+    scale: float = 1.0
 
     def size(self, factors: Sequence[int]) -> Size:
         """Return the product of the sizes of some factors."""
@@ -54,7 +57,7 @@ class Layout:
             tuple(tuple(g for f in axis for g in ((a, a + 1) if f == factor else (f,))) for axis in side)
             for side in (self.source, self.axes)
         )
-        return Layout(sizes, source, axes, self.fixed), a, a + 1
+        return Layout(sizes, source, axes, self.fixed, self.scale), a, a + 1
 
 
 def layout_of(dims: Sequence[Size]) -> Layout:
@@ -64,7 +67,10 @@ def layout_of(dims: Sequence[Size]) -> Layout:
 
 
 def layouts(value: ir.Value) -> Iterator[tuple[ir.Value, Layout, tuple[ir.Node, ...]]]:
-    """Yield (source, layout of the value over it, nodes between, last first): the value itself, then further back."""
+    """Yield (source, layout of the value over it, nodes between, last first): the value itself, then further back.
+
+    A product with a scalar constant is gone through like what lays out anew.
+    """
     dims = full_dims(value)
     chain: list[tuple[ir.Node, ir.Value]] = []
     if dims is None or 0 in dims:
@@ -72,10 +78,13 @@ def layouts(value: ir.Value) -> Iterator[tuple[ir.Value, Layout, tuple[ir.Node, 
     yield value, layout_of(dims), ()
     while len(chain) < _DEEPEST:
         node = value.producer()
-        if node is None or node.domain != "" or node.op_type not in _STEPS or node.inputs[0] is None:
+        if node is None or node.domain != "" or node.op_type not in _STEPS:
+            return
+        source = node.inputs[0] if node.op_type != "Mul" or number(node.inputs[0]) is None else node.inputs[1]
+        if source is None:
             return
         chain.append((node, value))
-        value = node.inputs[0]
+        value = source
         found = _along(value, chain)
         if found is None:
             return
@@ -182,6 +191,22 @@ def _slice(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...
     return _fixed(layout, found[1], found[2]) if found is not None and found[3] - found[2] == 1 else None
 
 
+def _factor(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]) -> Layout | None:
+    """x * c, c * x, x / c for a finite scalar c other than 0."""
+    factor = number(node.inputs[1])
+    if factor is None and node.op_type == "Mul":
+        factor = number(node.inputs[0])
+    if not factor or not isfinite(factor) or len(dims) != len(layout.axes):
+        return None
+    return replace(layout, scale=layout.scale * (factor if node.op_type == "Mul" else 1 / factor))
+
+
+def number(value: ir.Value | None) -> float | None:
+    """Return the only element of a constant of floats."""
+    array = small_constant(value)
+    return float(array.reshape(())) if array is not None and array.size == 1 and array.dtype.kind in "fV" else None
+
+
 def _fixed(layout: Layout, axis: int, index: int) -> Layout | None:
     """Return the layout with one index of an axis, which then has size 1; all its factors have known sizes."""
     factors = layout.axes[axis]
@@ -198,6 +223,7 @@ def _fixed(layout: Layout, axis: int, index: int) -> Layout | None:
 Step = Callable[[Layout, ir.Node, ir.Value, tuple[Size, ...]], Layout | None]
 _STEPS: dict[str, Step] = {
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _reshape),
+    **dict.fromkeys(("Div", "Mul"), _factor),
     "Expand": _expand,
     "Gather": _gather,
     "Slice": _slice,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import Rewriter
 
-from ._axes import Factors, Layout, Size, layouts
+from ._axes import Factors, Layout, Size
 from ._targets import reshape_entries
 
 Axes = Sequence[Factors]
@@ -20,11 +20,15 @@ Steps = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass(frozen=True)
 class Rearrangement:
-    """``source``, one range of some axes of it, then ``steps``: entries of a Reshape or the axes of a Transpose."""
+    """``source``, one range of some axes of it, then ``steps``: entries of a Reshape or the axes of a Transpose.
+
+    What it gives lacks the factor ``scale``.
+    """
 
     source: ir.Value
     slices: tuple[tuple[int, int, int], ...]
     steps: Steps
+    scale: float = 1.0
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -32,9 +36,9 @@ class Rearrangement:
         moves = len(self.slices) + sum(kind == "Transpose" for kind, _ in self.steps)
         return moves, len(self.slices) + len(self.steps)
 
-    def emit(self, rw: Rewriter) -> ir.Value:
-        """Return the value in its new axes."""
-        made: ir.Value = self.source
+    def emit(self, rw: Rewriter, source: ir.Value | None = None) -> ir.Value:
+        """Return the source, or a value that takes its place, in its new axes."""
+        made: ir.Value = self.source if source is None else source
         for axis, start, stop in self.slices:
             made = rw.op("Slice", made, *(np.asarray([n], np.int64) for n in (start, stop, axis)))
         for kind, numbers in self.steps:
@@ -43,17 +47,6 @@ class Rearrangement:
             else:
                 made = rw.op("Transpose", made, perm=numbers)
         return made
-
-
-def cheapest(value: ir.Value, wanted: Callable[[Layout], Axes | None]) -> Rearrangement | None:
-    """Return how to make the axes that ``wanted`` tells of each layout of a value, from the source that costs least."""
-    best: Rearrangement | None = None
-    for source, layout, _ in layouts(value):
-        axes = wanted(layout)
-        found = None if axes is None else rearrangement(source, layout, axes)
-        if found is not None and (best is None or found.cost < best.cost):
-            best = found
-    return best
 
 
 def rearrangement(source: ir.Value, layout: Layout, want: Axes) -> Rearrangement | None:
@@ -82,7 +75,7 @@ def rearrangement(source: ir.Value, layout: Layout, want: Axes) -> Rearrangement
     if sorted(f for a in axes for f in a) != sorted(f for a in want for f in a):
         return None
     steps = _steps(layout, axes, [tuple(a) for a in want])
-    return None if steps is None else Rearrangement(source, tuple(slices), steps)
+    return None if steps is None else Rearrangement(source, tuple(slices), steps, layout.scale)
 
 
 def _steps(layout: Layout, have: list[Factors], want: list[Factors]) -> Steps | None:
@@ -146,10 +139,10 @@ def _reshaped(layout: Layout, have: Axes, want: Axes) -> Steps | None:
     a, b = ([layout.size(axis) for axis in side] for side in (have, want))
     if a == b:
         return ()
-    entries = _entries(a, b)
-    return None if entries is None else (("Reshape", tuple(entries)),)
+    found = entries(a, b)
+    return None if found is None else (("Reshape", tuple(found)),)
 
 
-def _entries(source: list[Size], target: list[Size]) -> list[int] | None:
+def entries(source: Sequence[Size], target: Sequence[Size]) -> list[int] | None:
     entries = reshape_entries(source, target, False)
     return None if isinstance(entries, str) else entries
