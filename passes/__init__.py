@@ -12,8 +12,10 @@ from fcc.rewrite.pipeline import Pipeline, parse
 from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
 from .convert_conv1d import ConvertConv1d
+from .convert_einsum import ConvertEinsum
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
+from .convert_reshape import ConvertReshape
 from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
@@ -47,6 +49,7 @@ from .fuse_instance_norm import FuseInstanceNorm
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_matmul_add import FuseMatMulAdd
 from .fuse_rms_norm import FuseRmsNorm
+from .fuse_rotary import FuseRotary
 from .fuse_softmax import FuseSoftmax
 from .inline_if import InlineConstantIfs
 from .insert_qdq import InsertQdq
@@ -87,6 +90,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertBatchNorm,
     EliminateImpossibleBranches,
     ConvertOpset,
+    ConvertEinsum,
     FoldZeroProducts,
     EliminateAffineGather,
     FuseLayerNorm,
@@ -101,12 +105,14 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     SinkTranspose,
     SinkReshape,
     ConvertTranspose,
+    ConvertReshape,
     MergeTransposes,
     MergeSlices,
     MergeSlicesToSplit,
     MergeConcats,
     SqueezeConv,
     ComposeLinears,
+    FuseRotary,
     FuseAttention,
     SinkScale,
     EliminateGemmReshapes,
@@ -134,11 +140,11 @@ _LINEAR = (
 
 # What exporters write in primitives, as the operator it means; exact look-ups of finite domains.
 _RECOVER = (
-    "fold-zero-products,fuse-layer-norm,fuse-rms-norm,fuse-instance-norm,fuse-softmax,fuse-gelu,fuse-activations,"
-    "fold-one-hot,fold-norm,fold-table,convert-masks,eliminate-affine-gather,fuse-attention,sink-scale"
+    "convert-einsum,fold-zero-products,fuse-layer-norm,fuse-rms-norm,fuse-instance-norm,fuse-softmax,fuse-gelu,fuse-activations,"
+    "fold-one-hot,fold-norm,fold-table,convert-masks,eliminate-affine-gather,fuse-rotary,fuse-attention,sink-scale"
 )
 _MOVES = (
-    "merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
+    "convert-reshape,merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
     "fuse-depth-to-space,eliminate-gemm-reshapes,squeeze-conv,merge-transposes"
 )
 

@@ -137,15 +137,17 @@ def _groups(value: ir.Value, dims: Four, turned: bool) -> dict[int, list[tuple[i
         stored = None if four is None else _stored(four)
         size = None if stored is None else stored.size(stored.axes[1])
         if stored is not None and isinstance(size, int):
-            found.setdefault(size, []).append((source, stored, _cost(sources[-1][2][len(nodes) :])))
+            found.setdefault(size, []).append((source, stored, cost_of(sources[-1][2][len(nodes) :])))
     return found
 
 
-def _cost(nodes: Sequence[ir.Node]) -> Cost:
+def cost_of(nodes: Sequence[ir.Node]) -> Cost:
+    """Return the cost of some nodes."""
     return sum(n.op_type not in _FREE for n in nodes), len(nodes)
 
 
-def _sum(*costs: Cost) -> Cost:
+def total(*costs: Cost) -> Cost:
+    """Return the sum of costs."""
     return sum(c[0] for c in costs), sum(c[1] for c in costs)
 
 
@@ -158,7 +160,7 @@ def operand(
         made = rearrangement(source, layout, packed(layout.axes) if rank == 3 else layout.axes)
         if made is None or (made.scale != 1.0 and not scaled):
             continue
-        found = Operand(made, _sum(made.cost, before))
+        found = Operand(made, total(made.cost, before))
         if best is None or found.cost < best.cost:
             best = found
     return best
@@ -205,7 +207,7 @@ def results(value: ir.Value, dims: Four, rank: int) -> list[tuple[ir.Value, Rear
         user = ir.sole_user(value)
         if user is None or user.op_type not in MOVERS or user.domain != "" or user.inputs[0] is not value:
             break
-        found = [(v, m, _sum(c, _cost([user]))) for v, m, c in found]
+        found = [(v, m, total(c, cost_of([user]))) for v, m, c in found]
         layout, value = step(layout, user, user.outputs[0]), user.outputs[0]
     return found
 
@@ -225,7 +227,7 @@ def form(found: Attention, sizes: Sizes, rank: int, past: tuple[Past, Past] | No
     if q is None or k is None or v is None or not ends:
         return None
     target, result, cost = min(reversed(ends), key=lambda e: e[2])
-    return Form(rank, q.made, k.made, v.made, target, result, _sum(q.cost, k.cost, v.cost, cost))
+    return Form(rank, q.made, k.made, v.made, target, result, total(q.cost, k.cost, v.cost, cost))
 
 
 def pasts(found: Attention, sizes: Sizes) -> tuple[Past, Past] | None:

@@ -18,10 +18,10 @@ from fcc.rewrite import Rewriter
 
 from ._attention import Attention, Term, masks, producer
 from ._attention_heads import Past, Sizes
-from ._axes import Size, number
+from ._axes import Size, number, same_size
 from ._float_bounds import float_bounds
 from ._operands import small_constant
-from ._rearrange import entries
+from ._rearrange import counted, entries
 from ._triangle import triangle
 from ._views import full_dims
 
@@ -118,7 +118,11 @@ def _refusal(term: Term, terms: tuple[Term, ...], found: Attention, sizes: Sizes
     dims = _four(term, sizes)
     want = (sizes.batch, sizes.heads, sizes.queries, sizes.keys)
     rest = None if dims is None else list(zip(reversed(dims), reversed(want), strict=False))
-    if rest is None or any(d not in (w, 1) for d, w in rest) or not (rest[0][0] == want[3] or isinstance(want[3], int)):
+    if (
+        rest is None
+        or not all(d == 1 or same_size(d, w) for d, w in rest)
+        or not (rest[0][0] != 1 or isinstance(want[3], int))
+    ):
         return "the mask is not known to broadcast to [batch, heads, queries, keys], and to nothing larger"
     return None
 
@@ -243,15 +247,14 @@ def _expanded(value: ir.Value, sizes: Sizes, queries: ir.Value, rank: int, rw: R
     dims, want = full_dims(value), (sizes.queries, sizes.keys)
     assert dims is not None
     target: list[Any] = [1] * max(rank - 2, len(dims) - 2, 0)
-    target += [1 if d == w else w for d, w in zip(((1, *dims)[-2:]), want, strict=True)]
+    target += [1 if same_size(d, w) else w for d, w in zip(((1, *dims)[-2:]), want, strict=True)]
     if len(dims) >= max(rank, 2) and target[-2:] == [1, 1]:
         return value
     if isinstance(target[-2], ir.Dim):
-        known = next(v for v in (value, queries) if sizes.queries in (full_dims(v) or ()))
-        axis = (full_dims(known) or ()).index(sizes.queries)
-        count = rw.op("Shape", known, start=axis, end=axis + 1)
-        parts = [np.asarray(target[:-2], np.int64), count, np.asarray(target[-1:], np.int64)]
-        shape = rw.op("Concat", *(p for p in parts if not isinstance(p, np.ndarray) or p.size), axis=0)
+        entry = counted(target[-2], value if target[-2] in dims else queries, rw)
+        parts = [np.asarray(target[:-2], np.int64), entry, np.asarray(target[-1:], np.int64)]
+        given: list[Any] = [p for p in parts if not isinstance(p, np.ndarray) or p.size]
+        shape = rw.op("Concat", *given, axis=0)
     else:
         shape = np.asarray(target, np.int64)
     wide: ir.Value = rw.op("Expand", value, shape)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from math import isfinite, prod
 
 from fcc import ir
+from fcc.analysis.shape_rules import capped, is_capped
 from fcc.analysis.shapes import elements
 
 from ._chains import proves_shape
-from ._intervals import parts_of, pieces
+from ._intervals import parts_of, slice_of
 from ._operands import small_constant
 from ._permutations import permutation
 from ._views import full_dims
@@ -58,6 +59,11 @@ class Layout:
             for side in (self.source, self.axes)
         )
         return Layout(sizes, source, axes, self.fixed, self.scale), a, a + 1
+
+
+def same_size(d: Size, size: Size) -> bool:
+    """Return whether d is ``size``, or is that wherever it meets it: what a slice [0:size] takes of a longer axis."""
+    return d == size or (is_capped(d, size) and d != capped(1, size))
 
 
 def layout_of(dims: Sequence[Size]) -> Layout:
@@ -183,12 +189,31 @@ def _split(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...
         return None
     axis, offsets = found
     at = node.outputs.index(value)
-    return _fixed(layout, axis, offsets[at]) if offsets[at + 1] - offsets[at] == 1 else None
+    return _part(layout, axis, offsets[at], offsets[at + 1] - offsets[at], 1)
 
 
 def _slice(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]) -> Layout | None:
-    found = pieces(node)
-    return _fixed(layout, found[1], found[2]) if found is not None and found[3] - found[2] == 1 else None
+    found = slice_of(node)
+    if isinstance(found, str) or len(found) != 1:
+        return None
+    ((axis, interval),) = found.items()
+    size = dims[axis]
+    return _part(layout, axis, interval.start, size, interval.step) if isinstance(size, int) else None
+
+
+def _part(layout: Layout, axis: int, start: int, count: int, step: int) -> Layout | None:
+    """Take one of several ranges of one length, or every step-th element: one index of an outer, or inner, factor."""
+    size = layout.size(layout.axes[axis])
+    if not isinstance(size, int) or count < 1 or size % count or (start % count if step == 1 else start >= step):
+        return None
+    parts = size // count
+    if step not in (1, parts):
+        return None
+    sizes = [layout.size(a) for a in layout.axes]
+    found = reshaped(layout, [*sizes[:axis], *((parts, count) if step == 1 else (count, parts)), *sizes[axis + 1 :]])
+    at = axis if step == 1 else axis + 1
+    found = None if found is None else _fixed(found, at, start // count if step == 1 else start)
+    return None if found is None else replace(found, axes=(*found.axes[:at], *found.axes[at + 1 :]))
 
 
 def _factor(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]) -> Layout | None:

@@ -144,5 +144,14 @@ def _reshaped(layout: Layout, have: Axes, want: Axes) -> Steps | None:
 
 
 def entries(source: Sequence[Size], target: Sequence[Size]) -> list[int] | None:
-    entries = reshape_entries(source, target, False)
-    return None if isinstance(entries, str) else entries
+    """Return the constant entries of a Reshape, None where there are none."""
+    found = reshape_entries(source, target, False)
+    return None if isinstance(found, str) else found
+
+
+def counted(size: ir.Dim, near: ir.Value, rw: Rewriter) -> ir.Value:
+    """Return a size as an entry of a shape, read from an input of the model that has it, else from a value near."""
+    value = next(v for v in (*rw.module.graph.inputs, near) if size in (ir.dims_of(v) or ()))
+    axis = (ir.dims_of(value) or ()).index(size)
+    entry: ir.Value = rw.op("Shape", value, start=axis, end=axis + 1)
+    return entry

@@ -17,6 +17,7 @@ from .fuse_gelu import FuseGelu
 from .fuse_layer_norm import OPSET as LAYER_NORM
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_rms_norm import FuseRmsNorm
+from .fuse_rotary import FuseRotary
 
 GELU = 20
 Hint = Callable[[ir.Module, PassContext], bool]
@@ -78,7 +79,7 @@ HINTS: Mapping[int, Hint] = MappingProxyType(
     {
         LAYER_NORM: _asks(LAYER_NORM, FuseLayerNorm()),
         GELU: _asks(GELU, FuseGelu()),
-        ATTENTION: _asks(ATTENTION, FuseRmsNorm(), FuseAttention()),
+        ATTENTION: _asks(ATTENTION, FuseRmsNorm(), FuseRotary(), FuseAttention()),
     }
 )
 

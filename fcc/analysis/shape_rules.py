@@ -71,9 +71,9 @@ def broadcast(a: Dims, b: Dims) -> Dims:
             out.append(p)
         elif isinstance(p, int) and p == 1:
             out.append(q)
-        elif (isinstance(q, int) and q == 1) or (isinstance(p, int) and p > 1) or _is_capped(q, p):
+        elif (isinstance(q, int) and q == 1) or (isinstance(p, int) and p > 1) or is_capped(q, p):
             out.append(p)
-        elif _is_capped(p, q):
+        elif is_capped(p, q):
             out.append(q)
         else:
             out.append(q if isinstance(q, int) and q > 1 else None)
@@ -100,7 +100,7 @@ def capped(limit: int, d: ir.Dim | int) -> ir.Dim | int:
     return ir.Dim.symbol(f"min({limit},{d})".replace(" ", "").replace("+", "_p_").replace("*", "_x_"))
 
 
-def _is_capped(q: Known, p: Known) -> bool:
+def is_capped(q: Known, p: Known) -> bool:
     """Return whether q is min(k, p) with k > 0: broadcast with p, that gives p (or fails at run time)."""
     if not isinstance(q, ir.Dim) or not isinstance(p, ir.Dim):
         return False
