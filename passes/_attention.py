@@ -33,20 +33,24 @@ class Term:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the Softmax takes: ``scale`` times a ``product`` under masks, the last one first, as are the nodes."""
+    """What the Softmax takes: ``scale`` times a ``product`` under masks, the last one first, as are the nodes.
+
+    With a ``cap``: cap * tanh(scale * product) under masks.
+    """
 
     product: ir.Node
     scale: float
     terms: tuple[Term, ...]
     nodes: tuple[ir.Node, ...]
+    cap: float | None = None
 
 
 @dataclass(frozen=True)
 class Attention:
     """``q`` [.., S, H] and ``k`` [.., H, T] meet in a product, ``v`` [.., T, V] in the last one.
 
-    ``scale`` multiplies the scores, what scales queries and keys left aside.
-    ``guard``: rows of NaN become 0. ``softmax`` is the element type of the Softmax; ``nodes`` compute it, last first.
+    ``scale`` multiplies the scores, what scales queries and keys left aside; with a ``cap`` they become
+    cap * tanh(scores). ``guard``: rows of NaN become 0. ``nodes`` compute it, last first.
     """
 
     q: ir.Value
@@ -54,8 +58,8 @@ class Attention:
     v: ir.Value
     terms: tuple[Term, ...]
     scale: float
+    cap: float | None
     guard: bool
-    softmax: ir.DataType | None
     nodes: tuple[ir.Node, ...]
 
     @property
@@ -86,7 +90,14 @@ def attention_of(last: ir.Node) -> Attention | str:
     q, k, v = (*found.product.inputs, last.inputs[1])
     if q is None or k is None or v is None:
         return "an operand is absent"
-    return Attention(q, k, v, found.terms, found.scale, guard, softmax.outputs[0].dtype, (last, *behind, *found.nodes))
+    nodes = (last, *behind, *found.nodes)
+    if any(_narrows(n, q.dtype) for n in nodes):
+        return "scores are cast to a narrower type"
+    return Attention(q, k, v, found.terms, found.scale, found.cap, guard, nodes)
+
+
+def _narrows(node: ir.Node, dtype: ir.DataType | None) -> bool:
+    return node.op_type == "Cast" and node.outputs[0].dtype not in (dtype, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
 def producer(value: ir.Value | None, *types: str) -> ir.Node | None:
@@ -158,8 +169,21 @@ def _factor(node: ir.Node, depth: int) -> Scores | str:
     if any(t.keep is None for t in found.terms):
         return "a mask is scaled together with the scores"
     factor = step[1].scale
+    if found.cap is not None:
+        return (
+            "a bound of the scores is scaled twice"
+            if found.cap != 1.0 or factor <= 0
+            else _behind(node, replace(found, cap=factor))
+        )
     terms = tuple(replace(t, fill=t.fill * factor) for t in found.terms)
     return replace(found, scale=found.scale * factor, terms=terms, nodes=(node, *found.nodes))
+
+
+def _tanh(node: ir.Node, depth: int) -> Scores | str:
+    found = _read(node.inputs[0], depth)
+    if not isinstance(found, str) and (found.terms or found.cap is not None):
+        return "a mask is bounded together with the scores"
+    return found if isinstance(found, str) else _behind(node, replace(found, cap=1.0))
 
 
 def _add(node: ir.Node, depth: int) -> Scores | str:
@@ -203,5 +227,6 @@ _RULES: Mapping[str, Callable[[ir.Node, int], Scores | str]] = {
     "Add": _add,
     "MatMul": _matmul,
     "Max": _max,
+    "Tanh": _tanh,
     "Where": _where,
 }

@@ -7,6 +7,7 @@ has the exponential 0 as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import Rewriter
 
-from ._attention import Attention, Term, masks, producer
+from ._attention import LOW_HALF, Attention, Term, masks, producer
 from ._attention_heads import Past, Sizes
 from ._axes import Size, number, same_size
 from ._float_bounds import float_bounds
@@ -30,7 +31,6 @@ MASKED = -1e30
 _RAISED = "fcc.raised"  # on a constant: the value that took its place, so that all layers share one
 _MOVES = frozenset({"Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _INTEGRAL = frozenset({"Add", "Sub", "Mul", "Neg", *_MOVES})
-_WIDE = frozenset({ir.DataType.FLOAT})
 _NO_MASK = -1e6
 """What is added above it masks nothing."""
 
@@ -53,7 +53,7 @@ def masks_of(found: Attention, sizes: Sizes, past: Past | None, causal_alone: bo
     ``causal_alone``: the operator takes no other mask beside the causal one.
     """
     terms = [_as_choice(t) for t in found.terms]
-    causal = [t for t in terms if _is_causal(t, sizes, past)]
+    causal = [t for t in terms if _is_causal(t, sizes, past, found.q.dtype)]
     rest = tuple(t for t in terms if t not in causal)
     if rest and (causal_alone or not _go_together(causal, rest)):
         causal, rest = [], tuple(terms)
@@ -63,8 +63,8 @@ def masks_of(found: Attention, sizes: Sizes, past: Past | None, causal_alone: bo
     bools = bool(rest) and all(t.keep is not None and t.fill == -inf for t in rest)
     if found.guard and not bools and any(_may_be_infinite(t) for t in rest):
         return "rows of NaN become 0, and it is not known which rows are"
-    if not bools and rest and found.q.dtype not in _WIDE:
-        return f"a row of a mask in {found.q.dtype} may hold the lowest number, which Attention reads as masked"
+    if not bools and found.q.dtype != ir.DataType.FLOAT and any(_may_be_lowest(t) for t in rest):
+        return f"a mask in {found.q.dtype} may hold the lowest number, which Attention reads as masked"
     return Masks(bool(causal), rest, bools)
 
 
@@ -77,7 +77,7 @@ def _as_choice(term: Term) -> Term:
     return Term(node.inputs[0], term.rank, kept[0] == 0.0, -inf)
 
 
-def _is_causal(term: Term, sizes: Sizes, past: Past | None) -> bool:
+def _is_causal(term: Term, sizes: Sizes, past: Past | None, dtype: ir.DataType | None) -> bool:
     found = triangle(term.value)
     if found is None or found.diagonal is None or (found.rows, found.columns) != (sizes.queries, sizes.keys):
         return False
@@ -85,13 +85,18 @@ def _is_causal(term: Term, sizes: Sizes, past: Past | None) -> bool:
     if found.diagonal != offset or (past is None and sizes.queries != sizes.keys):
         return False
     if term.keep is None:
-        return bool(found.inside == 0) and masks(float(found.outside), term.value.dtype)
-    return bool(found.inside) == term.keep != bool(found.outside) and masks(term.fill, term.value.dtype)
+        return bool(found.inside == 0) and masks(float(found.outside), dtype)
+    return bool(found.inside) == term.keep != bool(found.outside) and masks(term.fill, dtype)
 
 
 def _may_be_infinite(term: Term) -> bool:
     """Return whether a mask may hold -inf: without it no row becomes NaN."""
     return (term.fill if term.keep is not None else float_bounds(term.value)[0]) == -inf
+
+
+def _may_be_lowest(term: Term) -> bool:
+    """Return whether a mask of half precision, which cannot hold -1e30, may hold a number near its lowest."""
+    return term.keep is not None or float_bounds(term.value)[0] <= LOW_HALF
 
 
 def _go_together(causal: list[Term], rest: tuple[Term, ...]) -> bool:
@@ -111,20 +116,20 @@ def _fill(term: Term) -> float:
 
 def _refusal(term: Term, terms: tuple[Term, ...], found: Attention, sizes: Sizes) -> str | None:
     beside = any(t.keep is None and float_bounds(t.value)[0] < _NO_MASK for t in terms)
-    if term.keep is not None and not (term.fill <= MASKED if beside else masks(term.fill, found.softmax)):
+    if term.keep is not None and not (term.fill <= MASKED if beside else masks(term.fill, found.q.dtype)):
         return f"a masked score is set to {term.fill:g}, which other scores may lie below"
     if term.keep is None and term.value.dtype != found.q.dtype:
         return "the mask has another element type than the queries"
-    dims = _four(term, sizes)
-    want = (sizes.batch, sizes.heads, sizes.queries, sizes.keys)
-    rest = None if dims is None else list(zip(reversed(dims), reversed(want), strict=False))
-    if (
-        rest is None
-        or not all(d == 1 or same_size(d, w) for d, w in rest)
-        or not (rest[0][0] != 1 or isinstance(want[3], int))
-    ):
+    if not _broadcasts(_four(term, sizes), (sizes.batch, sizes.heads, sizes.queries, sizes.keys)):
         return "the mask is not known to broadcast to [batch, heads, queries, keys], and to nothing larger"
     return None
+
+
+def _broadcasts(dims: tuple[Size, ...] | None, want: Sequence[Size]) -> bool:
+    """Return whether a mask broadcasts to a shape, and its last axis can be expanded by a constant."""
+    pairs = [] if dims is None else list(zip(reversed(dims), reversed(want), strict=False))
+    fits = all(d == 1 or same_size(d, w) for d, w in pairs)
+    return bool(pairs) and fits and (pairs[0][0] != 1 or isinstance(want[-1], int))
 
 
 def _four(term: Term, sizes: Sizes) -> tuple[Size, ...] | None:

@@ -19,7 +19,8 @@ _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT1
 class Accepts:
     """What a target's Attention takes: ranks of operands, element types, a past, masks beside the causal one.
 
-    ``zero_rows``: a row without keys is 0. ``scales``: it multiplies the scores itself, at no cost.
+    ``zero_rows``: a row without keys is 0. ``scales``: it multiplies the scores itself, at no cost. ``cap``: it can
+    bound them by a tanh.
     """
 
     ranks: tuple[int, ...]
@@ -28,6 +29,7 @@ class Accepts:
     causal_alone: bool
     zero_rows: bool
     scales: bool
+    cap: bool
 
 
 # onnxruntime 1.32, one thread, AVX2, time over that of the primitives: (heads, queries, keys), batch 1, no mask, float
@@ -40,9 +42,9 @@ class Accepts:
 # the scale, so that the queries are scaled outside, where their weights can be.
 ACCEPTS: Mapping[str, Accepts] = MappingProxyType(
     {
-        "cpu": Accepts((3, 4), frozenset({ir.DataType.FLOAT}), True, False, True, True),
-        "cuda": Accepts((3, 4), _FLOATS, True, False, False, True),
-        "tensorrt": Accepts((4,), _FLOATS, False, True, False, False),
+        "cpu": Accepts((3, 4), frozenset({ir.DataType.FLOAT}), True, False, True, True, True),
+        "cuda": Accepts((3, 4), _FLOATS, True, False, False, True, False),
+        "tensorrt": Accepts((4,), _FLOATS, False, True, False, False, False),
     }
 )
 
@@ -59,8 +61,9 @@ class Fused:
 
     @property
     def scale(self) -> float:
-        """What multiplies the scores."""
-        return self.found.scale * self.form.q.scale * self.form.k.scale
+        """What multiplies the scores, before they are bounded."""
+        cap = 1.0 if self.found.cap is None else self.found.cap
+        return self.found.scale * self.form.q.scale * self.form.k.scale * cap
 
 
 def fused(last: ir.Node, accepts: Accepts) -> Fused | str:
@@ -74,6 +77,8 @@ def fused(last: ir.Node, accepts: Accepts) -> Fused | str:
         return reason
     if found.q.dtype not in accepts.types:
         return f"not measured for {found.q.dtype}"
+    if found.cap is not None and not accepts.cap:
+        return "the scores are bounded by a tanh"
     past = pasts(found, sizes) if accepts.past else None
     made = None if past is None else _with(found, sizes, past, accepts)
     return made if isinstance(made, Fused) and _present_may_wait(made) else _with(found, sizes, None, accepts)

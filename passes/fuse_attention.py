@@ -28,7 +28,8 @@ class FuseAttention(SitePass):
     Queries, keys and values are found behind any chain of Reshape, Transpose, Expand and their kind: packed
     [batch, sequence, heads * size], in heads [batch, heads, sequence, size], or with batch and heads in one axis; keys
     and values that are repeated for groups of queries go without the repetition, and what joins them to those of
-    earlier steps becomes the past. The scale is a positive scalar that multiplies or divides scores, queries or keys.
+    earlier steps becomes the past. The scale is a positive scalar that multiplies or divides scores, queries or keys;
+    scores may be bounded by c * tanh(scores / c).
     Masks are added, or choose scores by a condition; a causal one becomes ``is_causal``, one of -inf a mask of bools,
     others are made to hold nothing below -1e30 (the operator reads the lowest number as masked); their last axes are
     expanded. Shapes: sizes known, at least as symbols, none 0.
@@ -69,7 +70,9 @@ class FuseAttention(SitePass):
         heads: dict[str, Any] = {"q_num_heads": sizes.heads, "kv_num_heads": sizes.groups} if laid_out.rank == 3 else {}
         causal: dict[str, Any] = {"is_causal": 1} if plan.masks.causal else {}
         operands = [q, k, v, *((masked,) if masked is not None or past else ()), *(p.before for p in past)]
-        made: Any = rw.op("Attention", *operands, outputs=3 if past else 1, **heads, **causal, scale=scale)
+        made: Any = rw.op(
+            "Attention", *operands, outputs=3 if past else 1, **heads, **causal, scale=scale, softcap=plan.found.cap
+        )
         if past:
             made, *present = made
             for part, value in zip(past, present, strict=True):
