@@ -56,7 +56,10 @@ class Operand:
 
 @dataclass(frozen=True)
 class Form:
-    """How to make the operands of one form (rank 3 or 4), how to bring its result to ``target``, and the cost."""
+    """How to make the operands of one form (rank 3 or 4), how to bring its result to ``target``, and the cost.
+
+    The cost: nodes that move elements, those that move keys or values (there may be more of them), and all nodes.
+    """
 
     rank: int
     q: Rearrangement
@@ -64,7 +67,7 @@ class Form:
     v: Rearrangement
     target: ir.Value
     result: Rearrangement
-    cost: Cost
+    cost: tuple[int, int, int]
 
 
 def sizes_of(found: Attention) -> Sizes | str:
@@ -227,7 +230,8 @@ def form(found: Attention, sizes: Sizes, rank: int, past: tuple[Past, Past] | No
     if q is None or k is None or v is None or not ends:
         return None
     target, result, cost = min(reversed(ends), key=lambda e: e[2])
-    return Form(rank, q.made, k.made, v.made, target, result, total(q.cost, k.cost, v.cost, cost))
+    moves, nodes = total(q.cost, k.cost, v.cost, cost)
+    return Form(rank, q.made, k.made, v.made, target, result, (moves, k.cost[0] + v.cost[0], nodes))
 
 
 def pasts(found: Attention, sizes: Sizes) -> tuple[Past, Past] | None:

@@ -1,8 +1,8 @@
 """The masks of an attention as the operator takes them: causal, one of bools, or one of numbers that are added.
 
 The operator takes a row that holds nothing but the lowest number (or -inf) for masked and gives 0, where Softmax gives
-the mean (or NaN). So masks of numbers are made to hold nothing below -1e30, which absorbs every score below 1e22 and
-has the exponential 0 as well.
+the mean (or NaN). So masks of numbers are made to hold nothing between a floor and -inf. The floor absorbs every score
+below 1e22 and has the exponential 0 as well.
 """
 
 from __future__ import annotations
@@ -21,16 +21,13 @@ from ._attention import LOW_HALF, Attention, Term, masks, producer
 from ._attention_heads import Past, Sizes
 from ._axes import Size, number, same_size
 from ._float_bounds import float_bounds
-from ._operands import small_constant
+from ._raised import Raiser
 from ._rearrange import counted, entries
 from ._triangle import triangle
 from ._views import full_dims
 
-Array = np.ndarray[Any, Any]
-MASKED = -1e30
-_RAISED = "fcc.raised"  # on a constant: the value that took its place, so that all layers share one
-_MOVES = frozenset({"Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-_INTEGRAL = frozenset({"Add", "Sub", "Mul", "Neg", *_MOVES})
+ABSORBING = -1e30
+"""Beside it and below, a score is nothing."""
 _NO_MASK = -1e6
 """What is added above it masks nothing."""
 
@@ -116,7 +113,7 @@ def _fill(term: Term) -> float:
 
 def _refusal(term: Term, terms: tuple[Term, ...], found: Attention, sizes: Sizes) -> str | None:
     beside = any(t.keep is None and float_bounds(t.value)[0] < _NO_MASK for t in terms)
-    if term.keep is not None and not (term.fill <= MASKED if beside else masks(term.fill, found.q.dtype)):
+    if term.keep is not None and not (term.fill <= ABSORBING if beside else masks(term.fill, found.q.dtype)):
         return f"a masked score is set to {term.fill:g}, which other scores may lie below"
     if term.keep is None and term.value.dtype != found.q.dtype:
         return "the mask has another element type than the queries"
@@ -146,121 +143,64 @@ def _four(term: Term, sizes: Sizes) -> tuple[Size, ...] | None:
 
 
 # -- writing it ------------------------------------------------------------------------------------------------------
-def mask(found: Masks, sizes: Sizes, queries: ir.Value, rank: int, rw: Rewriter) -> ir.Value | None:
-    """Return the mask operand, None when there is none; ``queries`` is a value that has their number as a size.
+@dataclass(frozen=True)
+class MaskWriter:
+    """Writes the mask of an attention. ``floor``: the lowest finite number in it; ``rank``: the least that it has."""
 
-    ``rank``: that of the queries; a mask has at least rank 4 beside queries of rank 4, else 2.
-    """
-    if not found.terms:
-        return None
-    made: ir.Value | None = None
-    for term in reversed(found.terms):
-        if found.bools:
-            kept = _laid_out(term.value, term, sizes, rw)
-            kept = kept if term.keep else rw.op("Not", kept)
-            made = kept if made is None else rw.op("And", made, kept)
-        elif term.keep is None:
-            value = _laid_out(_raised(term.value, rw), term, sizes, rw)
-            made = value if made is None else rw.op("Add", made, value)
-        else:
-            made = _chosen(made, term, sizes, rw)
-    assert made is not None
-    return _expanded(made, sizes, queries, 4 if rank == 4 else 2, rw)
+    sizes: Sizes
+    floor: float
+    rank: int
+    rw: Rewriter
 
+    def write(self, found: Masks, queries: ir.Value) -> ir.Value | None:
+        """Return the operand, None when there is no mask; ``queries`` is a value that has their number as a size."""
+        if not found.terms:
+            return None
+        made: ir.Value | None = None
+        for term in reversed(found.terms):
+            if found.bools:
+                kept = self.laid_out(term.value, term)
+                kept = kept if term.keep else self.rw.op("Not", kept)
+                made = kept if made is None else self.rw.op("And", made, kept)
+            elif term.keep is None:
+                value = self.laid_out(Raiser(self.floor, self.rw).raised(term.value), term)
+                made = value if made is None else self.rw.op("Add", made, value)
+            else:
+                made = self.chosen(made, term)
+        assert made is not None
+        return self.expanded(made, queries)
 
-def _chosen(made: ir.Value | None, term: Term, sizes: Sizes, rw: Rewriter) -> ir.Value:
-    """Return the mask where the term keeps it, and what masks elsewhere."""
-    low, zero = (np.asarray(n, np.float32) for n in (-inf if term.fill == -inf else MASKED, 0.0))
-    kept = zero if made is None else made
-    condition = _laid_out(term.value, term, sizes, rw)
-    chosen: ir.Value = rw.op("Where", condition, *((kept, low) if term.keep else (low, kept)))
-    return chosen
+    def chosen(self, made: ir.Value | None, term: Term) -> ir.Value:
+        """Return the mask where the term keeps it, and what masks elsewhere."""
+        fill = -inf if term.fill == -inf else max(min(term.fill, ABSORBING), self.floor)
+        low, zero = (np.asarray(n, np.float32) for n in (fill, 0.0))
+        kept = zero if made is None else made
+        condition = self.laid_out(term.value, term)
+        chosen: ir.Value = self.rw.op("Where", condition, *((kept, low) if term.keep else (low, kept)))
+        return chosen
 
+    def laid_out(self, value: ir.Value, term: Term) -> ir.Value:
+        """Return a mask beside [batch, heads, queries, keys]."""
+        before, after = full_dims(term.value), _four(term, self.sizes)
+        assert before is not None
+        assert after is not None
+        if before == after:
+            return value
+        made: ir.Value = self.rw.op("Reshape", value, np.asarray(entries(before, after), np.int64))
+        return made
 
-def _laid_out(value: ir.Value, term: Term, sizes: Sizes, rw: Rewriter) -> ir.Value:
-    before, after = full_dims(term.value), _four(term, sizes)
-    assert before is not None
-    assert after is not None
-    if before == after:
-        return value
-    made: ir.Value = rw.op("Reshape", value, np.asarray(entries(before, after), np.int64))
-    return made
-
-
-def _raised(value: ir.Value, rw: Rewriter) -> ir.Value:
-    """Return the numbers of a mask, none of them below -1e30."""
-    if ir.Module.is_constant(value):
-        return _raised_constant(value, rw)
-    if float_bounds(value)[0] >= -1e37:
-        return value
-    node = producer(value, "Where", "Add", "Mul", *_MOVES)
-    made: ir.Value
-    if node is not None and node.op_type in ("Where", "Add"):
-        operands = [v if v is None or v.dtype != value.dtype else _raised(v, rw) for v in node.inputs]
-        made = rw.like(node, *operands)
-    elif node is not None and node.op_type == "Mul" and any(_is_integral(v) for v in node.inputs):
-        made = rw.like(node, *(v if v is None or _is_integral(v) else _clamped(v, rw) for v in node.inputs))
-    elif node is not None and node.op_type in _MOVES and node.inputs[0] is not None:
-        made = rw.like(node, _raised(node.inputs[0], rw), *node.inputs[1:])
-    else:
-        made = _clamped(value, rw)
-    return made
-
-
-def _clamped(value: ir.Value, rw: Rewriter) -> ir.Value:
-    if ir.Module.is_constant(value):
-        return _raised_constant(value, rw)
-    assert value.dtype is not None
-    made: ir.Value = rw.op("Max", value, np.asarray(MASKED, value.dtype.numpy()))
-    return made
-
-
-def _is_integral(value: ir.Value | None, depth: int = 0) -> bool:
-    """Return whether a tensor of floats holds whole numbers: multiplied by a large number they mask, or are 0."""
-    if value is None or depth > 8:
-        return False
-    array = small_constant(value)
-    if array is not None:
-        return bool((np.abs(array.astype(np.float64)) < 1e6).all() and (array.astype(np.float64) % 1 == 0).all())
-    node = producer(value, "Cast", *_INTEGRAL)
-    if node is None:
-        return False
-    if node.op_type == "Cast":
-        dtype = None if node.inputs[0] is None else node.inputs[0].dtype
-        return dtype is not None and (dtype.is_integer() or dtype == ir.DataType.BOOL)
-    return all(_is_integral(v, depth + 1) for v in (node.inputs[:1] if node.op_type in _MOVES else node.inputs))
-
-
-def _raised_constant(value: ir.Value, rw: Rewriter) -> ir.Value:
-    array, tensor = ir.Module.constant(value), value.const_value
-    if array is None or tensor is None or not ((array < MASKED) & (array != -inf)).any():
-        return value
-    before: object = value.meta.get(_RAISED)
-    if isinstance(before, ir.Value) and before.graph is value.graph and ir.Module.is_constant(before):
-        return before
-    raised = rw.lazy(lambda: _above(tensor.numpy()), like=value)
-    value.meta[_RAISED] = raised
-    return raised
-
-
-def _above(array: Array) -> Array:
-    return np.where(array == -inf, array, np.maximum(array, np.asarray(MASKED, array.dtype)))
-
-
-def _expanded(value: ir.Value, sizes: Sizes, queries: ir.Value, rank: int, rw: Rewriter) -> ir.Value:
-    """Give the last two axes of a mask their full size."""
-    dims, want = full_dims(value), (sizes.queries, sizes.keys)
-    assert dims is not None
-    target: list[Any] = [1] * max(rank - 2, len(dims) - 2, 0)
-    target += [1 if same_size(d, w) else w for d, w in zip(((1, *dims)[-2:]), want, strict=True)]
-    if len(dims) >= max(rank, 2) and target[-2:] == [1, 1]:
-        return value
-    if isinstance(target[-2], ir.Dim):
-        entry = counted(target[-2], value if target[-2] in dims else queries, rw)
-        parts = [np.asarray(target[:-2], np.int64), entry, np.asarray(target[-1:], np.int64)]
-        given: list[Any] = [p for p in parts if not isinstance(p, np.ndarray) or p.size]
-        shape = rw.op("Concat", *given, axis=0)
-    else:
-        shape = np.asarray(target, np.int64)
-    wide: ir.Value = rw.op("Expand", value, shape)
-    return wide
+    def expanded(self, value: ir.Value, queries: ir.Value) -> ir.Value:
+        """Give the last two axes of a mask their full size."""
+        dims, want = full_dims(value), (self.sizes.queries, self.sizes.keys)
+        assert dims is not None
+        target: list[Any] = [1] * max(self.rank - 2, len(dims) - 2, 0)
+        target += [1 if same_size(d, w) else w for d, w in zip(((1, *dims)[-2:]), want, strict=True)]
+        if len(dims) >= max(self.rank, 2) and target[-2:] == [1, 1]:
+            return value
+        shape: Any = np.asarray([0 if isinstance(d, ir.Dim) else d for d in target], np.int64)
+        if isinstance(target[-2], ir.Dim):
+            entry = counted(target[-2], value if target[-2] in dims else queries, self.rw)
+            parts: list[Any] = [*([shape[:-2]] if len(target) > 2 else []), entry, shape[-1:]]
+            shape = self.rw.op("Concat", *parts, axis=0)
+        wide: ir.Value = self.rw.op("Expand", value, shape)
+        return wide

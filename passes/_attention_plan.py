@@ -6,12 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
 from fcc import ir
 
 from ._attention import Attention, attention_of
 from ._attention_heads import Form, Past, Sizes, form, pasts, sizes_of
 from ._attention_mask import Masks, masks_of
 
+_ABOVE_LOWEST = float(np.nextafter(np.finfo(np.float32).min, np.float32(0)))
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
@@ -20,7 +23,7 @@ class Accepts:
     """What a target's Attention takes: ranks of operands, element types, a past, masks beside the causal one.
 
     ``zero_rows``: a row without keys is 0. ``scales``: it multiplies the scores itself, at no cost. ``cap``: it can
-    bound them by a tanh.
+    bound them by a tanh. ``floor``: the lowest number of a mask that it does not read as masked.
     """
 
     ranks: tuple[int, ...]
@@ -30,6 +33,7 @@ class Accepts:
     zero_rows: bool
     scales: bool
     cap: bool
+    floor: float
 
 
 # onnxruntime 1.32, one thread, AVX2, time over that of the primitives: (heads, queries, keys), batch 1, no mask, float
@@ -42,9 +46,9 @@ class Accepts:
 # the scale, so that the queries are scaled outside, where their weights can be.
 ACCEPTS: Mapping[str, Accepts] = MappingProxyType(
     {
-        "cpu": Accepts((3, 4), frozenset({ir.DataType.FLOAT}), True, False, True, True, True),
-        "cuda": Accepts((3, 4), _FLOATS, True, False, False, True, False),
-        "tensorrt": Accepts((4,), _FLOATS, False, True, False, False, False),
+        "cpu": Accepts((3, 4), frozenset({ir.DataType.FLOAT}), True, False, True, True, True, _ABOVE_LOWEST),
+        "cuda": Accepts((3, 4), _FLOATS, True, False, False, True, False, -1e30),
+        "tensorrt": Accepts((4,), _FLOATS, False, True, False, False, False, -1e30),
     }
 )
 

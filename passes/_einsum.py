@@ -99,12 +99,20 @@ def products(a: Term, b: Term, result: str, sizes: Mapping[str, Size]) -> Iterat
     """Yield the products that are a result, operands and labels in every order that they have somewhere."""
     inner = [c for c in a.factors if c in b.factors and c not in result]
     if not inner:
-        left, right = (rearrangement(t.value, t.layout, [t.axis(c) for c in result]) for t in (a, b))
+        wanted = [[t.axis(c) for c in result] for t in (a, b)]
+        sides = zip((a, b), wanted, reversed(wanted), strict=True)
+        left, right = (rearrangement(t.value, t.layout, _beside(own, other)) for t, own, other in sides)
         if left is not None and right is not None:
             yield Product("Mul", left, right, Rearrangement(a.value, (), ()))
         return
     for left_term, right_term in ((a, b), (b, a)):
         yield from _matmuls(left_term, right_term, "".join(inner), result, sizes)
+
+
+def _beside(axes: list[Factors], other: list[Factors]) -> list[Factors]:
+    """Return axes without those of size 1 in front, where the other operand has them all."""
+    front = next((i for i, axis in enumerate(axes) if axis), len(axes))
+    return axes[front:] if other and other[0] else axes
 
 
 def _matmuls(left: Term, right: Term, inner: str, result: str, sizes: Mapping[str, Size]) -> Iterator[Product]:

@@ -12,7 +12,7 @@ from fcc.rewrite import Rewriter
 
 from ._axes import layout_of, layouts, number, step
 from ._operands import integers, present
-from ._rearrange import rearrangement
+from ._rearrange import Rearrangement, rearrangement
 from ._views import full_dims
 
 Make = Callable[[Rewriter], ir.Value]
@@ -56,6 +56,7 @@ def _joined(node: ir.Node, interleaved: bool, depth: int) -> Make | None:
 
 def _repeated(value: ir.Value, interleaved: bool) -> Make | None:
     """What an Expand or a Tile, and a Reshape, make twice as wide."""
+    best: Rearrangement | None = None
     for source, layout, _ in layouts(value):
         last = layout.axes[-1]
         twice = [f for f in last if layout.repeats(f)]
@@ -63,9 +64,10 @@ def _repeated(value: ir.Value, interleaved: bool) -> Make | None:
         if layout.scale != 1.0 or len(twice) != 1 or layout.sizes[twice[0]] != 2:
             continue
         made = rearrangement(source, layout, (*layout.axes[:-1], rest))
-        if made is not None and last == ((*rest, twice[0]) if interleaved else (twice[0], *rest)):
-            return made.emit
-    return None
+        fits = last == ((*rest, twice[0]) if interleaved else (twice[0], *rest))
+        if made is not None and fits and (best is None or made.cost < best.cost):
+            best = made
+    return None if best is None else best.emit
 
 
 def _elementwise(node: ir.Node, interleaved: bool, depth: int) -> Make | None:

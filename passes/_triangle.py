@@ -187,10 +187,10 @@ def _positions(value: ir.Value | None, depth: int) -> _Positions | None:
     if node is None or node.domain != "" or dims is None or depth > _DEEPEST:
         return None
     if node.op_type == "Range":
-        start, step = (shapes.elements(v) for v in (node.inputs[0], node.inputs[2]))
-        if start is None or step is None or step.item() != 1:
+        start, limit, step = (shapes.elements(v) for v in node.inputs)
+        if start is None or limit is None or step is None or step.item() != 1:
             return None
-        return _Positions(start.item(), dims[0], False)
+        return _Positions(start.item(), limit.item() - start.item(), False)
     if node.op_type == "Cast":
         return _positions(node.inputs[0], depth + 1)
     if node.op_type in ("Add", "Sub"):

@@ -12,7 +12,7 @@ from fcc import ir
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._attention import is_attention_end
-from ._attention_mask import mask
+from ._attention_mask import MaskWriter
 from ._attention_plan import ACCEPTS, Fused, dying, fused
 from ._views import full_dims
 
@@ -31,8 +31,8 @@ class FuseAttention(SitePass):
     earlier steps becomes the past. The scale is a positive scalar that multiplies or divides scores, queries or keys;
     scores may be bounded by c * tanh(scores / c).
     Masks are added, or choose scores by a condition; a causal one becomes ``is_causal``, one of -inf a mask of bools,
-    others are made to hold nothing below -1e30 (the operator reads the lowest number as masked); their last axes are
-    expanded. Shapes: sizes known, at least as symbols, none 0.
+    others are made to hold no lowest number, which the operator reads as masked (other targets than cpu: none below
+    -1e30); their last axes are expanded. Shapes: sizes known, at least as symbols, none 0.
     Numerics: exact to rounding, for scores and biases below 1e9. Needs opset 23.
     Source: Vaswani et al. 2017, sec. 3.2; Ainslie et al. 2023 (grouped queries); ONNX Attention-23.
     """
@@ -53,20 +53,22 @@ class FuseAttention(SitePass):
         kind = plan.found.q.dtype
         name = "unknown" if kind is None else kind.name.lower()
         kinds = {"T1": name, "T2": name, **({"U": "bool" if plan.masks.bools else name} if plan.masks.terms else {})}
-        reason = site.ctx.target.refusal("Attention", "", OPSET, kinds)
-        if reason is None and site.module.opset() < OPSET:
-            return f"needs opset {OPSET}, and the module has {site.module.opset()}"
-        return reason
+        support = site.ctx.target.support("Attention", "", OPSET, kinds)
+        if support.verdict != "native":
+            return support.reason
+        opset = site.module.opset()
+        return None if opset >= OPSET else f"needs opset {OPSET}, and the module has {opset}"
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         plan: Fused = site.data
         laid_out, sizes, past = plan.form, plan.sizes, plan.past or ()
         q, k, v = (part.emit(rw) for part in (laid_out.q, laid_out.k, laid_out.v))
         scale = plan.scale
-        if not ACCEPTS[site.ctx.target.name].scales and scale != 1.0 and q.dtype is not None:
+        accepts = ACCEPTS[site.ctx.target.name]
+        if not accepts.scales and scale != 1.0 and q.dtype is not None:
             q, scale = rw.op("Mul", q, np.asarray(scale, q.dtype.numpy())), 1.0
         counted = laid_out.q.source if sizes.queries in (full_dims(laid_out.q.source) or ()) else plan.found.q
-        masked = mask(plan.masks, sizes, counted, laid_out.rank, rw)
+        masked = MaskWriter(sizes, accepts.floor, 2 if 3 in accepts.ranks else 4, rw).write(plan.masks, counted)
         heads: dict[str, Any] = {"q_num_heads": sizes.heads, "kv_num_heads": sizes.groups} if laid_out.rank == 3 else {}
         causal: dict[str, Any] = {"is_causal": 1} if plan.masks.causal else {}
         operands = [q, k, v, *((masked,) if masked is not None or past else ()), *(p.before for p in past)]

@@ -63,10 +63,11 @@ class FuseRotary(SitePass):
             return site.data
         dtype = site.data.found.y.dtype
         kinds = {} if dtype is None else {"T": dtype.name.lower()}
-        reason = site.ctx.target.refusal("RotaryEmbedding", "", OPSET, kinds)
-        if reason is None and site.module.opset() < OPSET:
-            return f"needs opset {OPSET}, and the module has {site.module.opset()}"
-        return reason
+        support = site.ctx.target.support("RotaryEmbedding", "", OPSET, kinds)
+        if support.verdict != "native":
+            return support.reason
+        opset = site.module.opset()
+        return None if opset >= OPSET else f"needs opset {OPSET}, and the module has {opset}"
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         fused: _Fused = site.data
@@ -142,7 +143,7 @@ def _laid_out(table: Table, fused: _Fused, rw: Rewriter) -> ir.Value:
     """Return a table as [batch, sequence, width / 2]."""
     made, rank, dims = table.make(rw), len(table.dims), fused.found.dims
     at = None if fused.heads is None else fused.heads - len(dims) + rank
-    if at is not None and at >= 0:
+    if at is not None and (at > 0 or rank > 3):  # an axis of 1 that comes first is as good for the batch
         made, rank = rw.op("Squeeze", made, np.asarray([at], np.int64)), rank - 1
     if rank < 3:
         made = rw.op("Unsqueeze", made, np.asarray(list(range(3 - rank)), np.int64))

@@ -165,8 +165,10 @@ def _range(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
     if any(p is None or len(p) != 1 for p in parts):
         return None
     start, limit, delta = (p[0] for p in parts if p is not None)
-    counts = isinstance(start, int) and start == 0 and isinstance(delta, int) and delta == 1
-    return (limit,) if counts and isinstance(limit, ir.Dim) and ir.at_least(limit, 0) else None
+    if not isinstance(delta, int) or delta != 1 or not isinstance(start, int | ir.Dim) or not isinstance(limit, ir.Dim):
+        return None
+    count = limit - start
+    return (count,) if ir.at_least(count, 0) else None
 
 
 def reaches_end(end: Known, dims: Dims, axis: int) -> bool:
