@@ -12,6 +12,7 @@ from fcc.rewrite.pipeline import Pipeline, parse
 from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
 from .convert_conv1d import ConvertConv1d
+from .convert_conv_to_gemm import ConvertConvToGemm
 from .convert_einsum import ConvertEinsum
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
@@ -39,12 +40,14 @@ from .fold_norm import FoldNorm
 from .fold_one_hot import FoldOneHot
 from .fold_pad import FoldPad
 from .fold_shapes import FoldShapes
+from .fold_space_to_depth import FoldSpaceToDepth
 from .fold_table import FoldTable
 from .fold_zero_products import FoldZeroProducts
 from .fuse_activations import FuseActivations
 from .fuse_attention import FuseAttention
 from .fuse_depth_to_space import FuseDepthToSpace
 from .fuse_gelu import FuseGelu
+from .fuse_im2col import FuseIm2col
 from .fuse_instance_norm import FuseInstanceNorm
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_matmul_add import FuseMatMulAdd
@@ -119,8 +122,11 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeParallelLinears,
     ConvertMasks,
     ConvertResidualAdds,
+    ConvertConvToGemm,
     ConvertConv1d,
     FuseDepthToSpace,
+    FoldSpaceToDepth,
+    FuseIm2col,
     MergeReductions,
     FactorizeLinear,
     InsertQdq,
@@ -145,7 +151,7 @@ _RECOVER = (
 )
 _MOVES = (
     "convert-reshape,merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
-    "fuse-depth-to-space,eliminate-gemm-reshapes,squeeze-conv,merge-transposes"
+    "fuse-im2col,fold-space-to-depth,fuse-depth-to-space,convert-conv-to-gemm,eliminate-gemm-reshapes,squeeze-conv,merge-transposes"
 )
 
 PIPELINES: dict[int, str] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ from fcc import ir
 from ._attention import Attention, attention_of
 from ._attention_heads import Form, Past, Sizes, form, pasts, sizes_of
 from ._attention_mask import Masks, masks_of
+from ._cone import orphans
 
 _ABOVE_LOWEST = float(np.nextafter(np.finfo(np.float32).min, np.float32(0)))
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -117,20 +118,5 @@ def _present_may_wait(made: Fused) -> bool:
     """Return whether nothing that stays reads the joined keys and values, which the operator gives out itself."""
     concats = [p.concat for p in made.past or ()]
     read = [t.value for t in made.masks.terms] + [p.source for p in (made.form.q, made.form.k, made.form.v)]
-    gone = set(dying([made.form.target.producer(), *concats], read))
+    gone = set(orphans([made.form.target.producer(), *concats], read))
     return all(u.node in gone for c in concats for u in c.outputs[0].uses())
-
-
-def dying(ends: Sequence[ir.Node | None], kept: Collection[ir.Value] = ()) -> tuple[ir.Node, ...]:
-    """Return nodes whose results are no longer used, and what only they use, users first; ``kept`` values stay."""
-    gone: dict[ir.Node, None] = {}
-    queue = [n for n in ends if n is not None]
-    last, graph = set(queue), queue[0].graph
-    while queue:
-        node = queue.pop(0)
-        stays = any(v in kept or v.is_graph_output() or any(u.node not in gone for u in v.uses()) for v in node.outputs)
-        if node in gone or node.graph is not graph or (stays and node not in last):
-            continue
-        gone[node] = None
-        queue += [p for v in node.inputs if v is not None and (p := v.producer()) is not None]
-    return tuple(gone)

@@ -7,8 +7,11 @@ have no factors. [B, S, N * H] seen as [B, N, S, H] is source (b)(s)(n h), axes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite, prod
+from typing import Any
+
+import numpy as np
 
 from fcc import ir
 from fcc.analysis.shape_rules import capped, is_capped
@@ -30,7 +33,8 @@ class Layout:
     """``axes`` of a value by the factors of ``source`` axes; a factor that no source axis has is repeated.
 
     ``sizes`` holds the size of every factor; ``fixed`` those of which only one index is taken. All elements are
-    multiplied by ``scale``.
+    multiplied by ``scale``. ``steps``: the two factors of a source axis that is taken in windows, which may overlap,
+    each with the distance from one index to the next.
     """
 
     sizes: Mapping[int, Size]
@@ -38,6 +42,7 @@ class Layout:
     axes: tuple[Factors, ...]
     fixed: Mapping[int, int]
     scale: float = 1.0
+    steps: Mapping[int, int] = field(default_factory=dict)
 
     def size(self, factors: Sequence[int]) -> Size:
         """Return the product of the sizes of some factors."""
@@ -58,7 +63,7 @@ class Layout:
             tuple(tuple(g for f in axis for g in ((a, a + 1) if f == factor else (f,))) for axis in side)
             for side in (self.source, self.axes)
         )
-        return Layout(sizes, source, axes, self.fixed, self.scale), a, a + 1
+        return replace(self, sizes=sizes, source=source, axes=axes), a, a + 1
 
 
 def same_size(d: Size, size: Size) -> bool:
@@ -173,14 +178,44 @@ def _tile(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]
 
 
 def _gather(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]) -> Layout | None:
-    """Take one index of an axis."""
+    """Take one index of an axis, or windows of it."""
     index, axis = elements(node.inputs[1]), node.attributes.get_int("axis", 0) % len(layout.axes)
+    if index is not None and index.ndim == 2:
+        return _windows(layout, index, axis)
     if index is None or index.size != 1 or index.ndim > 1 or not isinstance(index.item(), int):
         return None
     found = _fixed(layout, axis, index.item())
     if found is None or index.ndim == 1:
         return found
     return replace(found, axes=(*found.axes[:axis], *found.axes[axis + 1 :]))
+
+
+def _windows(layout: Layout, index: np.ndarray[Any, Any], axis: int) -> Layout | None:
+    """Gather(x, i) with i[a, b] = a * s + b * t of a whole axis of the source, as im2col is written."""
+    factors, (rows, columns) = layout.axes[axis], index.shape
+    if len(factors) != 1 or factors not in layout.source or min(rows, columns) < 2 or index.dtype == object:
+        return None
+    down, along = int(index[1, 0]), int(index[0, 1])
+    want = np.arange(rows)[:, None] * down + np.arange(columns) * along
+    if not np.array_equal(index, want) or min(down, along) < 1:
+        return None
+    found, a, b = layout.split(factors[0], rows, columns)
+    at = next(i for i, axis_ in enumerate(found.axes) if axis_ == (a, b))
+    axes = (*found.axes[:at], (a,), (b,), *found.axes[at + 1 :])
+    return replace(found, axes=axes, steps={**layout.steps, a: down, b: along})
+
+
+def _space_to_depth(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]) -> Layout | None:
+    block = node.attributes.get_int("blocksize", 1)
+    batch, channels, height, width = (layout.size(axis) for axis in layout.axes)
+    rows, columns = (ir.exact_div(n, block) for n in (height, width))
+    if rows is None or columns is None:
+        return None
+    found = reshaped(layout, (batch, channels, rows, block, columns, block))
+    if found is None:
+        return None
+    b, c, y, dy, x, dx = found.axes
+    return replace(found, axes=(b, (*dy, *dx, *c), y, x))
 
 
 def _split(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]) -> Layout | None:
@@ -252,6 +287,7 @@ _STEPS: dict[str, Step] = {
     "Expand": _expand,
     "Gather": _gather,
     "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
     "Split": _split,
     "Tile": _tile,
     "Transpose": _transpose,

@@ -54,6 +54,8 @@ def rearrangement(source: ir.Value, layout: Layout, want: Axes) -> Rearrangement
 
     A Reshape must be writable in constant numbers, for every value of the symbols.
     """
+    if layout.steps:
+        return None
     axes: list[Factors] = []
     slices: list[tuple[int, int, int]] = []
     for i, factors in enumerate(layout.source):

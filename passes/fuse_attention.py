@@ -13,7 +13,8 @@ from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._attention import is_attention_end
 from ._attention_mask import MaskWriter
-from ._attention_plan import ACCEPTS, Fused, dying, fused
+from ._attention_plan import ACCEPTS, Fused, fused
+from ._cone import orphans
 from ._views import full_dims
 
 OPSET = 23
@@ -80,4 +81,4 @@ class FuseAttention(SitePass):
             for part, value in zip(past, present, strict=True):
                 rw.replace(part.concat.outputs[0], value)
         rw.replace(laid_out.target, laid_out.result.emit(rw, made))
-        rw.erase(*dying([laid_out.target.producer(), *(p.concat for p in past)]))
+        rw.erase(*orphans([laid_out.target.producer(), *(p.concat for p in past)]))

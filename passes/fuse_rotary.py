@@ -12,8 +12,8 @@ from fcc import ir
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._attention_heads import Cost, cost_of, packed, total
-from ._attention_plan import dying
 from ._axes import Factors, Size, layout_of, same_size
+from ._cone import orphans
 from ._rearrange import Rearrangement, counted, rearrangement
 from ._rotary import Rotary, Table, rotary_of
 
@@ -83,7 +83,7 @@ class FuseRotary(SitePass):
             rotary_embedding_dim=found.width if found.width != found.dims[-1] else None,
         )
         rw.replace(found.y, fused.y.emit(rw, made))
-        rw.erase(*dying([found.y.producer()]))
+        rw.erase(*orphans([found.y.producer()]))
 
 
 def _fused(found: Rotary) -> _Fused | str:

@@ -172,3 +172,18 @@ def test_generated(data: st.DataObject) -> None:
     assert applied == 1, ctx.log.refused
     ir.verify(module)
     testing.same_outputs(before, serde.serialize_model(module.model))
+
+
+def test_a_sum_needs_opset_13() -> None:
+    from fcc import testing
+    from fcc.analysis import shapes
+    from fcc.frontend import read
+    from fcc.rewrite import Log, PassContext, run_pass
+    from fcc.target import get_target
+
+    module = read(testing._model('g (float[2,3] a) => (float[2] y) { y = Einsum<equation="ij->i">(a) }', 13, {}, 0))
+    shapes.infer(module)
+    module.model.opset_imports[""] = 12
+    ctx = PassContext(get_target("cpu"), Log(strict=True))
+    assert run_pass(P, module, ctx) == 0
+    assert [r.reason for r in ctx.log.refused] == ["ReduceSum takes its axes as attributes (opset below 13)"]

@@ -48,3 +48,11 @@ def test_refusals(io: str, entries: str, because: str) -> None:
 def test_constant_shapes_stay() -> None:
     check(P, before="g (float[N,3] x) => (float[N,1,3] y) <int64[3] r> { y = Reshape(x, r) }", after=None,
           because="the shape is constant", constants={"r": [-1, 1, 3]})  # fmt: skip
+
+
+def test_older_opsets_stay() -> None:
+    check(P, before="""<ir_version: 5, opset_import: ["" : 10]> g (float[N,S] x, float[1,1,3,3] u, float[4] w)
+        => (float[N,1,S] y, float[A,B,C,D] v) <int64[1] one, int64 i, int64 j> {
+        v = Resize(u, w) t = Shape(x) n = Gather<axis=0>(t, i) m = Gather<axis=0>(t, j) n1 = Unsqueeze<axes=[0]>(n)
+        m1 = Unsqueeze<axes=[0]>(m) r = Concat<axis=0>(n1, one, m1) y = Reshape(x, r) }""",
+          after=None, because="opset below 13", constants={"one": 1, "i": 0, "j": 1})  # fmt: skip
