@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import exp
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class FuseActivations(SitePass):
     k Clip(a x + b, 0, h) with k h = 1                         ->  HardSigmoid<alpha=k a, beta=k b>(x)
     x Clip(x + 3, 0, 6) / 6, x HardSigmoid<1/6, 1/2>(x)        ->  HardSwish(x)
     x tanh(softplus(x)), x tanh(log(1 + exp(x)))               ->  Mish(x)
+    Where(x > t, x, Softplus(x)) where both round to x         ->  Softplus(x)
 
     In every order of operands and grouping of factors, with any of the four comparisons. Shapes: any float x. Only
     where the target has a kernel for the operator, or runs its expansion as fast. Softplus alone and x sigmoid(x) are
@@ -109,20 +111,51 @@ def _max(node: ir.Node) -> _Found | None:
 _ABOVE = {"Greater": True, "GreaterOrEqual": True, "Less": False, "LessOrEqual": False}
 
 
-def _where(node: ir.Node) -> _Found | None:
-    """Where(x > 0, x, c x)."""
+@dataclass(frozen=True)
+class _Switch:
+    """x where it is above a number, else another value."""
+
+    x: ir.Value
+    number: float
+    below: ir.Value
+    test: ir.Node
+
+
+def _switch(node: ir.Node) -> _Switch | None:
+    """Read Where(x > c, x, y), with any of the four comparisons and in both orders."""
     condition, then, other = node.inputs
     test = None if condition is None else condition.producer()
     if test is None or test.op_type not in _ABOVE or test.domain != "" or then is None or other is None:
         return None
     above, (left, right) = _ABOVE[test.op_type], test.inputs
-    if scalar(left) == 0.0:
+    if scalar(left) is not None:
         above, left, right = not above, right, left
     x, below = (then, other) if above else (other, then)
-    if left is not x or scalar(right) != 0.0:
+    number = scalar(right)
+    return _Switch(x, number, below, test) if left is x and number is not None else None
+
+
+def _where(node: ir.Node) -> _Found | None:
+    """Where(x > 0, x, c x)."""
+    switch = _switch(node)
+    found = None if switch is None or switch.number != 0.0 else _linear(switch.below, switch.x)
+    return None if found is None or switch is None else _piecewise(node, switch.x, found[0], (switch.test, *found[1]))
+
+
+_EPSILON = {ir.DataType.FLOAT: 2.0**-24, ir.DataType.FLOAT16: 2.0**-11, ir.DataType.DOUBLE: 2.0**-53}
+
+
+def _linear_softplus(node: ir.Node) -> _Found | None:
+    """Where(x > t, x, Softplus(x)), with t so large that both round to x above it, as torch writes softplus."""
+    switch = _switch(node)
+    softplus = None if switch is None else switch.below.producer()
+    if switch is None or softplus is None or softplus.op_type != "Softplus" or softplus.domain != "":
         return None
-    found = _linear(below, x)
-    return None if found is None else _piecewise(node, x, found[0], (test, *found[1]))
+    epsilon = _EPSILON.get(switch.x.dtype or ir.DataType.UNDEFINED, 0.0)
+    if softplus.inputs[0] is not switch.x or switch.number < 1 or exp(-switch.number) > switch.number * epsilon:
+        return None
+    nodes = tuple(users_first(n for n in (node, switch.test, softplus) if n.graph is node.graph))
+    return _Found("Softplus", switch.x, node.outputs[0], nodes)
 
 
 def _bounds(node: ir.Node) -> tuple[float, float] | None:
@@ -245,5 +278,5 @@ _RULES: dict[str, tuple[Callable[[ir.Node], _Found | None], ...]] = {
     "HardSigmoid": (_from_hard_sigmoid,),
     "Max": (_max,),
     "Tanh": (_mish,),
-    "Where": (_where,),
+    "Where": (_where, _linear_softplus),
 }

@@ -11,7 +11,7 @@ from fcc.testing import check
 
 NUMBERS: dict[str, Any] = {
     "zero": 0.0, "one": 1.0, "three": 3.0, "six": 6.0, "sixth": 1 / 6, "half": 0.5, "a": 0.2, "big": 1.5, "minus": -1.0,
-    "two": 2.0, "inf": float("inf"),
+    "two": 2.0, "inf": float("inf"), "twenty": 20.0, "five": 5.0,
 }  # fmt: skip
 DECLARED = ", ".join(f"float[] {name}" for name in NUMBERS)
 
@@ -183,6 +183,34 @@ def test_other_computations_stay(body: str, reason: str) -> None:
         )
     else:
         becomes(body, None, reason)
+
+
+SWITCHES = ["c = Greater(u, twenty) y = Where(c, u, s)", "c = Less(twenty, u) y = Where(c, u, s)",
+            "c = LessOrEqual(u, twenty) y = Where(c, s, u)", "c = GreaterOrEqual(twenty, u) y = Where(c, s, u)"]  # fmt: skip
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_softplus_that_is_linear_where_it_rounds_to_x(switch: str) -> None:
+    """What torch.onnx writes: half of the inputs lie above 20."""
+    check(FuseActivations(), before=graph(f"v = Mul(x, twenty) u = Add(v, twenty) s = Softplus(u) {switch}"),
+          after="g (float[N,3] x) => (float[N,3] y) { v = Mul(x, t) u = Add(v, t) y = Softplus(u) }", constants=NUMBERS,
+          sizes={"N": 50}, tolerance=1e-7)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("c = Greater(x, five) s = Softplus(x) y = Where(c, x, s)", "float"),
+        ("c = Greater(x, twenty) s = Softplus(x) y = Where(c, x, s)", "double"),
+        ("c = Greater(x, minus) s = Softplus(x) y = Where(c, x, s)", "float"),
+        ("c = Greater(x, twenty) s = Softplus(x) y = Where(c, s, x)", "float"),
+        ("c = Less(x, twenty) s = Softplus(x) y = Where(c, x, s)", "float"),
+        ("m = Neg(x) c = Greater(x, twenty) s = Softplus(m) y = Where(c, x, s)", "float"),
+        ("c = Greater(x, twenty) s = Softsign(x) y = Where(c, x, s)", "float"),
+    ],
+)
+def test_other_switches_stay(body: str, kind: str) -> None:
+    becomes(body, None, kind=kind)
 
 
 def test_integers_stay() -> None:
