@@ -12,7 +12,7 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
-from ._gates import TOLERANCE, gates, polynomial, scalar, users_first
+from ._gates import TOLERANCE, gates, multiples, polynomial, scalar, users_first
 from ._operands import small_constant
 
 _SINCE = {"HardSwish": 14, "Mish": 18}
@@ -22,13 +22,14 @@ _AS_FAST_EXPANDED = {"cpu": frozenset({"HardSwish", "Mish"})}
 
 @dataclass(frozen=True)
 class _Found:
-    """``top`` is op_type(x); the nodes from it down to x."""
+    """``top`` is op_type(x), perhaps times a value; the nodes from it down to x."""
 
     op_type: str
     x: ir.Value
     top: ir.Value
     nodes: tuple[ir.Node, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    times: ir.Value | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class FuseActivations(SitePass):
     x Clip(x + 3, 0, 6) / 6, x HardSigmoid<1/6, 1/2>(x)        ->  HardSwish(x)
     x tanh(softplus(x)), x tanh(log(1 + exp(x)))               ->  Mish(x)
     Where(x > t, x, Softplus(x)) where both round to x         ->  Softplus(x)
+    1 / (1 + exp(-x))                                          ->  Sigmoid(x);  y / (1 + exp(-x)) -> y Sigmoid(x)
 
     In every order of operands and grouping of factors, with any of the four comparisons. Shapes: any float x. Only
     where the target has a kernel for the operator, or runs its expansion as fast. Softplus alone and x sigmoid(x) are
@@ -75,7 +77,8 @@ class FuseActivations(SitePass):
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         found: _Found = site.data
-        rw.replace(found.top, rw.op(found.op_type, found.x, **found.attributes))
+        made = rw.op(found.op_type, found.x, **found.attributes)
+        rw.replace(found.top, made if found.times is None else rw.op("Mul", found.times, made))
         rw.erase(*found.nodes)
 
 
@@ -273,8 +276,28 @@ def _softplus(value: ir.Value, x: ir.Value) -> tuple[ir.Node, ...] | None:
     return None
 
 
+def _logistic(node: ir.Node) -> _Found | None:
+    """1 / (1 + exp(-x)), from its Exp up, where nothing else uses what lies between."""
+    add = ir.sole_user(node.outputs[0])
+    if node.inputs[0] is None or add is None or add.op_type != "Add" or add.domain != "" or add.graph is not node.graph:
+        return None
+    inverse = ir.sole_user(add.outputs[0])
+    if all(scalar(v) != 1.0 for v in add.inputs) or inverse is None or inverse.graph is not node.graph:
+        return None
+    dividend = inverse.inputs[0] if inverse.op_type == "Div" and inverse.inputs[1] is add.outputs[0] else None
+    if inverse.domain != "" or (dividend is None and inverse.op_type != "Reciprocal"):
+        return None
+    for factor, x, between in multiples(node.inputs[0]):
+        if factor == -1.0 and ir.dims_of(x) == ir.dims_of(add.outputs[0]):
+            nodes = tuple(users_first(n for n in (inverse, add, node, *between) if n.graph is node.graph))
+            times = None if dividend is None or scalar(dividend) == 1.0 else dividend
+            return _Found("Sigmoid", x, inverse.outputs[0], nodes, times=times)
+    return None
+
+
 _RULES: dict[str, tuple[Callable[[ir.Node], _Found | None], ...]] = {
     "Clip": (_clip,),
+    "Exp": (_logistic,),
     "HardSigmoid": (_from_hard_sigmoid,),
     "Max": (_max,),
     "Tanh": (_mish,),

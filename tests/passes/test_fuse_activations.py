@@ -185,6 +185,39 @@ def test_other_computations_stay(body: str, reason: str) -> None:
         becomes(body, None, reason)
 
 
+NEGATED = ["m = Neg(x)", "m = Mul(x, minus)", "m = Mul(minus, x)", "m = Div(x, minus)"]
+INVERSES = ["y = Reciprocal(d)", "y = Div(one, d)"]
+
+
+@pytest.mark.parametrize("negated", NEGATED)
+@pytest.mark.parametrize("inverse", INVERSES)
+@pytest.mark.parametrize("order", ["e, one", "one, e"])
+def test_sigmoid(negated: str, inverse: str, order: str) -> None:
+    becomes(f"{negated} e = Exp(m) d = Add({order}) {inverse}", "Sigmoid(x)")
+
+
+def test_sigmoid_that_is_multiplied() -> None:
+    check(FuseActivations(), before=graph("m = Neg(x) e = Exp(m) d = Add(e, one) y = Div(x, d)"),
+          after="g (float[N,3] x) => (float[N,3] y) { s = Sigmoid(x) y = Mul(x, s) }", constants=NUMBERS)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "e = Exp(x) d = Add(e, one) y = Reciprocal(d)",
+        "m = Neg(x) e = Exp(m) d = Add(e, two) y = Reciprocal(d)",
+        "m = Neg(x) e = Exp(m) d = Sub(e, one) y = Reciprocal(d)",
+        "m = Neg(x) e = Exp(m) d = Add(e, one) y = Div(d, two)",
+        "m = Neg(x) e = Exp(m) d = Add(e, one) y = Log(d)",
+        "m = Neg(x) e = Exp(m) d = Add(e, one) r = Reciprocal(d) y = Add(r, d)",
+        "m = Neg(x) e = Exp(m) d = Add(e, one) r = Reciprocal(d) y = Add(r, e)",
+        "m = Mul(x, two) e = Exp(m) d = Add(e, one) y = Reciprocal(d)",
+    ],
+)
+def test_other_quotients_stay(body: str) -> None:
+    becomes(body, None)
+
+
 SWITCHES = ["c = Greater(u, twenty) y = Where(c, u, s)", "c = Less(twenty, u) y = Where(c, u, s)",
             "c = LessOrEqual(u, twenty) y = Where(c, s, u)", "c = GreaterOrEqual(twenty, u) y = Where(c, s, u)"]  # fmt: skip
 
