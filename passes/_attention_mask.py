@@ -19,10 +19,10 @@ from fcc.rewrite import Rewriter
 
 from ._attention import LOW_HALF, Attention, Term, masks, producer
 from ._attention_heads import Past, Sizes
-from ._axes import Size, number, same_size
+from ._axes import Size, layouts, number, reshaped, same_size
 from ._float_bounds import float_bounds
 from ._raised import Raiser
-from ._rearrange import counted, entries
+from ._rearrange import Rearrangement, counted, rearrangement
 from ._triangle import triangle
 from ._views import full_dims
 
@@ -136,10 +136,18 @@ def _four(term: Term, sizes: Sizes) -> tuple[Size, ...] | None:
         return None
     if term.rank == 4 or len(dims) < 3 or dims[0] == 1:
         return dims
-    if dims[0] != sizes.batch * sizes.heads:
-        return None
     target = (sizes.batch, sizes.heads, *dims[1:])
-    return target if entries(dims, target) is not None else None
+    return target if dims[0] == sizes.batch * sizes.heads and _split(term.value, target) is not None else None
+
+
+def _split(value: ir.Value, target: tuple[Size, ...]) -> Rearrangement | None:
+    """Return how to give batch and heads an axis each."""
+    made = [
+        rearrangement(source, laid, laid.axes)
+        for source, layout, _ in layouts(value)
+        if layout.scale == 1.0 and (laid := reshaped(layout, target)) is not None
+    ]
+    return min((m for m in made if m is not None), key=lambda m: m.cost, default=None)
 
 
 # -- writing it ------------------------------------------------------------------------------------------------------
@@ -159,11 +167,11 @@ class MaskWriter:
         made: ir.Value | None = None
         for term in reversed(found.terms):
             if found.bools:
-                kept = self.laid_out(term.value, term)
+                kept = self.laid_out(term)
                 kept = kept if term.keep else self.rw.op("Not", kept)
                 made = kept if made is None else self.rw.op("And", made, kept)
             elif term.keep is None:
-                value = self.laid_out(Raiser(self.floor, self.rw).raised(term.value), term)
+                value = self.laid_out(term)
                 made = value if made is None else self.rw.op("Add", made, value)
             else:
                 made = self.chosen(made, term)
@@ -175,19 +183,20 @@ class MaskWriter:
         fill = -inf if term.fill == -inf else max(min(term.fill, ABSORBING), self.floor)
         low, zero = (np.asarray(n, np.float32) for n in (fill, 0.0))
         kept = zero if made is None else made
-        condition = self.laid_out(term.value, term)
+        condition = self.laid_out(term)
         chosen: ir.Value = self.rw.op("Where", condition, *((kept, low) if term.keep else (low, kept)))
         return chosen
 
-    def laid_out(self, value: ir.Value, term: Term) -> ir.Value:
-        """Return a mask beside [batch, heads, queries, keys]."""
-        before, after = full_dims(term.value), _four(term, self.sizes)
-        assert before is not None
-        assert after is not None
-        if before == after:
-            return value
-        made: ir.Value = self.rw.op("Reshape", value, np.asarray(entries(before, after), np.int64))
-        return made
+    def laid_out(self, term: Term) -> ir.Value:
+        """Return a mask beside [batch, heads, queries, keys]; one that is added is raised to the floor."""
+        raiser = Raiser(self.floor, self.rw)
+        target = _four(term, self.sizes)
+        assert target is not None
+        if target == full_dims(term.value):
+            return raiser.raised(term.value) if term.keep is None else term.value
+        moved = _split(term.value, target)
+        assert moved is not None
+        return moved.emit(self.rw, raiser.raised(moved.source) if term.keep is None else None)
 
     def expanded(self, value: ir.Value, queries: ir.Value) -> ir.Value:
         """Give the last two axes of a mask their full size."""

@@ -74,6 +74,8 @@ def _windows(source: ir.Value, layout: Layout, axis: int, outputs: int) -> Windo
         return columns
     if rows is None or columns is None or rows.size * columns.size == 1:
         return None
+    if any(a.size > 1 and not a.windows for a in (rows, columns)):
+        return "there is one window along an axis: a matrix product"
     if sorted((*channels, *rows.inside, *columns.inside)) != sorted(inside):
         return "the windows do not hold all channels"
     index = [index_of(layout, p, inside) for p in (channels, rows.inside, columns.inside)]

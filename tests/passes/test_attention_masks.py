@@ -145,6 +145,18 @@ def test_a_mask_beside_scores_of_rank_3() -> None:
           constants={"r": [3, 2, 5, 7]}, opset=23)  # fmt: skip
 
 
+def test_a_mask_whose_batch_and_heads_a_reshape_joined() -> None:
+    """ALiBi as Bloom reads it; with a symbol for batch only what was there before the Reshape tells its axes apart."""
+    io = "g (float[B,2,5,4] q, float[B,2,4,7] k, float[B,2,7,4] v, float[B,2,7] m) => (float[B,2,5,4] z)"
+    check(P, before=f"""{io} <int64[3] rq, int64[3] rk, int64[3] rm, int64[4] rs, int64[3] rv, int64[1] i> {{
+            q1 = Reshape(q, rq) k1 = Reshape(k, rk) m1 = Reshape(m, rm) s = MatMul(q1, k1) t = Add(m1, s)
+            u = Reshape(t, rs) p = Softmax(u) z = MatMul(p, v) }}""",
+          after=f"""{io} {{ b = Transpose<perm=[0,1,3,2]>(k) e = Max(m, c2) d = Reshape(e, c1)
+            f = Reshape(d, c3) n = Expand(f, c4)
+            z = Attention<scale=1.0>(q, b, v, n) }}""",
+          constants={"rq": [-1, 5, 4], "rk": [-1, 4, 7], "rm": [-1, 1, 7], "rs": [-1, 2, 5, 7]}, opset=23)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("scores", "options", "because"),
     [

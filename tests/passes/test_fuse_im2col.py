@@ -145,14 +145,18 @@ def test_other_gathers_stay(rows: Any, because: str) -> None:
          "g (float[N,3,8,6] x) => (float[N,4,5] y)", "its input holds no windows"),
         ("r = Reshape(x, six) p = Transpose<perm=[0,1,2,4,3,5]>(r) v = Reshape(p, k4) m = MatMul(v, w4) y = Add(m, b)",
          "g (float[N,3,8,6] x) => (float[N,36,5] y)", "do not hold all channels"),
-        ("v = Reshape(x, k6) m = MatMul(v, w6) y = Add(m, b)", "g (float[N,3,8,6] x) => (float[N,24,5] y)", "do not hold all"),
+        ("v = Reshape(x, k6) m = MatMul(v, w6) y = Add(m, b)", "g (float[N,3,8,6] x) => (float[N,24,5] y)",
+         "one window along an axis"),
+        ("t = Transpose<perm=[0,2,1,3]>(x) v = Reshape(t, k8) y = MatMul(v, w8)",  # merged heads, projected
+         "g (float[N,3,8,6] x) => (float[N,8,5] y)", "one window along an axis"),
         (f"{PATCHES.format('1,3,5')} y = MatMul(v, w3)", "g (float[N,3,8,6] x) => (float[N,12,5] y)", "no matrix"),
     ],
 )  # fmt: skip
 def test_refusals(body: str, io: str, because: str) -> None:
     more = """float[12,5] w, float[5] b, float[1,12,5] full, int64[3] k, float[36,5] u, int64[3] k4, float[4,5] w4, int64[3] k6,
-        float[6,5] w6, float[1,12,5] w3"""
-    holds(body, None, more, io, because=because, constants={"k": [0, 4, 36], "k4": [0, 36, 4], "k6": [0, 24, 6]})
+        float[6,5] w6, float[1,12,5] w3, int64[3] k8, float[18,5] w8"""
+    holds(body, None, more, io, because=because,
+          constants={"k": [0, 4, 36], "k4": [0, 36, 4], "k6": [0, 24, 6], "k8": [0, 8, 18]})  # fmt: skip
 
 
 def test_a_computed_matrix_stays() -> None:
@@ -164,7 +168,8 @@ def test_a_computed_matrix_stays() -> None:
 @settings(max_examples=25)
 def test_generated(data: st.DataObject) -> None:
     d = data.draw
-    n, c, h, w, m = (d(st.integers(1, 3)) for _ in range(5))
+    n, c, m = (d(st.integers(1, 3)) for _ in range(3))
+    h, w = d(st.integers(2, 3)), d(st.integers(2, 3))
     k, q = d(st.integers(1, 3)), d(st.integers(2, 3))
     order = d(st.permutations([1, 3, 5]))
     left = d(st.booleans())
