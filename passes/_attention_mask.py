@@ -23,7 +23,7 @@ from ._axes import Size, layouts, number, reshaped, same_size
 from ._float_bounds import float_bounds
 from ._raised import Raiser
 from ._rearrange import Rearrangement, counted, rearrangement
-from ._triangle import triangle
+from ._triangle import Triangle, triangle
 from ._views import full_dims
 
 ABSORBING = -1e30
@@ -49,7 +49,7 @@ def masks_of(found: Attention, sizes: Sizes, past: Past | None, causal_alone: bo
 
     ``causal_alone``: the operator takes no other mask beside the causal one.
     """
-    terms = [_as_choice(t) for t in found.terms]
+    terms = [t for term in found.terms if not _masks_nothing(t := _as_choice(term), sizes)]
     causal = [t for t in terms if _is_causal(t, sizes, past, found.q.dtype)]
     rest = tuple(t for t in terms if t not in causal)
     if rest and (causal_alone or not _go_together(causal, rest)):
@@ -74,9 +74,28 @@ def _as_choice(term: Term) -> Term:
     return Term(node.inputs[0], term.rank, kept[0] == 0.0, -inf)
 
 
-def _is_causal(term: Term, sizes: Sizes, past: Past | None, dtype: ir.DataType | None) -> bool:
-    found = triangle(term.value)
+def _triangle(term: Term, sizes: Sizes) -> Triangle | None:
+    """Return the triangle that a mask is, of queries by keys and broadcast to the other axes."""
+    found, dims = triangle(term.value), ir.dims_of(term.value)
     if found is None or found.diagonal is None or (found.rows, found.columns) != (sizes.queries, sizes.keys):
+        return None
+    want: tuple[Size, ...] = (sizes.batch, sizes.heads) if term.rank == 4 else (sizes.batch * sizes.heads,)
+    if dims is None or len(dims) > term.rank:
+        return None
+    return found if all(d in (1, w) for d, w in zip(reversed(dims[:-2]), reversed(want), strict=False)) else None
+
+
+def _masks_nothing(term: Term, sizes: Sizes) -> bool:
+    """Return whether no key lies behind the diagonal: the causal mask of one query after a past."""
+    found = _triangle(term, sizes)
+    if found is None or found.diagonal is None or not ir.at_least(found.diagonal - found.columns, -1):
+        return False
+    return bool(found.inside == 0) if term.keep is None else bool(found.inside) == term.keep
+
+
+def _is_causal(term: Term, sizes: Sizes, past: Past | None, dtype: ir.DataType | None) -> bool:
+    found = _triangle(term, sizes)
+    if found is None:
         return False
     offset: Size = 0 if past is None else past.length
     if found.diagonal != offset or (past is None and sizes.queries != sizes.keys):

@@ -302,6 +302,13 @@ def test_causal_constants(shape: str) -> None:
           {"m": np.tri(5) > 0})  # fmt: skip
 
 
+@pytest.mark.parametrize(("batch", "heads"), [(3, 1), (3, 2), (1, 2)])
+def test_causal_masks_that_enlarge_the_scores_stay(batch: int, heads: int) -> None:
+    check(P, before=f"""g (float[1,1,5,4] q, float[1,1,4,5] k, float[1,1,5,4] v) => (float[{batch},{heads},5,4] z)
+            <float[{batch},{heads},5,5] m> {{ s = MatMul(q, k) u = Add(s, m) p = Softmax(u) z = MatMul(p, v) }}""",
+          after=None, because="not known to broadcast", constants={"m": np.where(np.tri(5), 0, -np.inf)}, opset=23)  # fmt: skip
+
+
 def test_causal_slice_of_a_table() -> None:
     """GPT-2: a buffer of the largest length, cut to rows [T - S, T) and columns [0, T)."""
     cut = "m0 = Slice(m, i0, n0, i11) w = Slice(m0, i0, n0, i0) u = Where(w, s, low)"
@@ -331,6 +338,19 @@ def test_causal_after_a_past(mask: str) -> None:
     module = check(P, before=text, after=f"""{text.partition('<')[0]} {{ z, nk, nv = Attention<scale=1.0, is_causal=1>(q, k, v, , pk, pv) }}""",
                    constants={**NUMBERS, **INDICES, "m": np.tri(16) > 0}, opset=23, sizes={"S": 2, "P": 3})  # fmt: skip
     assert len(list(module.nodes())) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "fused"),
+    [
+        ("cpu", "z, nk, nv = Attention<scale=1.0>(q, k, v, , pk, pv)"),
+        ("tensorrt", "nk = Concat<axis=2>(pk, k) nv = Concat<axis=2>(pv, v) z = Attention<scale=1.0>(q, nk, nv)"),
+    ],
+)
+def test_one_query_after_a_past_sees_every_key(target: str, fused: str) -> None:
+    cut = "p0 = Shape<start=2, end=3>(pk) m0 = Slice(m, p0, t0, i0) w = Slice(m0, i0, t0, i11) u = Where(w, s, low)"
+    text = past(cut, "bool[16,16] m").replace("B,2,S,", "B,2,1,")
+    masks(text, f"{text.partition('<')[0]} {{ {fused} }}", {**INDICES, "m": np.tri(16) > 0}, target=target)
 
 
 def test_a_mask_of_the_first_positions_after_a_past_is_not_the_causal_one() -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -358,3 +360,69 @@ def test_recovered(case: Case, exporter: str) -> None:
         )
     for a, b in zip(want, got, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+# -- as text ---------------------------------------------------------------------------------------------------------
+TEXT = "attention_exports.txt"
+IN_TEXT = (bert_lowest, distilbert, filled, t5, opt, gpt2, gpt2_past, triu, sdpa_causal, sdpa_mask, bart, bloom, vit,
+           llama, llama_past, gptj, llama_meta)  # fmt: skip
+
+
+def text(case: Case, exporter: str) -> str:
+    """A graph for onnx.parser: tensors of more than 8 elements are only declared, and named for what they hold."""
+    proto, kept = exported(case, exporter), module(case)
+    tables = {n: getattr(kept, n).numpy() for n in ("inv", "cos", "sin", "table")}
+    graph, constants = proto.graph, {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        else:
+            nodes.append(node)
+    names: dict[str, str] = {i.name: i.name for i in graph.input} | {"": ""}
+    declared: dict[str, str] = {}
+
+    def constant(value: np.ndarray[Any, Any]) -> str:
+        kind = onnx.helper.tensor_dtype_to_string(onnx.helper.np_dtype_to_tensor_dtype(value.dtype))
+        dims = f"[{','.join(map(str, value.shape))}]" if value.ndim else ""
+        kind = kind.removeprefix("TensorProto.").lower() + dims
+        if value.size > 8:
+            for name, table in tables.items():
+                if table.size == value.size and np.array_equal(table.ravel(), value.ravel()):
+                    return declared.setdefault(f"{kind} {name}", name)
+            return declared.setdefault(f"{kind} w{len(declared)}", f"w{len(declared)}")
+        numbers = ",".join(str(x) if value.dtype.kind == "f" else str(int(x)) for x in value.ravel())
+        literal = f"{kind} @ = {{{numbers}}}"
+        return declared.setdefault(literal, f"c{len(declared)}")
+
+    lines = []
+    for node in nodes:
+        for name in node.input:
+            if name not in names:
+                names[name] = constant(constants[name])
+        for name in node.output:
+            names.setdefault(name, f"v{len(names)}")
+        node.input[:], node.output[:] = ([names[n] for n in part] for part in (node.input, node.output))
+        node.name, node.doc_string = "", ""
+        del node.metadata_props[:]
+        shown = onnx.printer.to_text(node).strip().removeprefix('[""] ')
+        lines.append(re.sub(r"(\w+): (?:ints?|strings?|tensor) = ", r"\1=", shown))
+    io = []
+    for values in (graph.input, graph.output):
+        declarations = []
+        for v in values:
+            kind = v.type.tensor_type
+            element = onnx.helper.tensor_dtype_to_string(kind.elem_type).removeprefix("TensorProto.").lower()
+            dims = ",".join(re.sub(r"\W+", "_", d.dim_param) or str(d.dim_value) for d in kind.shape.dim)
+            declarations.append(f"{element}[{dims}] {names[v.name]}")
+        io.append(", ".join(declarations))
+    tensors = ", ".join(literal.replace("@", name) for literal, name in declared.items())
+    version = next(o.version for o in proto.opset_import if not o.domain)
+    head = f'<ir_version: 8, opset_import: ["" : {version}]>'
+    return "\n".join([head, f"g ({io[0]}) => ({io[1]})", f"  <{tensors}>", "{", *lines, "}"])
+
+
+if __name__ == "__main__":
+    chosen = [(c, e) for c in cases() if c.forward in IN_TEXT for e in c.exporters]
+    written = "\n\n".join(f"# {c.forward.__name__} {e}: {c.ops}\n{text(c, e)}" for c, e in chosen)
+    Path(__file__).with_name(TEXT).write_text(written + "\n")
