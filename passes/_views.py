@@ -7,6 +7,7 @@ in are the kept ones: operators that work along kept axes only, or element by el
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,27 @@ def _elementwise(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:
         elif (array := small_constant(value)) is not None and array.size <= SMALL and _leads_with_ones(dims, kept):
             operands.append(None)
             inputs[i] = array.reshape(array.shape[array.ndim - kept :])
+        elif array is not None and (laid_out := _laid_out(array, main, stored)) is not None:
+            operands.append(None)
+            inputs[i] = laid_out
         else:
             return "an operand broadcasts over axes that are laid out anew"
     return Carried(tuple(operands), (stored,) * len(node.outputs), {}, inputs)
+
+
+def _laid_out(array: np.ndarray[Any, Any], main: Layout, stored: Layout) -> np.ndarray[Any, Any] | None:
+    """Return a constant beside the last axes of ``main`` as it stands beside those of ``stored`` that hold the same."""
+    array = array.reshape(array.shape[next((i for i, d in enumerate(array.shape) if d != 1), array.ndim) :])
+    for i in range(array.ndim, len(main) + 1):
+        tail = [d for d in main[len(main) - i :] if isinstance(d, int)]
+        size = prod(tail)
+        if len(tail) < i or size > SMALL:
+            return None
+        for j in range(len(stored) + 1):
+            other = [d for d in stored[len(stored) - j :] if isinstance(d, int)]
+            if len(other) == j and prod(other) == size and size > 0:
+                return np.ascontiguousarray(np.broadcast_to(array, tail)).reshape(other)
+    return None
 
 
 def _leads_with_ones(dims: Layout, kept: int) -> bool:

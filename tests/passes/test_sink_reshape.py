@@ -57,6 +57,21 @@ def test_split_and_concat_along_a_kept_axis() -> None:
     )
 
 
+@pytest.mark.parametrize(("shape", "given"), [("4,2", "8"), ("4,1", "8"), ("3,4,2", "3,8"), ("1,4,2", "8")])
+def test_a_constant_over_split_axes_is_laid_out_as_they_were(shape: str, given: str) -> None:
+    """The bias [heads, size] of a projection that Keras splits into heads before it adds."""
+    module = check(
+        SinkReshape(),
+        f"g (float[N,3,8] x) => (float[N,3,8] y) <int64[4] s, int64[3] t, float[{shape}] b> {{ r = Reshape(x, s)"
+        " a = Add(r, b) y = Reshape(a, t) }",
+        "g (float[N,3,8] x) => (float[N,3,8] y) { y = Add(x, c) }",
+        constants={"s": [0, 0, 4, 2], "t": [0, 0, 8]},
+    )
+    (found,) = module.graph.initializers.values()
+    assert found.shape is not None
+    assert ",".join(map(str, found.shape)) == given
+
+
 def test_a_constant_of_the_whole_shape_follows() -> None:
     check(
         SinkReshape(),
@@ -112,9 +127,19 @@ def test_a_reshape_in_front_gives_the_other_shape() -> None:
 
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "an operand that broadcasts over the joined axes": (
-        f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}, float[6,1] b> {{ r = Reshape(x, s) p = Add(r, b)"
+        f"g (float[2,3,8] x, float[6,1] b) => (float[2,3,8] y) {BACK}> {{ r = Reshape(x, s) p = Add(r, b)"
         " y = Reshape(p, t) }",
         FLAT,
+    ),
+    "a constant over joined axes of unknown size": (
+        "g (float[N,6] x) => (float[N,6] y) <int64[2] s, int64[2] t, float[3] b> { r = Reshape(x, s) p = Add(r, b)"
+        " y = Reshape(p, t) }",
+        {"s": [-1, 3], "t": [-1, 6]},
+    ),
+    "a large constant over the joined axes": (
+        "g (float[65,64,2] x) => (float[65,64,2] y) <int64[2] s, int64[3] t, float[4160,1] b> { r = Reshape(x, s)"
+        " p = Add(r, b) y = Reshape(p, t) }",
+        {"s": [4160, 2], "t": [65, 64, 2]},
     ),
     "a Softmax along a joined axis": (
         f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}> {{ r = Reshape(x, s) p = Softmax<axis=0>(r)"
