@@ -53,7 +53,7 @@ CASES = [
 @pytest.mark.parametrize(("body", "expected"), CASES)
 def test_bounds_hold_and_are_as_narrow_as_the_operators_tell(body: str, expected: tuple[int, int] | None) -> None:
     text = f"g (int64[6] i, bool[6] b, float[N,5] x) => (int64 y) <{DECLARED}> {{ {body} }}"
-    source = testing._model(text, 21, CONSTANTS, 0)
+    source = testing.model_from(text, 21, CONSTANTS, 0)
     module = read(source)
     shapes.infer(module)
     found = bounds(module.graph.outputs[0])
@@ -70,7 +70,7 @@ def test_bounds_hold_and_are_as_narrow_as_the_operators_tell(body: str, expected
 
 
 def test_what_is_no_integer_has_no_bounds() -> None:
-    module = read(testing._model("g (float[6] i) => (float[6] y) { y = Relu(i) }", 21, {}, 0))
+    module = read(testing.model_from("g (float[6] i) => (float[6] y) { y = Relu(i) }", 21, {}, 0))
     assert bounds(module.graph.outputs[0]) is None
     assert bounds(None) is None
 
@@ -80,6 +80,6 @@ def test_an_overridable_constant_bounds_nothing() -> None:
         '<ir_version: 8, opset_import: ["" : 17]> g (int64[2] i, int64 high = {3}) => (int64[2] y) '
         "<int64 low = {0}> { y = Clip(i, low, high) }"
     )
-    module = read(testing._model(text, 17, {}, 0))
+    module = read(testing.model_from(text, 17, {}, 0))
     shapes.infer(module)
     assert bounds(module.graph.outputs[0]) is None

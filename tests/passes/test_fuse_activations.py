@@ -102,7 +102,7 @@ def test_hard_sigmoid(body: str, alpha: float, beta: float) -> None:
     from fcc.rewrite import PassContext, run_pass
     from fcc.target import get_target
 
-    source = testing._model(graph(body), 21, NUMBERS, 0)
+    source = testing.model_from(graph(body), 21, NUMBERS, 0)
     module = read(source)
     shapes.infer(module)
     assert run_pass(FuseActivations(), module, PassContext(target=get_target("cpu"))) == 1

@@ -1,0 +1,8 @@
+"""For authors of passes: ``check`` one rewrite, text in, text out; ``vary`` a graph and judge every instance."""
+
+from .checks import check
+from .compare import TOLERANCE, same_outputs
+from .texts import HEADER, model_from, random_array
+from .texts import model_from as _model
+
+__all__ = ["HEADER", "TOLERANCE", "check", "model_from", "random_array", "same_outputs"]

@@ -1,0 +1,69 @@
+"""Seeds: the graphs that checks accepted, recorded where FCC_RECORD names a file, and read back for ``vary``."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from .texts import model_from
+
+LONGEST = 8000
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A graph on which a pass applies: ``pass_text`` as in a pipeline, the graph and its constants as ``check`` has."""
+
+    pass_text: str
+    text: str
+    opset: int = 21
+    target: str = "cpu"
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def pass_name(self) -> str:
+        """The name without the options."""
+        return self.pass_text.partition("{")[0]
+
+    def model(self) -> onnx.ModelProto:
+        """Return the model."""
+        return model_from(self.text, self.opset, self.constants, self.seed)
+
+
+def record(seed: Seed) -> None:
+    """Append a seed to the file that FCC_RECORD names, if it does; long ones are left out."""
+    path = os.environ.get("FCC_RECORD")
+    if not path:
+        return
+    line = json.dumps(_plain(seed))
+    if len(line) <= LONGEST:
+        with open(path, "a") as file:
+            file.write(line + "\n")
+
+
+def _plain(seed: Seed) -> dict[str, Any]:
+    constants = {k: np.asarray(v).tolist() for k, v in seed.constants.items() if v is not None}
+    return {**asdict(seed), "constants": constants}
+
+
+def save(path: Path, seeds: Iterable[Seed]) -> None:
+    """Write a corpus: one seed a line, compressed, the same bytes for the same seeds."""
+    text = "".join(json.dumps(_plain(s)) + "\n" for s in seeds)
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def load(path: Path) -> list[Seed]:
+    """Read what ``save`` or ``record`` wrote."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
+    return [Seed(**json.loads(line)) for line in text.splitlines()]
