@@ -2,7 +2,8 @@
 
 from .checks import check
 from .compare import TOLERANCE, same_outputs
+from .differential import Tally, vary
 from .texts import HEADER, model_from, random_array
 from .texts import model_from as _model
 
-__all__ = ["HEADER", "TOLERANCE", "check", "model_from", "random_array", "same_outputs"]
+__all__ = ["HEADER", "TOLERANCE", "Tally", "check", "model_from", "random_array", "same_outputs", "vary"]

@@ -1,0 +1,277 @@
+"""vary(): a pass on seeded instances of a graph, each judged against the graph it came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx_ir import serde
+
+from fcc import ir
+from fcc.analysis import shapes
+from fcc.backends import get_backend
+from fcc.errors import FccError, LoadError
+from fcc.frontend import read
+from fcc.ir.text import canonical
+from fcc.rewrite import Log, Pass, PassContext, run_pass
+from fcc.target import get_target
+
+from .oracle import Array, Evaluator, Feeds, coarsest, difference, evaluators, excused
+from .protos import dims
+from .variations import Instance, instances
+
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 6.0, -6.0, 30.0, 1e-3, 1e-6)
+NONFINITE = (*SPECIAL, float("nan"), float("inf"), float("-inf"))
+
+
+@dataclass
+class Tally:
+    """How many instances were drawn, how they ended, and what was wrong with the failing ones."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{n} {what}" for what, n in sorted(self.counts.items()))
+
+
+def vary(
+    p: Pass,
+    source: onnx.ModelProto,
+    *,
+    count: int = 100,
+    seed: str = "0",
+    target: str = "cpu",
+    sizes: Mapping[str, int] | None = None,
+    bitwise: bool = False,
+) -> Tally:
+    """Run a pass on ``count`` instances of a model and judge each result; ``Tally.failures`` says what is wrong.
+
+    An instance has other sizes (0, 1, a symbol), element types, operators, attributes, operand orders, constants
+    (special numbers, overridable, computed, shared), users, graph outputs, an opset, or stands in a branch or a loop.
+    Those that onnx.checker or the evaluator refuse are not judged. On the others the pass must not raise, must keep the
+    graph valid, what is declared and what it computes (several sizes of the symbols, several distributions), and do
+    nothing when it runs again. ``bitwise``: the pass claims to keep NaN and infinities as well.
+    """
+    tally = Tally()
+    for instance in instances(source, count, f"{seed}:{p.name}"):
+        if instance is None:
+            tally.counts["invalid"] += 1
+            continue
+        judge = Judge(p, instance, target, {**(sizes or {}), **instance.sizes}, bitwise)
+        outcome = judge.outcome()
+        tally.counts[outcome.partition(":")[0]] += 1
+        if outcome.startswith("wrong"):
+            tally.failures.append(judge.described(outcome))
+    return tally
+
+
+@dataclass
+class Judge:
+    """One instance: valid or not, refused or rewritten, right or wrong."""
+
+    p: Pass
+    instance: Instance
+    target: str = "cpu"
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    bitwise: bool = False
+    after: onnx.ModelProto | None = None
+
+    def outcome(self) -> str:
+        """Return "invalid", "refused", "right" or "wrong: reason"."""
+        source = self.instance.model
+        try:
+            onnx.checker.check_model(source, full_check=True)
+        except Exception:
+            return "invalid"
+        try:
+            module = read(source)
+        except LoadError:
+            return "invalid"
+        except Exception as error:
+            return self._unless_invalid(f"import raised {_words(error)}")
+        try:
+            shapes.infer(module)
+        except Exception as error:
+            return self._unless_invalid(f"shape inference raised {_words(error)}")
+        before = canonical(module)
+        try:
+            applied = self._run(module)
+            ir.verify(module)
+        except Exception as error:
+            return self._unless_invalid(f"the pass raised {_words(error)}")
+        if not applied:
+            return "refused" if canonical(module) == before else self._unless_invalid("changed, and said it did not")
+        return self._compared(module)
+
+    def _run(self, module: ir.Module) -> int:
+        return run_pass(self.p, module, PassContext(target=get_target(self.target), log=Log(strict=True)))
+
+    def _unless_invalid(self, reason: str) -> str:
+        return f"wrong: {reason}" if any(True for _ in self._runs()) else "invalid"
+
+    def _runs(self) -> Iterator[tuple[Evaluator, Feeds, list[Array]]]:
+        """Yield the evaluators, inputs and answers of the source, where it has answers that fit its declarations."""
+        source = self.instance.model
+        for evaluator in evaluators(source):
+            some = False
+            for feeds in draws(source, self.sizes, self.bitwise):
+                try:
+                    answers = evaluator.run(feeds)
+                except Exception:
+                    continue
+                if fits(source, feeds, answers):
+                    some = True
+                    yield evaluator, feeds, answers
+            if some:
+                return
+
+    def _compared(self, module: ir.Module) -> str:
+        runs = list(self._runs())
+        if not runs:
+            return "invalid"
+        self.after = serde.serialize_model(module.model)
+        reason = self._valid(module) or self._same(runs)
+        if reason:
+            return f"wrong: {reason}"
+        try:
+            again = self._run(module)
+        except Exception as error:
+            return f"wrong: raised when run again: {_words(error)}"
+        return f"wrong: applied {again} times when run again" if again else "right"
+
+    def _valid(self, module: ir.Module) -> str:
+        assert self.after is not None
+        try:
+            onnx.checker.check_model(self.after, full_check=True)
+        except Exception as error:
+            return f"the checker refuses the result: {_words(error)}"
+        old, new = self.instance.model.graph, self.after.graph
+        names = [[v.name for v in values] for values in (old.input, old.output, new.input, new.output)]
+        return "" if names[:2] == names[2:] else f"inputs or outputs became {names[2:]}"
+
+    def _same(self, runs: Sequence[tuple[Evaluator, Feeds, list[Array]]]) -> str:
+        assert self.after is not None
+        source, limit = self.instance.model, max(coarsest(self.instance.model), coarsest(self.after))
+        runtime = runs[0][0].session is not None
+        try:
+            new = Evaluator(self._runnable() if runtime else self.after, runtime)
+        except Exception as error:
+            return f"the result does not load: {_words(error)}"
+        for _, feeds, old in runs:
+            try:
+                found = new.run(feeds)
+            except Exception as error:
+                reason = f"the result does not run: {_words(error)}"
+                return "" if runtime and self._second(feeds, limit) else reason + _shown(feeds)
+            why = next((w for a, b in zip(old, found, strict=True) if (w := self._differs(a, b, limit))), "")
+            if why and not excused(source, feeds, old, found, limit) and not (runtime and self._second(feeds, limit)):
+                return why + _shown(feeds)
+        return ""
+
+    def _differs(self, a: Array, b: Array, limit: float) -> str:
+        return difference(a, b, limit, self.bitwise)
+
+    def _second(self, feeds: Feeds, limit: float) -> bool:
+        """Return whether the reference evaluator gives both models the same answer, on a size of 0.
+
+        onnxruntime's kernels differ there from the specification (a reduction keeps an empty axis, for one), and
+        operators that are equal by the specification may not be equal by its kernels.
+        """
+        assert self.after is not None
+        if not any(0 in np.shape(v) for v in feeds.values()) and not _empty(self.instance.model):
+            return False
+        try:
+            old, new = (Evaluator(m, runtime=False).run(feeds) for m in (self.instance.model, self.after))
+        except Exception:
+            return False
+        return not any(difference(a, b, limit) for a, b in zip(old, new, strict=True))
+
+    def _runnable(self) -> onnx.ModelProto:
+        """Return the result as the CPU provider can load it: lowered where it has no kernel."""
+        assert self.after is not None
+        try:
+            Evaluator(self.after)
+        except FccError:
+            module = read(self.after)
+            shapes.infer(module)
+            get_backend(get_target("cpu")).legalize(module, PassContext(target=get_target("cpu")))
+            return serde.serialize_model(module.model)
+        return self.after
+
+    def described(self, outcome: str) -> str:
+        """Return a failure with all that is needed to see it again."""
+        after = "" if self.after is None else f"\nbecame\n{_text(self.after)}"
+        steps = ", ".join(self.instance.steps)
+        return f"{self.p} ({self.target}) {outcome}\nafter {steps}\n{_text(self.instance.model)}{after}"
+
+
+def draws(model: onnx.ModelProto, sizes: Mapping[str, int], bitwise: bool) -> Iterator[dict[str, Array]]:
+    """Yield feeds: the usual sizes, all 1, all 0, others; normal numbers, special ones, and defaults overridden."""
+    symbols = sorted({d for v in model.graph.input for d in dims(v) if isinstance(d, str)})
+    usual = {s: sizes.get(s, 2 + k % 2) for k, s in enumerate(symbols)}
+    bindings = [usual]
+    if symbols:
+        bindings += [dict.fromkeys(symbols, 1), {s: n + 1 for s, n in usual.items()}, dict.fromkeys(symbols, 0)]
+    defaults = {t.name for t in model.graph.initializer}
+    for k, binding in enumerate(bindings):
+        for kind in ("normal", "special") if k == 0 else ("normal",):
+            rng = np.random.default_rng(k)
+            feeds = {v.name: _feed(v, binding, rng, kind, bitwise) for v in model.graph.input}
+            plain = {n: a for n, a in feeds.items() if n not in defaults}
+            yield plain
+            if len(plain) != len(feeds):
+                yield feeds
+
+
+def _feed(
+    v: onnx.ValueInfoProto, sizes: Mapping[str, int], rng: np.random.Generator, kind: str, bitwise: bool
+) -> Array:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type)
+    shape = [d if isinstance(d, int) else sizes.get(d or "", 2) for d in dims(v)]
+    if dtype.kind == "b":
+        return np.asarray(rng.integers(0, 2, shape)).astype(bool)
+    if dtype.kind in "iu":
+        low, high = (0, 4) if kind == "normal" else (0, 2) if dtype.kind == "u" else (-3, 8)
+        return np.asarray(rng.integers(low, high, shape)).astype(dtype)
+    if kind == "normal":
+        return np.asarray(rng.standard_normal(shape)).astype(dtype)
+    return np.asarray(rng.choice(NONFINITE if bitwise else SPECIAL, shape)).astype(dtype)
+
+
+def fits(model: onnx.ModelProto, feeds: Feeds, answers: Sequence[Array]) -> bool:
+    """Return whether answers have the shapes that the model declares, every symbol having one size."""
+    sizes: dict[str, int] = {}
+    values = {**feeds, **{o.name: a for o, a in zip(model.graph.output, answers, strict=True)}}
+    for v in (*model.graph.input, *model.graph.output):
+        if v.name not in values or not v.type.tensor_type.HasField("shape"):
+            continue
+        found, wanted = np.shape(values[v.name]), dims(v)
+        if len(found) != len(wanted):
+            return False
+        for n, d in zip(found, wanted, strict=True):
+            if (isinstance(d, int) and d != n) or (isinstance(d, str) and sizes.setdefault(d, n) != n):
+                return False
+    return True
+
+
+def _empty(model: onnx.ModelProto) -> bool:
+    shapes_ = [dims(v) for v in (*model.graph.input, *model.graph.output)]
+    return any(0 in s for s in shapes_) or any(0 in t.dims for t in model.graph.initializer)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:400]}"
+
+
+def _shown(feeds: Feeds) -> str:
+    return " on " + ", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in feeds.items())
+
+
+def _text(model: onnx.ModelProto) -> str:
+    text = str(onnx.printer.to_text(model))
+    return "\n".join(line if len(line) < 300 else line[:300] + " ..." for line in text.splitlines())
