@@ -14,6 +14,11 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+if os.environ.get("FCC_RECORD"):
+    from fcc.testing.corpus import watch
+
+    watch()
+
 HERE = Path(__file__).parent
 collect_ignore = (
     []

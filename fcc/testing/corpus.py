@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -13,14 +14,24 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx_ir import serde
+
+import fcc.rewrite
+from fcc import ir
+from fcc.rewrite import Pass, PassContext
+
 from .texts import model_from
 
 LONGEST = 8000
+BINARY = "base64:"
 
 
 @dataclass(frozen=True)
 class Seed:
-    """A graph on which a pass applies: ``pass_text`` as in a pipeline, the graph and its constants as ``check`` has."""
+    """A graph on which a pass applies: ``pass_text`` as in a pipeline, the graph and its constants as ``check`` has.
+
+    A graph that was not written for ``check`` is a model in base64.
+    """
 
     pass_text: str
     text: str
@@ -37,6 +48,8 @@ class Seed:
 
     def model(self) -> onnx.ModelProto:
         """Return the model."""
+        if self.text.startswith(BINARY):
+            return onnx.ModelProto.FromString(base64.b64decode(self.text.removeprefix(BINARY)))
         return model_from(self.text, self.opset, self.constants, self.seed)
 
 
@@ -49,6 +62,22 @@ def record(seed: Seed) -> None:
     if len(line) <= LONGEST:
         with open(path, "a") as file:
             file.write(line + "\n")
+
+
+def watch() -> None:
+    """Record what tests run passes on themselves, without ``check``, from now on: replaces ``fcc.rewrite.run_pass``."""
+    run = fcc.rewrite.run_pass
+
+    def recorded(p: Pass, module: ir.Module, ctx: PassContext) -> int:
+        before = module.clone()
+        applied = run(p, module, ctx)
+        if applied:
+            proto = serde.serialize_model(before.model)
+            text = BINARY + base64.b64encode(proto.SerializeToString(deterministic=True)).decode()
+            record(Seed(str(p), text, module.opset(), ctx.target.name))
+        return applied
+
+    fcc.rewrite.run_pass = recorded
 
 
 def _plain(seed: Seed) -> dict[str, Any]:

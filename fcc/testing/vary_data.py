@@ -137,7 +137,7 @@ def contents(d: Draft) -> bool:
     if how < 0.15:
         array = array.ravel()[::-1].reshape(array.shape)
     elif how < 0.35 and array.dtype.kind in "iu":
-        array = array + np.asarray(d.pick((1, -1, 2)), array.dtype)
+        array = array + np.asarray(d.pick((1, -1, 2))).astype(array.dtype)
     else:
         value = _special(array, d)
         if how < 0.6:

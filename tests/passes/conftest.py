@@ -19,7 +19,6 @@ from fcc.frontend import read
 from fcc.passes.insert_qdq import InsertQdq
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
-from fcc.testing.corpus import Seed, record
 
 
 def source(text: str, constants: dict[str, Any] | None = None, opset: int = 21) -> onnx.ModelProto:
@@ -68,7 +67,6 @@ class Quantized:
         self.module = read(self.before)
         shapes.infer(self.module)
         p, target = InsertQdq(**options), get_target("cpu", isa=isa)
-        record(Seed(str(p), text, opset, constants=constants or {}))
         self.names = p.tensors(self.module)
         self.samples = [feeds(self.before, s) for s in range(4)]
         stats = observed(self.module, self.names, self.samples)

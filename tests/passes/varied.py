@@ -13,6 +13,7 @@ from fcc.rewrite.pipeline import parse
 from fcc.target import get_target
 from fcc.testing import Tally, vary
 from fcc.testing.corpus import Seed
+from fcc.testing.protos import nodes
 
 SEEDS = Path(__file__).parent / "seeds.jsonl.gz"
 MOST = 24
@@ -54,7 +55,7 @@ def run_seed(p: Pass, seed: Seed, count: int, draw: str) -> Tally:
         p,
         seed.model(),
         count=count,
-        seed=draw,
+        seed=f"{draw}:{seed.text}",
         target=seed.target,
         sizes=seed.sizes,
         bitwise=p.name in BITWISE,
@@ -66,7 +67,8 @@ def chosen(seeds: Iterable[Seed]) -> list[Seed]:
     kinds: dict[str, dict[str, list[Seed]]] = {}
     for s in sorted(seeds, key=lambda s: (s.pass_name, len(s.text), s.text, s.pass_text, s.opset, s.target)):
         if s.pass_name in KNOWN:
-            kind = " ".join((s.pass_text, s.target, *re.findall(r"= ?([\w.]+)[<(]", s.text)))
+            ops = re.findall(r"= ?([\w.]+)[<(]", s.text) or [n.op_type for n in nodes(s.model())]
+            kind = " ".join((s.pass_text, s.target, *ops))
             kinds.setdefault(s.pass_name, {}).setdefault(kind, []).append(s)
     found: list[Seed] = []
     for groups in kinds.values():
