@@ -117,7 +117,12 @@ def _plain_transposes(node: ir.Node) -> str | None:
 # -- normalization -------------------------------------------------------------------------------------------------
 def _layer_norm(b: Builder, x: ir.Value, scale: ir.Value | None, bias: ir.Value | None, default: float) -> ir.Value:
     epsilon = b.node.attributes.get_float("epsilon", default)
-    return b.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=epsilon)
+    if b.rw.module.opset() >= 17:
+        return b.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=epsilon)
+    moved = b.op("Sub", x, b.reduce("ReduceMean", x, [-1]))
+    variance = b.reduce("ReduceMean", b.op("Mul", moved, moved), [-1])
+    scaled = b.op("Mul", b.op("Div", moved, b.op("Sqrt", b.op("Add", variance, epsilon))), scale)
+    return scaled if bias is None else b.op("Add", scaled, bias)
 
 
 def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int) -> ir.Value:
@@ -163,7 +168,8 @@ class LowerContrib(Lowering):
 
     Gelu, BiasGelu, FastGelu -> Add, Gelu;  QuickGelu(x) -> x * Sigmoid(alpha x);
     FusedConv, FusedGemm -> Conv, Gemm, Add, activation;  FusedMatMul -> Transpose, MatMul, Mul;
-    SkipLayerNormalization(x, s) -> LayerNormalization(x + s), SkipSimplifiedLayerNormalization likewise by RMS
+    SkipLayerNormalization(x, s) -> LayerNormalization(x + s), below opset 17 written out;
+    SkipSimplifiedLayerNormalization likewise by RMS
 
     Shapes: as the op. Source: onnxruntime docs/ContribOperators.md.
     """

@@ -70,11 +70,14 @@ class MergeSlicesToSplit(SitePass):
     name: ClassVar[str] = "merge-slices-to-split"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        seen: set[tuple[ir.Value, int]] = set()
+        seen: set[tuple[ir.Value, int, ir.Graph]] = set()
         for node in list(module.nodes()):
             found = pieces(node) if node.graph is not None and node.op_type == "Slice" else None
-            if found is not None and found[:2] not in seen:
-                seen.add(found[:2])
+            if found is None or node.graph is None:
+                continue
+            key = (*found[:2], node.graph)
+            if key not in seen:
+                seen.add(key)
                 yield Site(node, module, ctx, found[:2])
 
     def check(self, site: Site) -> str | None:

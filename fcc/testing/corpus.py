@@ -22,7 +22,7 @@ from fcc.rewrite import Pass, PassContext
 
 from .texts import model_from
 
-LONGEST = 8000
+LONGEST = 200_000
 BINARY = "base64:"
 
 
@@ -54,7 +54,7 @@ class Seed:
 
 
 def record(seed: Seed) -> None:
-    """Append a seed to the file that FCC_RECORD names, if it does; long ones are left out."""
+    """Append a seed to the file that FCC_RECORD names, if it does; very long ones are left out."""
     path = os.environ.get("FCC_RECORD")
     if not path:
         return
@@ -71,13 +71,17 @@ def watch() -> None:
     def recorded(p: Pass, module: ir.Module, ctx: PassContext) -> int:
         before = module.clone()
         applied = run(p, module, ctx)
-        if applied:
+        if applied and not any(isinstance(t, ir.ExternalTensor) for t in _held(before)):
             proto = serde.serialize_model(before.model)
             text = BINARY + base64.b64encode(proto.SerializeToString(deterministic=True)).decode()
             record(Seed(str(p), text, module.opset(), ctx.target.name))
         return applied
 
     fcc.rewrite.run_pass = recorded
+
+
+def _held(module: ir.Module) -> list[object]:
+    return [v.const_value for g in module.graphs() for v in g.initializers.values()]
 
 
 def _plain(seed: Seed) -> dict[str, Any]:

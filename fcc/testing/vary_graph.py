@@ -30,6 +30,9 @@ STRINGS: dict[str, tuple[str, ...]] = {
     "coordinate_transformation_mode": ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"),
     "nearest_mode": ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"),
 }
+BOOLEANS = frozenset(
+    {"allowzero", "keepdims", "transA", "transB", "noop_with_empty_axes", "ceil_mode", "count_include_pad", "exclusive"}
+)
 OPSETS = (11, 13, 17, 18, 20, 21, 22, 23, 24)
 
 
@@ -195,7 +198,9 @@ def attribute(d: Draft) -> bool:
 
 
 def _perturb(a: AttributeProto, d: Draft) -> bool:
-    if a.type == AttributeProto.INT:
+    if a.name in BOOLEANS:
+        a.i = d.pick((0, 1)) or 0
+    elif a.type == AttributeProto.INT:
         a.i = d.pick((0, 1, -1, 2, a.i + 1, a.i - 1, -a.i)) or 0
     elif a.type == AttributeProto.FLOAT:
         a.f = d.pick((0.0, 1.0, 2.0, -1.0, a.f * 2, -a.f, 1e-5, 0.3)) or 0.0
@@ -225,7 +230,9 @@ def _added(n: NodeProto, d: Draft) -> bool:
     if name is None:
         return False
     kind = schema.attributes[name].type
-    if kind == onnx.defs.OpSchema.AttrType.INT:
+    if name in BOOLEANS:
+        n.attribute.append(helper.make_attribute(name, d.pick((0, 1)) or 0))
+    elif kind == onnx.defs.OpSchema.AttrType.INT:
         n.attribute.append(helper.make_attribute(name, d.pick((0, 1, -1, 2)) or 0))
     elif kind == onnx.defs.OpSchema.AttrType.FLOAT:
         n.attribute.append(helper.make_attribute(name, d.pick((0.0, 0.5, -1.0, 2.0)) or 0.0))

@@ -17,6 +17,8 @@ from fcc.testing.protos import nodes
 
 SEEDS = Path(__file__).parent / "seeds.jsonl.gz"
 MOST = 24
+SHORT = 6000
+LONG = frozenset({"factorize-linear"})  # a weight must be large to be worth it
 LOWERINGS: dict[str, type[Pass]] = {
     p.name: type(p) for t in ("cpu", "cuda", "tensorrt") for p in get_backend(get_target(t)).lowerings.passes()
 }
@@ -66,14 +68,14 @@ def chosen(seeds: Iterable[Seed]) -> list[Seed]:
     """Return at most ``MOST`` seeds a pass: those that differ in operators and options first, the shortest of each."""
     kinds: dict[str, dict[str, list[Seed]]] = {}
     for s in sorted(seeds, key=lambda s: (s.pass_name, len(s.text), s.text, s.pass_text, s.opset, s.target)):
-        if s.pass_name in KNOWN:
+        if s.pass_name in KNOWN and (len(s.text) + len(str(s.constants)) <= SHORT or s.pass_name in LONG):
             ops = re.findall(r"= ?([\w.]+)[<(]", s.text) or [n.op_type for n in nodes(s.model())]
             kind = " ".join((s.pass_text, s.target, *ops))
             kinds.setdefault(s.pass_name, {}).setdefault(kind, []).append(s)
     found: list[Seed] = []
-    for groups in kinds.values():
+    for name, groups in kinds.items():
         rows: list[Seed] = []
         for k in range(max(map(len, groups.values()))):
             rows += [g[k] for g in groups.values() if k < len(g) and g[k] not in g[:k]]
-        found += rows[:MOST]
+        found += rows[: 4 if name in LONG else MOST]
     return found
