@@ -148,7 +148,12 @@ def _skip_rms_norm(b: Builder) -> Sequence[ir.Value | None]:
 def _has_layer_norm(node: ir.Node) -> str | None:
     x, skip = node.inputs[0], node.inputs[1]
     a, c = ir.dims_of(x), ir.dims_of(skip)
-    return None if a is not None and c is not None and len(a) >= len(c) else "the ranks of input and skip are not known"
+    if a is None or c is None or len(a) < len(c):
+        return "the ranks of input and skip are not known"
+    fits = all(
+        q in (1, p) or None in (p, q) or ir.Dim in (type(p), type(q)) for p, q in zip(a[::-1], c[::-1], strict=False)
+    )
+    return None if fits else "the skip does not broadcast to the input"
 
 
 def _simplified(b: Builder) -> ir.Value:

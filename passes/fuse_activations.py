@@ -78,7 +78,9 @@ class FuseActivations(SitePass):
         if site.module.opset() < since:
             return f"{found.op_type} needs opset {since}, and the module has {site.module.opset()}"
         support = target.support(found.op_type, "", site.module.opset(), {"T": found.x.dtype.name.lower()})
-        fast = support.verdict == "expanded" and (found.op_type, found.x.dtype) in _AS_FAST_EXPANDED.get(target.name, ())
+        fast = support.verdict == "expanded" and (found.op_type, found.x.dtype) in _AS_FAST_EXPANDED.get(
+            target.name, ()
+        )
         return None if support.verdict == "native" or fast else support.reason
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:

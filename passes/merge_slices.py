@@ -51,7 +51,7 @@ def _composed(m: Match) -> dict[int, Interval] | str:
         return inner if isinstance(inner, str) else str(outer)
     whole = Interval(0, OPEN)
     merged = {a: inner.get(a, whole).of(outer.get(a, whole)) for a in {**inner, **outer}}
-    if any(i.start > OPEN // 2 for i in merged.values()):
+    if any(max(i.start, i.step) > OPEN // 2 for i in merged.values()):
         return "a bound leaves the range of int64"
     return merged
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-
 from onnx_ir import serde
 
 import fcc.rewrite

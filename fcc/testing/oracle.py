@@ -124,7 +124,7 @@ def excused(source: onnx.ModelProto, feeds: Feeds, old: list[Array], new: list[A
 
 
 def _floating(array: Array) -> bool:
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return bool(array.dtype.kind == "f" or array.dtype.name == "bfloat16")
 
 
 def failed_to_run(error: Exception) -> bool:
