@@ -76,11 +76,15 @@ def tests_of(path: Path, files: list[Path]) -> tuple[list[Path], set[str]]:
                 served.add(stem)
                 todo.append(stem)
     passes = {s for s in served if not s.startswith("_") and s != "lowering"}
-    own = [t for t in TESTS if path.stem in imports(t) or t.stem.startswith(f"test_{path.stem.strip('_')}")]
-    others = [
-        t for t in TESTS if t not in own and ((imports(t) & passes) or any(t.stem == f"test_{p}" for p in passes))
-    ]
+    stems = [f.stem for f in files]
+    own = [t for t in TESTS if path.stem in imports(t) or path.stem == _named_after(t, stems)]
+    others = [t for t in TESTS if t not in own and (imports(t) & passes or _named_after(t, stems) in passes)]
     return [t for t in (*own, *others) if not t.stem.endswith("_zoo")], passes
+
+
+def _named_after(test: Path, stems: list[str]) -> str:
+    """Return the file that a test file is named after: test_insert_qdq_limits after insert_qdq."""
+    return max((s for s in stems if test.stem.removeprefix("test_").startswith(s)), key=len, default="")
 
 
 def pass_names(files: set[str]) -> list[str]:
@@ -121,7 +125,16 @@ def child(path: Path, code: object, tests: list[Path], names: list[str], seconds
 
     signal.alarm(seconds)
     varied = ROOT / "tests" / "passes" / "test_varied.py"
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no", "-Wignore::pytest.PytestAssertRewriteWarning", f"--rootdir={ROOT}"]
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--no-header",
+        "--tb=no",
+        "-Wignore::pytest.PytestAssertRewriteWarning",
+        f"--rootdir={ROOT}",
+    ]
     instances = [f"{varied}::test_instances[{n}]" for n in names]
     for files in ([str(t) for t in tests if t != varied], instances):
         with contextlib.redirect_stdout(io.StringIO()):
@@ -233,7 +246,9 @@ def main() -> int:
     served = {p: tests_of(p, paths) for _, p in files}
     for _, path in files:
         tests, passes = served[path]
-        unchanged = answer_of(*forked(path, compile(path.read_text(), str(path), "exec"), tests, pass_names(passes), 600, False))
+        unchanged = answer_of(
+            *forked(path, compile(path.read_text(), str(path), "exec"), tests, pass_names(passes), 600, False)
+        )
         if unchanged != "survived":
             raise SystemExit(f"the tests of {path.name} fail without a mutant: {unchanged}")
     results: list[Result] = []
