@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import importlib.machinery
-import io
 import json
 import os
 import random
@@ -28,14 +26,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mutation import File, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "benchmarks" / "equivalent_mutants.txt"
 TESTS = sorted(p for t in ("passes", "backends") for p in (ROOT / "tests" / t).glob("test_*.py"))
-KILLED, SURVIVED = 0, 1
+BACKENDS = sorted((ROOT / "backends").glob("*.py"))
+UPPER = ("api", "cli", "compiled", "driver", "lossy", "plugins", "trial")  # what else imports passes
 TRIES = 3
+LIKELY = 6  # tests that killed most mutants of a file so far are tried first
 
 
 @dataclass
@@ -109,11 +110,14 @@ def replace_source(path: Path, code: object) -> None:
     importlib.machinery.SourceFileLoader.get_code = mutated  # type: ignore[assignment,method-assign]
 
 
-def child(path: Path, code: object, tests: list[Path], names: list[str], seconds: int, parity: bool) -> str:
+def child(
+    path: Path, code: object, tests: list[Path], names: list[str], likely: list[str], seconds: int, parity: bool
+) -> str:
     """Run the tests of a mutant in this process; return "killed" or "survived", and what parity said."""
     import pytest
 
     replace_source(path, code)
+    forget(path)
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     os.dup2(devnull, 2)
@@ -125,22 +129,24 @@ def child(path: Path, code: object, tests: list[Path], names: list[str], seconds
 
     signal.alarm(seconds)
     varied = ROOT / "tests" / "passes" / "test_varied.py"
-    options = [
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--no-header",
-        "--tb=no",
-        "-Wignore::pytest.PytestAssertRewriteWarning",
-        f"--rootdir={ROOT}",
-    ]
-    instances = [f"{varied}::test_instances[{n}]" for n in names]
-    for files in ([str(t) for t in tests if t != varied], instances):
-        with contextlib.redirect_stdout(io.StringIO()):
-            if files and pytest.main([*options, *files]) not in (0, 5):
-                return "killed"
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--no-header", "--tb=no"]
+    options += ["-Wignore::pytest.PytestAssertRewriteWarning", f"--rootdir={ROOT}"]
+    files = [[str(t)] for t in tests if t != varied] + [[f"{varied}::test_instances[{n}]"] for n in names]
+    for some in ([likely] if likely else []) + files:
+        first = First()
+        if pytest.main([*options, *some], [first]) not in (0, 5):
+            return f"killed: {first.failed}"
     return "survived"
+
+
+class First:
+    """A plugin that keeps the first test that failed."""
+
+    failed = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
 
 
 def forked(*args: object) -> tuple[int, int]:
@@ -169,6 +175,7 @@ def answer_of(pid: int, reader: int) -> str:
 
 def run(jobs: list[tuple[File, Path, Mutant, list[Path], list[str]]], given: argparse.Namespace) -> Iterator[Result]:
     """Run mutants, several at a time, in order."""
+    killers: dict[Path, Counter[str]] = defaultdict(Counter)
     waiting, running = list(jobs), []
     while waiting or running:
         while waiting and len(running) < given.jobs:
@@ -177,13 +184,17 @@ def run(jobs: list[tuple[File, Path, Mutant, list[Path], list[str]]], given: arg
                 code = file.code(mutant, str(path))
             except (SyntaxError, ValueError):
                 continue
-            handles = [forked(path, code, tests, names, given.seconds, False)]
+            likely = [t for t, _ in killers[path].most_common(LIKELY)]
+            handles = [forked(path, code, tests, names, likely, given.seconds, False)]
             if given.parity:
-                handles.append(forked(path, code, tests, names, given.seconds, True))
-            running.append((mutant, time.perf_counter(), handles))
+                handles.append(forked(path, code, tests, names, [], given.seconds, True))
+            running.append((path, mutant, time.perf_counter(), handles))
         if running:
-            mutant, begin, handles = running.pop(0)
+            path, mutant, begin, handles = running.pop(0)
             answers = [answer_of(*h) for h in handles]
+            killer = answers[0].removeprefix("killed: ")
+            if "::" in killer:
+                killers[path][killer] += 1
             yield Result(mutant, not answers[0].startswith("survived"), time.perf_counter() - begin, *answers[1:])
 
 
@@ -207,23 +218,31 @@ def equivalent() -> set[str]:
 
 
 def warm() -> None:
-    """Import in the parent what every child needs, but nothing that holds passes."""
+    """Import in the parent what every child needs."""
+    import gc
+
     import hypothesis  # noqa: F401
     import networkx  # noqa: F401
-    import onnx.parser
-    import onnx.reference  # noqa: F401
-    import onnxruntime  # noqa: F401
     import pytest  # noqa: F401
     import scipy.linalg  # noqa: F401
 
-    import fcc.analysis.shapes
-    import fcc.frontend
-    import fcc.rewrite
-    import fcc.runtime
-    import fcc.target  # noqa: F401
+    import fcc.testing  # noqa: F401
 
-    held = [m for m in sys.modules if m.startswith(("fcc.passes", "fcc.backends", "fcc.testing"))]
-    assert not held, held
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    gc.freeze()
+
+
+def forget(path: Path) -> None:
+    """Forget the module of a file and all that import it, so that they are imported anew."""
+    stale, users = {path.stem}, {p.stem: imports(p) for p in (*(ROOT / "passes").glob("*.py"), *BACKENDS)}
+    while more := {stem for stem, used in users.items() if used & stale} - stale:
+        stale |= more
+    backends = any(p.stem in stale for p in BACKENDS)
+    for name in [n for n in sys.modules if n.startswith("fcc.")]:
+        top, _, last = name.removeprefix("fcc.").partition(".")
+        layer = top == "passes" or (backends and top == "backends")
+        if (layer and (not last or last in stale)) or top in UPPER or (backends and top == "testing"):
+            del sys.modules[name]
 
 
 def main() -> int:
@@ -247,7 +266,7 @@ def main() -> int:
     for _, path in files:
         tests, passes = served[path]
         unchanged = answer_of(
-            *forked(path, compile(path.read_text(), str(path), "exec"), tests, pass_names(passes), 600, False)
+            *forked(path, compile(path.read_text(), str(path), "exec"), tests, pass_names(passes), [], 600, False)
         )
         if unchanged != "survived":
             raise SystemExit(f"the tests of {path.name} fail without a mutant: {unchanged}")

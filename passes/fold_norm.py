@@ -90,7 +90,7 @@ def _operands(m: Match) -> list[Array] | str:
     rank = len(ir.dims_of(m.nodes["norm"].outputs[0]) or ())
     axis = m.nodes["norm"].attributes.get_int("axis", -1) % rank
     if scale.ndim != rank - axis or (bias is not None and bias.shape != scale.shape):
-        return "the scale or the bias has not the shape of the normalized axes"
+        return "scale or bias have not the shape of the normalized axes"
     name = "factor" if m.root.op_type == "Mul" else "addend"
     given = along(m.const(name).astype(np.float64), tuple(range(axis, rank)), rank, scale.shape)
     if given is None:

@@ -151,3 +151,29 @@ def test_bound_holds_and_masked_keys_weigh_nothing(data: st.DataObject) -> None:
     limit = 52 - 26 * np.log(2) - np.log(4)
     applies = 2 * bound <= limit
     check(P, before=text(), after=after() if applies else None, constants=constants, opset=23, tolerance=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ("float[6] s", "float[1,6] s", {}),
+        ("float[6] a", "float[1,6] a", {}),
+        ("float[6] s", "float[6] s", {"s": np.nan}),
+        ("float[6] a", "float[6] a", {"a": np.nan}),
+        ("float[6,6] wk", "float[6,6] wk", {"wk": np.nan}),
+        ("float[6] bk", "float[6] bk", {"bk": np.nan}),
+    ],
+)
+def test_what_gives_no_bound(old: str, new: str, change: dict[str, object]) -> None:
+    """Scale and bias of other shapes, which broadcast, and weights that are not finite."""
+    assert old in text()
+    before = text().replace(old, new)
+    check(P, before=before, after=None, because="no bound", constants={**WEIGHTS, "m": CAUSAL, **change}, opset=23)
+
+
+def test_a_bias_of_one_number_counts_for_all_columns() -> None:
+    before = text(body=LAYERS.replace("i = MatMul(n, wq) q = Add(i, bq)", "f = Reshape(n, r) g = Gemm(f, wq, bq) q = Reshape(g, t)"),
+                  constants="float[4,4] m, int64[2] r, int64[3] t")  # fmt: skip
+    before = before.replace("float[6] bq", "float[1] bq")
+    given_ = {**WEIGHTS, "m": CAUSAL, "bq": 30.0, "r": [-1, 6], "t": [-1, 4, 6]}
+    check(P, before=before, after=None, because="the scores are only known to lie within", constants=given_, opset=23)

@@ -123,3 +123,9 @@ def test_other_casts_stay(old: str, new: str, because: str) -> None:
     text = text.replace("(float16[2,3,4] y", "(bfloat16[2,3,4] y") if new == "to=16" else text
     text = text.replace("float[4]", "double[4]") if new == "to=11>" else text
     check(FoldNorm(), before=text, after=None, because=because, constants={"s": 1, "b": 2})
+
+
+@pytest.mark.parametrize(("s", "b"), [("1,4", "4"), ("4", "1,4"), ("4", "1"), ("1,4", "1,4")])
+def test_scale_and_bias_of_other_shapes_stay(s: str, b: str) -> None:
+    before = graph(f"l = {LN}(x, s, b) y = Mul(l, f)", f"float[{s}] s, float[{b}] b, float f")
+    check(FoldNorm(), before=before, after=None, because="not the shape of the normalized axes")

@@ -261,3 +261,17 @@ def test_random_slopes(body: str, slope: float, dims: str) -> None:
         after=f"g (float[{dims}] x) => (float[{dims}] y) {{ y = LeakyRelu<alpha = {slope}>(x) }}",
         constants={**NUMBERS, "a": slope},
     )
+
+
+SWISH = "p = Add(x, three) c = Clip(p, zero, six) m = Div(c, six) y = Mul(x, m)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "opset", "because"),
+    [
+        ("double", "cpu", 21, "no CPU kernel for HardSwish"),
+        ("bfloat16", "tensorrt", 21, "needs opset 22"),
+    ],
+)
+def test_hard_swish_stays_in_types_that_lack_it(kind: str, target: str, opset: int, because: str) -> None:
+    becomes(SWISH, None, because, kind=kind, target=target, opset=opset)

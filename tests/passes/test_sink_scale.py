@@ -125,3 +125,9 @@ def test_generated(data: st.DataObject) -> None:
         constants={"c": d(st.sampled_from([0.5, 3.0, -0.125])), "a": 0},
         seed=d(st.integers(0, 99)),
     )
+
+
+@pytest.mark.parametrize("layer", ["q = Gemm(w, w)", "q = Gemm(b, w, b)", "q = MatMul(w, w)"])
+def test_a_constant_in_two_roles_stays(layer: str) -> None:
+    text = f"g (float[1] x) => (float[1,6,6] y) <float[6,6] w, float[6,6] b, float c, int64[1] a> {{ {layer} u = Unsqueeze(q, a) y = Mul(u, c) }}"
+    check(P, before=text, after=None, because="no layer is reached", constants={"c": 3, "a": 0})
