@@ -249,8 +249,11 @@ def drive(
     tell: Callable[[Mutant, bool, str], None],
     seconds: int,
     parity: bool,
+    first: bool,
 ) -> None:
     """Collect the tests of a file and let ``plan`` run mutants; ``tell`` hears what became of each.
+
+    ``first``: run the tests without a mutant before.
 
     Raises:
         SystemExit: the tests fail without a mutant.
@@ -264,7 +267,7 @@ def drive(
     numbers = {id(m): i for i, m in enumerate(file.mutants)}
 
     def loop(session: Session) -> None:
-        if session.run([], 10 * seconds) != "survived":
+        if first and session.run([], 10 * seconds) != "survived":
             raise SystemExit(f"the tests of {path.name} fail without a mutant: {session.killers}")
 
         def attempt(mutant: Mutant) -> bool:

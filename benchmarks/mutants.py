@@ -113,7 +113,7 @@ def work(path: Path, text: str, picked: list[str] | None, given: argparse.Namesp
 
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
-    drive(file, path, tests, pass_names(served), plan, tell, given.seconds, given.parity)
+    drive(file, path, tests, pass_names(served), plan, tell, given.seconds, given.parity, picked is None)
 
 
 def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tuple[Path, int, Any]:

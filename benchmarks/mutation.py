@@ -31,6 +31,8 @@ COMPARE: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.In: (ast.NotIn,),
     ast.NotIn: (ast.In,),
 }
+# Calls whose first two arguments may change places: sets of types, patterns of operators that commute.
+SYMMETRIC = frozenset({"ops", "max", "min", "op.Add", "op.Mul", "np.array_equal", "np.maximum", "np.minimum"})
 
 
 @dataclass
@@ -111,7 +113,8 @@ class File:
         if isinstance(node, ast.Call):
             for i in range(len(node.keywords)):
                 yield self._without(node, node.keywords, i)
-            if len(node.args) > 1 and not any(isinstance(a, ast.Starred) for a in node.args[:2]):
+            starred = any(isinstance(a, ast.Starred) for a in node.args[:2])
+            if len(node.args) > 1 and not starred and ast.unparse(node.func) not in SYMMETRIC:
                 yield self._swapped(node)
         if isinstance(node, ast.Dict) and len(node.keys) > 1:
             for i in range(len(node.keys)):

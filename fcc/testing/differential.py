@@ -140,7 +140,7 @@ class Judge:
             return
         for evaluator in evaluators(source):
             some = False
-            for feeds in draws(source, self.sizes, self.bitwise):
+            for feeds in draws(source, self.sizes, self.bitwise, self.instance.ranks):
                 if deadly and any(0 in np.shape(v) for v in feeds.values()):
                     continue
                 try:
@@ -257,7 +257,9 @@ class Judge:
         return f"{self.p} ({self.target}) {outcome}\nafter {steps}\n{_text(self.instance.model)}{after}"
 
 
-def draws(model: onnx.ModelProto, sizes: Mapping[str, int], bitwise: bool) -> Iterator[dict[str, Array]]:
+def draws(
+    model: onnx.ModelProto, sizes: Mapping[str, int], bitwise: bool, ranks: Mapping[str, Sequence[int]]
+) -> Iterator[dict[str, Array]]:
     """Yield feeds: the usual sizes, all 1, all 0, others; normal numbers, special ones, and defaults overridden."""
     symbols = sorted({d for v in model.graph.input for d in dims(v) if isinstance(d, str)})
     usual = {s: sizes.get(s, 2 + k % 2) for k, s in enumerate(symbols)}
@@ -268,7 +270,7 @@ def draws(model: onnx.ModelProto, sizes: Mapping[str, int], bitwise: bool) -> It
     for k, binding in enumerate(bindings):
         for kind in ("normal", "special") if k == 0 else ("normal",):
             rng = np.random.default_rng(k)
-            feeds = {v.name: _feed(v, binding, rng, kind, bitwise) for v in model.graph.input}
+            feeds = {v.name: _feed(v, binding, rng, kind, bitwise, ranks.get(v.name)) for v in model.graph.input}
             plain = {n: a for n, a in feeds.items() if n not in defaults}
             yield plain
             if len(plain) != len(feeds):
@@ -276,10 +278,16 @@ def draws(model: onnx.ModelProto, sizes: Mapping[str, int], bitwise: bool) -> It
 
 
 def _feed(
-    v: onnx.ValueInfoProto, sizes: Mapping[str, int], rng: np.random.Generator, kind: str, bitwise: bool
+    v: onnx.ValueInfoProto,
+    sizes: Mapping[str, int],
+    rng: np.random.Generator,
+    kind: str,
+    bitwise: bool,
+    usual: Sequence[int] | None,
 ) -> Array:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type)
-    shape = [d if isinstance(d, int) else sizes.get(d or "", 2) for d in dims(v)]
+    known = dims(v) if v.type.tensor_type.HasField("shape") else [None] * len(usual or ())
+    shape = [d if isinstance(d, int) else sizes.get(d, 2) if d else (usual or {i: 2})[i] for i, d in enumerate(known)]
     if dtype.kind == "b":
         return np.asarray(rng.integers(0, 2, shape)).astype(bool)
     if dtype.kind in "iu":

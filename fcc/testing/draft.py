@@ -17,12 +17,13 @@ Array = np.ndarray[Any, Any]
 
 
 class Draft:
-    """A copy of a model, a source of choices, and the sizes that made symbols had before."""
+    """A copy of a model, a source of choices, and the sizes that symbols and unknown shapes had before."""
 
     def __init__(self, model: ModelProto, rng: random.Random) -> None:
         self.model = ModelProto.FromString(model.SerializeToString())
         self.rng = rng
         self.sizes: dict[str, int] = {}
+        self.ranks: dict[str, list[int]] = {}
         self.loose = False
 
     @property

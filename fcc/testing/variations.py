@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from onnx import ModelProto
 
@@ -20,6 +20,7 @@ VARIATIONS: Mapping[str, Variation] = {
         vary_data.rank,
         vary_data.symbol,
         vary_data.known,
+        vary_data.unknown,
         vary_data.element_type,
         vary_data.contents,
         vary_data.attribute_tensor,
@@ -46,11 +47,12 @@ LAST = frozenset({"branch", "loop"})  # onnxruntime trusts the operands of a Loo
 
 @dataclass(frozen=True)
 class Instance:
-    """A model and how it came to be; ``sizes`` are those that its new symbols had."""
+    """A model and how it came to be; ``sizes`` and ``ranks`` are what its new symbols and unknown shapes were."""
 
     model: ModelProto
     steps: tuple[str, ...]
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    ranks: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def instances(model: ModelProto, count: int, seed: str) -> Iterator[Instance | None]:
@@ -64,6 +66,6 @@ def instances(model: ModelProto, count: int, seed: str) -> Iterator[Instance | N
             if VARIATIONS[name](draft):
                 steps.append(name)
         try:
-            yield Instance(draft.finish(), tuple(steps), dict(draft.sizes))
+            yield Instance(draft.finish(), tuple(steps), dict(draft.sizes), dict(draft.ranks))
         except Exception:  # onnx's inference and onnxruntime refuse what is not valid
             yield None

@@ -104,6 +104,23 @@ def known(d: Draft) -> bool:
     return True
 
 
+def unknown(d: Draft) -> bool:
+    """Forget a dimension of an input, or its rank."""
+    v = d.pick(d.inputs())
+    if v is None:
+        return False
+    d.loose = True
+    kind = v.type.tensor_type
+    if kind.shape.dim and d.rng.random() < 0.5:
+        axis = d.rng.randrange(len(kind.shape.dim))
+        d.ranks[v.name] = [s if isinstance(s, int) else 2 for s in dims(v)]
+        kind.shape.dim[axis].Clear()
+    else:
+        d.ranks[v.name] = [s if isinstance(s, int) else 2 for s in dims(v)]
+        kind.ClearField("shape")
+    return True
+
+
 def element_type(d: Draft) -> bool:
     """Compute in another type: another float, integers instead of floats, other integers."""
     floats = (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.DOUBLE)

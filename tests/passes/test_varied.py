@@ -32,7 +32,7 @@ bench = load_vary()
 CORPUS: dict[str, list[Seed]] = {name: [] for name in bench.KNOWN}
 for _seed in load(bench.SEEDS):
     CORPUS[_seed.pass_name].append(_seed)
-INSTANCES = 50
+INSTANCES = 200
 
 
 @pytest.mark.parametrize("name", CORPUS)
