@@ -83,3 +83,15 @@ def test_an_overridable_constant_bounds_nothing() -> None:
     module = read(testing.model_from(text, 17, {}, 0))
     shapes.infer(module)
     assert bounds(module.graph.outputs[0]) is None
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("int64", (2, 7)), ("bool", None), ("float", None), ("double", None)])
+def test_constants(kind: str, expected: tuple[int, int] | None) -> None:
+    module = read(testing.model_from(f"g (float x) => ({kind}[2] y) <{kind}[2] c> {{ y = Identity(c) }}", 21, {"c": [2, 7]}))
+    value = next(iter(module.graph)).inputs[0]
+    assert bounds(value) == ((1, 1) if kind == "bool" else expected)
+
+
+def test_an_empty_constant_bounds_nothing_beyond_its_type() -> None:
+    module = read(testing.model_from("g (float x) => (int8[0] y) <int8[0] c> { y = Identity(c) }", 21, {}))
+    assert bounds(next(iter(module.graph)).inputs[0]) in (None, (-128, 127))
