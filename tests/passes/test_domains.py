@@ -87,7 +87,9 @@ def test_an_overridable_constant_bounds_nothing() -> None:
 
 @pytest.mark.parametrize(("kind", "expected"), [("int64", (2, 7)), ("bool", None), ("float", None), ("double", None)])
 def test_constants(kind: str, expected: tuple[int, int] | None) -> None:
-    module = read(testing.model_from(f"g (float x) => ({kind}[2] y) <{kind}[2] c> {{ y = Identity(c) }}", 21, {"c": [2, 7]}))
+    module = read(
+        testing.model_from(f"g (float x) => ({kind}[2] y) <{kind}[2] c> {{ y = Identity(c) }}", 21, {"c": [2, 7]})
+    )
     value = next(iter(module.graph)).inputs[0]
     assert bounds(value) == ((1, 1) if kind == "bool" else expected)
 

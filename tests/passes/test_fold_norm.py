@@ -129,3 +129,19 @@ def test_other_casts_stay(old: str, new: str, because: str) -> None:
 def test_scale_and_bias_of_other_shapes_stay(s: str, b: str) -> None:
     before = graph(f"l = {LN}(x, s, b) y = Mul(l, f)", f"float[{s}] s, float[{b}] b, float f")
     check(FoldNorm(), before=before, after=None, because="not the shape of the normalized axes")
+
+
+@pytest.mark.parametrize(("axis", "shape"), [("", "4"), ("axis=1, ", "3,4"), ("axis=2, ", "4"), ("axis=0, ", "2,3,4")])
+def test_axes_by_number_and_by_default(axis: str, shape: str) -> None:
+    norm = f"LayerNormalization<{axis}epsilon=0.01>"
+    check(
+        FoldNorm(),
+        before=graph(f"l = {norm}(x, s) y = Mul(l, f)", f"float[{shape}] s, float[4] f"),
+        after=graph(f"y = {norm}(x, s)"),
+    )
+
+
+def test_double_precision_stays() -> None:
+    """Its statistics are in single precision (stash_type), its scale is not."""
+    before = graph(f"l = {LN}(x, s) y = Mul(l, f)", "float[4] s, float f").replace("float", "double")
+    check(FoldNorm(), before=before, after=None, because="not folded")

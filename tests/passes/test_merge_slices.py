@@ -180,3 +180,18 @@ def test_each_branch_gets_its_split_in_one_run() -> None:
     shapes.infer(module)
     assert run_pass(MergeSlicesToSplit(), module, PassContext(get_target("cpu"), Log(strict=True))) == 2
     assert [n.op_type for n in module.nodes()] == ["If", "Split", "Split"]
+
+
+def test_ranges_with_steps_are_no_parts_of_a_split() -> None:
+    text = (
+        SPLIT.replace("ax> {", "ax, int64[1] k> {").replace("ax)", "ax, k)").replace("N,3", "N,K").replace("N,7", "N,L")
+    )
+    check(MergeSlicesToSplit(), text, None, constants={**HALVES, "k": 2})
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_bound_that_is_a_symbol_stays(name: str) -> None:
+    text = (
+        f"g (float[N,10] x, float[M] z) => (float[N,K] y) {BOUNDS} {{ s = Shape(z) t = Slice(x, a, b, ax) y = Slice(t, c, d, ay) }}"
+    ).replace(f"Slice(x, {'a' if name == 'a' else 'a, b'}", f"Slice(x, {'s' if name == 'a' else 'a, s'}")
+    check(MergeSlices(), text, None, because="depends on a symbol", constants=START, sizes={"M": 1})
