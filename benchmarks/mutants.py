@@ -18,6 +18,7 @@ import ast
 import json
 import os
 import random
+import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
@@ -166,6 +167,10 @@ def main() -> int:
         drawn = random.Random(given.seed).sample(pool, min(given.sample, len(pool)))
         plan = {p: keys for p in paths if (keys := [k for q, k in drawn if q == p])}
     warm()
+    if not given.lines and not given.all:
+        tests = [str(ROOT / "tests" / t) for t in ("passes", "backends")]
+        if subprocess.run([sys.executable, "-P", "-m", "pytest", "-q", *tests], stdout=subprocess.DEVNULL).returncode:
+            raise SystemExit("the tests fail without a mutant")
     total: list[list[Any]] = []
     waiting, running = list(plan), []
     while waiting or running:

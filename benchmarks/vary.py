@@ -1,10 +1,11 @@
 """Run every pass on random instances of the graphs it is tested on, and report what is wrong.
 
-    python benchmarks/vary.py [--pass NAME ...] [--count 100] [--seed S] [--jobs J] [--record]
+    python benchmarks/vary.py [--pass NAME ...] [--count 100] [--seed S] [--jobs J] [--record | --outcomes]
 
 ``--count`` instances of every seed, in child processes: onnxruntime can die of an invalid model. ``--record`` first
 runs the tests of passes and backends and writes the graphs that passes apply to there to tests/passes/seeds.jsonl.gz,
 and what passes do on the instances of the suite to outcomes.json.gz: after a change that is meant to do other things.
+``--outcomes`` writes the latter only.
 Exit code 1 when anything is found.
 """
 
@@ -134,13 +135,17 @@ def chosen(seeds: Iterable[Seed]) -> list[Seed]:
 
 
 def record() -> None:
-    """Run the tests with recording on and write the corpus, and what passes make of its instances."""
+    """Run the tests with recording on and write the corpus."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "seeds.jsonl"
         tests = [str(ROOT / "tests" / t) for t in ("passes", "backends")]
         command = [sys.executable, "-P", "-m", "pytest", "-q", *tests, "--ignore", "tests/passes/test_varied.py"]
         subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "FCC_RECORD": str(raw)})
         save(SEEDS, chosen(load(raw)))
+
+
+def record_outcomes() -> None:
+    """Write what passes make of the instances of the suite."""
     found = {name: dict(sorted(suite(seeds).outcomes.items())) for name, seeds in corpus().items()}
     OUTCOMES.write_bytes(gzip.compress(json.dumps(found, indent=0).encode(), mtime=0))
 
@@ -177,9 +182,13 @@ def main() -> int:
     parser.add_argument("--seed", default="0")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--outcomes", action="store_true")
     given = parser.parse_args()
     if given.record:
         record()
+    if given.record or given.outcomes:
+        record_outcomes()
+        return 0
     total: Counter[str] = Counter()
     begin, failed = time.perf_counter(), 0
     by_pass: dict[str, Counter[str]] = {}

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcc.passes.sink_scale import SinkScale
 from fcc.frontend import read
+from fcc.passes.sink_scale import SinkScale
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
 from fcc.testing import check, model_from

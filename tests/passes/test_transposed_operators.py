@@ -175,3 +175,64 @@ def test_what_is_not_crossed(body: str, out: str) -> None:
         f"<float[3,3] w, float[3] v, int64[2,2] m> {{ a = Transpose<perm=[0,2,1]>(x) {body} }}"
     )
     check(SinkTranspose(), text, None)
+
+
+VIEW = "g (float[2,3,8] x, float[2,3,8] z) => (float[{out}] y{more})"
+VIEWS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    # what is computed from r [6, 8]; the result; what is left; constants
+    "layer norm": ("b = LayerNormalization(r, g) y = Reshape(b, t)", "2,3,8", "y = LayerNormalization<axis=-1>(x, g)", {}),
+    "layer norm by number": ("b = LayerNormalization<axis=1>(r, g) y = Reshape(b, t)", "2,3,8", "y = LayerNormalization<axis=-1>(x, g)", {}),
+    "softmax": ("b = Softmax(r) y = Reshape(b, t)", "2,3,8", "y = Softmax<axis=-1>(x)", {}),
+    "softmax by number": ("b = Softmax<axis=1>(r) y = Reshape(b, t)", "2,3,8", "y = Softmax<axis=-1>(x)", {}),
+    "reduce": ("b = ReduceMean(r, i) y = Reshape(b, t)", "2,3,1", "y = ReduceMean(x, c)", {"i": -1, "t": [2, 3, 1]}),
+    "reduce by number": ("b = ReduceMean(r, i) y = Reshape(b, t)", "2,3,1", "y = ReduceMean(x, c)", {"i": 1, "t": [2, 3, 1]}),
+    "matmul": ("b = MatMul(r, w) y = Reshape(b, t)", "2,3,5", "y = MatMul(x, w)", {"t": [2, 3, 5]}),
+    "concat": ("q = Reshape(z, s) b = Concat<axis=1>(r, q) y = Reshape(b, t)", "2,3,16", "y = Concat<axis=-1>(x, z)", {"t": [2, 3, 16]}),
+    "a row": ("b = Mul(r, g) y = Reshape(b, t)", "2,3,8", "y = Mul(x, g)", {}),
+    "a row of a matrix": ("b = Mul(r, h) y = Reshape(b, t)", "2,3,8", "y = Mul(x, c)", {}),
+    "a number": ("b = Mul(r, f) y = Reshape(b, t)", "2,3,8", "y = Mul(x, f)", {}),
+}  # fmt: skip
+KEPT: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "softmax along the joined axis": ("b = Softmax<axis=0>(r) y = Reshape(b, t)", "2,3,8", {}),
+    "layer norm of both": ("b = LayerNormalization<axis=0>(r, v) y = Reshape(b, t)", "2,3,8", {}),
+    "reduce the joined axis": ("b = ReduceMean(r, i) y = Reshape(b, t)", "1,1,8", {"i": 0, "t": [1, 1, 8]}),
+    "reduce all": ("b = ReduceMean(r) y = Reshape(b, t)", "1,1,1", {"t": [1, 1, 1]}),
+    "reduce and drop": ("b = ReduceMean<keepdims=0>(r, i) y = Reshape(b, t)", "2,3", {"i": 1, "t": [2, 3]}),
+    "concat along the joined axis": ("q = Reshape(z, s) b = Concat<axis=0>(r, q) y = Reshape(b, t)", "4,3,8", {"t": [4, 3, 8]}),
+    "a column": ("b = Mul(r, k) y = Reshape(b, t)", "2,3,8", {}),
+    "repeated rows": ("b = Mul(r, p) y = Reshape(b, t)", "2,1,3,8", {"t": [2, 1, 3, 8]}),
+}  # fmt: skip
+HELD = "int64[2] s, int64[{n}] t, int64[1] i, float[8] g, float[1,8] h, float f, float[8,5] w, float[6,8] v, float[6,6] o, float[6,1] k, float[2,6,8] p"
+
+
+def view(body: str, out: str, constants: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    given = {"s": [6, 8], "t": [2, 3, 8], "i": 0, **constants}
+    io = VIEW.format(out=out, more="")
+    return f"{io} <{HELD.format(n=len(given['t']))}> {{ r = Reshape(x, s) {body} }}", given
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views(name: str) -> None:
+    body, out, after, constants = VIEWS[name]
+    text, given = view(body, out, constants)
+    check(SinkReshape(), text, f"{VIEW.format(out=out, more='')} {{ {after} }}", constants=given)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_views_that_stay(name: str) -> None:
+    body, out, constants = KEPT[name]
+    if name == "repeated rows":
+        out, constants = "2,2,3,8", {"t": [2, 2, 3, 8]}
+    text, given = view(body, out, constants)
+    check(SinkReshape(), text, None, constants=given)
+
+
+def test_a_split_of_a_view() -> None:
+    io = "g (float[2,3,8] x) => (float[2,3,3] y, float[2,3,5] z)"
+    check(
+        SinkReshape(),
+        f"{io} <int64[2] s, int64[3] t, int64[3] u, int64[2] k> "
+        "{ r = Reshape(x, s) b, d = Split<axis=1>(r, k) y = Reshape(b, t) z = Reshape(d, u) }",
+        f"{io} {{ y, z = Split<axis=-1>(x, k) }}",
+        constants={"s": [6, 8], "t": [2, 3, 3], "u": [2, 3, 5], "k": [3, 5]},
+    )

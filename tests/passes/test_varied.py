@@ -30,12 +30,12 @@ def load_vary() -> ModuleType:
 bench = load_vary()
 CORPUS: dict[str, list[Seed]] = bench.corpus()
 RECORDED: dict[str, dict[str, str]] = bench.outcomes()
-AGAIN = "if that is meant: python benchmarks/vary.py --record"
+AGAIN = "if that is meant: python benchmarks/vary.py --outcomes"
 
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_seeds_are_fresh(name: str) -> None:
-    assert CORPUS[name], f"no seed: {AGAIN}"
+    assert CORPUS[name], "no seed: python benchmarks/vary.py --record"
     for seed in CORPUS[name]:
         p = bench.pass_of(seed)
         if p.needs_stats:
