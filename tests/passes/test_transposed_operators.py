@@ -236,3 +236,58 @@ def test_a_split_of_a_view() -> None:
         f"{io} {{ y, z = Split<axis=-1>(x, k) }}",
         constants={"s": [6, 8], "t": [2, 3, 3], "u": [2, 3, 5], "k": [3, 5]},
     )
+
+
+def test_a_transpose_to_another_order_is_turned() -> None:
+    io = "g (float[N,3,4] x, float[N,4,3] z) => (float[3,N,4] y)"
+    check(
+        SinkTranspose(),
+        f"{io} {{ a = Transpose<perm=[0,2,1]>(x) b = Relu(a) y = Transpose<perm=[2,0,1]>(b) }}",
+        f"{io} {{ b = Relu(x) y = Transpose<perm=[1,0,2]>(b) }}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "out", "more"),
+    [
+        ("b = Slice(a, i, j, k) y = {t}(b)", "P,Q,R", ", int64[1] k"),
+        ("b = Pad(a, k6) y = {t}(b)", "P,Q,R", ", int64[6] k6"),
+        ("b = Pad(a, j2, , k) y = {t}(b)", "P,Q,R", ", int64[1] k"),
+        ("b = Unsqueeze(a, k) y = Transpose<perm=[0,1,3,2]>(b)", "P,Q,R,S", ", int64[1] k"),
+        ("y = Squeeze(a)", "3,4", ""),
+        ("y = Squeeze(a, k)", "3,4", ", int64[1] k"),
+        ("b, m = LayerNormalization(a, v) y = {t}(b) u = Relu(m)", "1,3,4", ""),
+        ("b = ReduceSum<noop_with_empty_axes=1>(a) y = {t}(b)", "1,3,4", ""),
+        ("b = QuantizeLinear<axis=1>(a, v4) y = {t}(b)", "1,3,4", ""),
+    ],
+)
+def test_operands_that_are_not_known(body: str, out: str, more: str) -> None:
+    kind = "uint8" if "Quantize" in body else "float"
+    head = f"g (float[1,3,4] x{more}) => ({kind}[{out}] y" + (", float[1,4,1] u" if "u =" in body else "") + ")"
+    text = (
+        f"{head} <float[3] v, float[4] v4, int64[1] i, int64[1] j, int64[2] j2> "
+        f"{{ a = Transpose<perm=[0,2,1]>(x) {body.format(t='Transpose<perm=[0,2,1]>')} }}"
+    )
+    check(SinkTranspose(), text, None, constants={"i": 0, "j": 1, "j2": [0, 1]})
+
+
+def test_axes_as_attributes() -> None:
+    io = "g (float[N,3,4,5] x) => (float[N,1,4,5] y)"
+    check(
+        SinkTranspose(),
+        f"{io} {{ {A} b = ReduceMax<axes=[3]>(a) y = {BACK}(b) }}",
+        f"{io} {{ y = ReduceMax<axes=[1]>(x) }}",
+        opset=13,
+    )
+
+
+@pytest.mark.parametrize("scale", ["float", "float[1]"])
+def test_quantization_per_tensor(scale: str) -> None:
+    io = "g (float[1,3,4] x) => (float[1,3,4] y)"
+    move = "Transpose<perm=[0,2,1]>"
+    check(
+        SinkTranspose(),
+        f"{io} <{scale} s> {{ a = {move}(x) q = QuantizeLinear(a, s) d = DequantizeLinear(q, s) y = {move}(d) }}",
+        f"{io} {{ q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }}" if scale == "float" else None,
+        constants={"s": 0.5},
+    )
