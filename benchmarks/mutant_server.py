@@ -106,11 +106,17 @@ def _changed(old: CodeType, new: CodeType) -> list[tuple[str, CodeType]] | None:
             continue
         if x.co_name.startswith("<"):
             return None
-        inner = None if x.co_flags & 2 else _changed(x, y)  # CO_NEWLOCALS is set for functions only
-        if inner is None and not x.co_flags & 2:
+        function = x.co_flags & 2  # CO_NEWLOCALS is set for functions only
+        inner = None if function else _changed(x, y)
+        if (inner is None and not function) or (function and _nested(x) != _nested(y)):
             return None
         found += [(x.co_qualname, y)] if inner is None else inner
     return found
+
+
+def _nested(code: CodeType) -> list[CodeType]:
+    """Return the functions defined in a function: those that it returned at import have their code already."""
+    return [c for c in code.co_consts if isinstance(c, CodeType) and not c.co_name.startswith("<")]
 
 
 class Zygote:

@@ -32,7 +32,9 @@ COMPARE: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.NotIn: (ast.In,),
 }
 # Calls whose first two arguments may change places: sets of types, patterns of operators that commute.
-SYMMETRIC = frozenset({"ops", "max", "min", "op.Add", "op.Mul", "np.array_equal", "np.maximum", "np.minimum"})
+SYMMETRIC = frozenset(
+    {"ops", "max", "min", "op.Add", "op.Mul", "np.array_equal", "np.maximum", "np.minimum", "kept_axes", "_close"}
+)
 
 
 @dataclass
@@ -105,13 +107,13 @@ class File:
     def _inside(self, node: ast.AST) -> Iterator[Mutant]:
         """Changes of lists in a node: a statement, an operand, an element or an argument that goes."""
         if isinstance(node, ast.BoolOp):
-            for i in range(len(node.values)):
+            for i in (i for i, v in enumerate(node.values) if ast.unparse(v) != "()"):
                 yield self._without(node, node.values, i)
         if isinstance(node, ast.Set | ast.List | ast.Tuple) and isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
             for i in range(len(node.elts) if len(node.elts) > 1 and not _unpacked(node, self.parents) else 0):
                 yield self._without(node, node.elts, i)
         if isinstance(node, ast.Call):
-            for i in range(len(node.keywords)):
+            for i in (i for i, k in enumerate(node.keywords) if k.arg != "strict"):
                 yield self._without(node, node.keywords, i)
             starred = any(isinstance(a, ast.Starred) for a in node.args[:2])
             if len(node.args) > 1 and not starred and ast.unparse(node.func) not in SYMMETRIC:
@@ -190,7 +192,9 @@ class File:
         apply: Callable[[], Callable[[], None]],
         near: ast.AST | None = None,
     ) -> Mutant:
-        line = getattr(node, "lineno", 0) or getattr(near, "lineno", 0)
+        line = (
+            getattr(node, "lineno", 0) or getattr(near, "lineno", 0) or getattr(getattr(node, "target", 0), "lineno", 0)
+        )
         function, at = "", near if near is not None and not hasattr(node, "lineno") else node
         while (at := self.parents.get(at)) is not None:
             if isinstance(at, ast.FunctionDef | ast.ClassDef):

@@ -40,7 +40,7 @@ from fcc.testing.protos import nodes
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "tests" / "passes" / "seeds.jsonl.gz"
 OUTCOMES = ROOT / "tests" / "passes" / "outcomes.json.gz"
-INSTANCES = 200
+INSTANCES = 150
 MOST = 24
 CHUNK = 50
 Chunk = tuple[Seed, int, str]

@@ -22,7 +22,7 @@ from fcc.rewrite.log import Refusal
 from fcc.target import get_target
 
 from .oracle import Array, Evaluator, Feeds, coarsest, difference, evaluators, excused
-from .protos import dims, nodes
+from .protos import dims, inferred, nodes
 from .variations import Instance, instances
 
 INVALID = "invalid"
@@ -40,7 +40,7 @@ NONFINITE = (*SPECIAL, float("nan"), float("inf"), float("-inf"))
 class Tally:
     """How many instances were drawn, how they ended, and what was wrong with the failing ones.
 
-    ``outcomes`` maps a digest of an instance to what the pass did there: the graph it made, or its reasons.
+    ``outcomes`` maps the digest of an instance to what the pass did there: the graph it made, or its reasons.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -78,7 +78,7 @@ def vary(
         outcome = judge.outcome()
         tally.counts[outcome.partition(":")[0]] += 1
         if judge.did:
-            tally.outcomes[digest(instance.model)] = judge.did
+            tally.outcomes[digest(p, target, instance.model)] = judge.did
         if outcome.startswith("wrong"):
             tally.failures.append(judge.described(outcome))
     return tally
@@ -101,7 +101,7 @@ class Judge:
     def outcome(self) -> str:
         """Return "invalid", "refused", "right" (with a remark), or "wrong: reason"."""
         source = self.instance.model
-        if not _accepted(source):
+        if refusal(source):
             return INVALID
         if any(_misshapen(n, source) for n in nodes(source)):
             return INVALID
@@ -179,12 +179,10 @@ class Judge:
 
     def _valid(self, runs: Sequence[tuple[Evaluator, Feeds, list[Array]]]) -> str:
         assert self.after is not None
-        try:
-            onnx.checker.check_model(self.after, full_check=True)
-        except Exception as error:
+        if reason := refusal(self.after):
             bound = all(_infers(self.instance.model, feeds) for _, feeds, _ in runs)
             bound = bound and self._by_reference(runs[0][1])
-            return f"the checker refuses the result: {_words(error)}" if bound else INVALID
+            return f"the checker refuses the result: {reason}" if bound else INVALID
         old, new = self.instance.model.graph, self.after.graph
         names = [[v.name for v in values] for values in (old.input, old.output, new.input, new.output)]
         return "" if names[:2] == names[2:] else f"inputs or outputs became {names[2:]}"
@@ -270,9 +268,10 @@ class Judge:
         return f"{self.p} ({self.target}) {outcome}\nafter {steps}\n{_text(self.instance.model)}{after}"
 
 
-def digest(model: onnx.ModelProto) -> str:
-    """Return a short digest of a model."""
-    return hashlib.sha1(model.SerializeToString(deterministic=True)).hexdigest()[:10]
+def digest(p: Pass, target: str, model: onnx.ModelProto) -> str:
+    """Return a short digest of a model, and of what is asked of it."""
+    text = f"{p} {target} ".encode() + model.SerializeToString(deterministic=True)
+    return hashlib.sha1(text).hexdigest()[:10]
 
 
 def said(module: ir.Module | None, refused: Sequence[Refusal]) -> str:
@@ -347,13 +346,21 @@ def fits(model: onnx.ModelProto, feeds: Feeds, answers: Sequence[Array]) -> bool
     return True
 
 
-def _accepted(model: onnx.ModelProto) -> bool:
-    """Return whether onnx.checker accepts a model, or only lacks an operator: onnxruntime has some of its own."""
+def refusal(model: onnx.ModelProto) -> str:
+    """Return why onnx.checker refuses a model, '' when it does not.
+
+    Inference alone is asked where an input or output has no rank, which the checker wants and runtimes do not, and an
+    operator that onnx does not know may be one of onnxruntime's own.
+    """
+    values = (*model.graph.input, *model.graph.output)
     try:
-        onnx.checker.check_model(model, full_check=True)
+        if all(v.type.tensor_type.HasField("shape") for v in values):
+            onnx.checker.check_model(model, full_check=True)
+        else:
+            onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except Exception as error:
-        return any(f"No Op registered for {name}" in str(error) for name in OWN)
-    return True
+        return "" if any(f"No Op registered for {name}" in str(error) for name in OWN) else _words(error)
+    return ""
 
 
 def _misshapen(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
@@ -372,7 +379,7 @@ def _infers(model: onnx.ModelProto, feeds: Feeds) -> bool:
             for d, size in zip(shape.dim, np.shape(feeds[v.name]), strict=True):
                 d.dim_value = size
     try:
-        onnx.shape_inference.infer_shapes(bound, check_type=True, strict_mode=True, data_prop=True)
+        inferred(bound)
     except Exception:
         return False
     return True

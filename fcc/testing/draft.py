@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from .protos import declared, dims, graphs, nodes
+from .protos import declared, dims, graphs, inferred, nodes
 
 T = TypeVar("T")
 Array = np.ndarray[Any, Any]
@@ -107,8 +106,8 @@ def loosen(model: ModelProto) -> None:
 
 def complete(model: ModelProto) -> None:
     """Declare the outputs that have no type as inference finds them; onnxruntime's where onnx's finds nothing."""
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    known = {v.name: v for v in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input)}
+    typed = inferred(model).graph
+    known = {v.name: v for v in (*typed.value_info, *typed.output, *typed.input)}
     missing = []
     for o in model.graph.output:
         found = known.get(o.name)

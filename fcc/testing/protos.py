@@ -48,6 +48,18 @@ def dims(info: ValueInfoProto) -> list[int | str | None]:
     return found
 
 
+def inferred(model: ModelProto) -> ModelProto:
+    """Return a model with inferred shapes.
+
+    Contents of small tensors are followed too, but not where a size is 0: onnx 1.23 dies of a Slice there.
+
+    Raises:
+        Exception: inference says that the model is not valid.
+    """
+    empty = any(0 in dims(v) for v in declared(model)) or any(0 in t.dims for t in tensors(model))
+    return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=not empty)
+
+
 def retype(model: ModelProto, change: Callable[[int], int]) -> None:
     """Map element types everywhere they stand: tensors, declarations, and attributes that name one."""
     for t in tensors(model):

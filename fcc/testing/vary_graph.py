@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -153,11 +154,12 @@ def inserted(d: Draft) -> bool:
 
 
 def absent(d: Draft) -> bool:
-    """Leave out an operand."""
-    n = d.pick([n for n in nodes(d.model) if len(n.input) > 1])
-    if n is None:
+    """Leave out an optional operand; onnxruntime and onnx's inference trust that the others are there."""
+    places = [(n, i) for n in nodes(d.model) for i in range(1, len(n.input)) if _is_optional(n, i, d)]
+    place = d.pick(places)
+    if place is None:
         return False
-    i = d.rng.randrange(1, len(n.input))
+    n, i = place
     if i == len(n.input) - 1:
         del n.input[i]
     else:
@@ -219,11 +221,24 @@ def _perturb(a: AttributeProto, d: Draft) -> bool:
     return True
 
 
-def _added(n: NodeProto, d: Draft) -> bool:
+def _schema(n: NodeProto, d: Draft) -> Any:
     version = next((o.version for o in d.model.opset_import if o.domain == n.domain), 1)
     try:
-        schema = onnx.defs.get_schema(n.op_type, version, n.domain)
+        return onnx.defs.get_schema(n.op_type, version, n.domain)
     except onnx.defs.SchemaError:
+        return None
+
+
+def _is_optional(n: NodeProto, i: int, d: Draft) -> bool:
+    schema = _schema(n, d)
+    if schema is None or i >= len(schema.inputs):
+        return False
+    return bool(schema.inputs[i].option == onnx.defs.OpSchema.FormalParameterOption.Optional)
+
+
+def _added(n: NodeProto, d: Draft) -> bool:
+    schema = _schema(n, d)
+    if schema is None:
         return False
     have = {a.name for a in n.attribute}
     name = d.pick([k for k in sorted(schema.attributes) if k not in have])
