@@ -22,18 +22,15 @@ from fcc.rewrite.log import Refusal
 from fcc.target import get_target
 
 from .oracle import Array, Evaluator, Feeds, coarsest, difference, evaluators, excused
-from .protos import dims, inferred, nodes
+from .protos import nodes
+from .sources import draws, fits, infers, is_empty, judges, misshapen, refusal, words
 from .variations import Instance, instances
 
 INVALID = "invalid"
 INTEGERS = 8
 ROUNDS = 12  # runs of a pass within which it must come to an end
-SPECIAL = (0.0, -0.0, 1.0, -1.0, 6.0, -6.0, 30.0, 1e-3, 1e-6)
-RANKS = {"Conv": {2: 1}, "ConvTranspose": {2: 1}}
-OWN = ("SimplifiedLayerNormalization",)  # onnxruntime's operators in the domain of ONNX
 NEVER_EMPTY = frozenset({"Attention"})  # operators whose kernel refuses empty tensors
 DEADLY = frozenset({"GRU", "LSTM", "RNN"})  # kernels end the process on an empty tensor; the reference takes any rank
-NONFINITE = (*SPECIAL, float("nan"), float("inf"), float("-inf"))
 
 
 @dataclass
@@ -103,24 +100,24 @@ class Judge:
         source = self.instance.model
         if refusal(source):
             return INVALID
-        if any(_misshapen(n, source) for n in nodes(source)):
+        if any(misshapen(n, source) for n in nodes(source)):
             return INVALID
         try:
             module = read(source)
         except LoadError:
             return INVALID
         except Exception as error:
-            return self._unless_invalid(f"import raised {_words(error)}")
+            return self._unless_invalid(f"import raised {words(error)}")
         try:
             shapes.infer(module)
         except Exception as error:
-            return self._unless_invalid(f"shape inference raised {_words(error)}")
+            return self._unless_invalid(f"shape inference raised {words(error)}")
         before = canonical(module)
         try:
             applied = self._settle(module)
             ir.verify(module)
         except Exception as error:
-            return self._unless_invalid(f"the pass raised {_words(error)}")
+            return self._unless_invalid(f"the pass raised {words(error)}")
         self.did = said(module, self.log.refused) if applied else said(None, self.log.refused)
         if not applied:
             return "refused" if canonical(module) == before else self._unless_invalid("changed, and said it did not")
@@ -149,7 +146,7 @@ class Judge:
         """Yield the evaluators, inputs and answers of the source, where it has answers that fit its declarations."""
         source = self.instance.model
         deadly = any(n.op_type in DEADLY for n in nodes(source))
-        if deadly and _empty(source):
+        if deadly and is_empty(source):
             return
         for evaluator in evaluators(source)[: 1 if deadly else None]:
             some = False
@@ -168,7 +165,7 @@ class Judge:
 
     def _compared(self, module: ir.Module) -> str:
         runs = list(self._runs())
-        if not any(_judges(feeds, self.instance.model) for _, feeds, _ in runs):
+        if not any(judges(feeds, self.instance.model) for _, feeds, _ in runs):
             return INVALID
         self.after = serde.serialize_model(module.model)
         self._declare()
@@ -180,7 +177,7 @@ class Judge:
     def _valid(self, runs: Sequence[tuple[Evaluator, Feeds, list[Array]]]) -> str:
         assert self.after is not None
         if reason := refusal(self.after):
-            bound = all(_infers(self.instance.model, feeds) for _, feeds, _ in runs)
+            bound = all(infers(self.instance.model, feeds) for _, feeds, _ in runs)
             bound = bound and self._by_reference(runs[0][1])
             return f"the checker refuses the result: {reason}" if bound else INVALID
         old, new = self.instance.model.graph, self.after.graph
@@ -212,12 +209,12 @@ class Judge:
             new = Evaluator(self._runnable() if runtime else self.after, runtime)
         except Exception as error:
             self.noted = self.target != "cpu" and isinstance(error, TargetError)  # kernels that are not here
-            return "" if self.noted else f"the result does not load: {_words(error)}"
+            return "" if self.noted else f"the result does not load: {words(error)}"
         for _, feeds, old in runs:
             try:
                 found = new.run(feeds)
             except Exception as error:
-                why, found = f"the result does not run: {_words(error)}", []
+                why, found = f"the result does not run: {words(error)}", []
             else:
                 pairs = zip(old, found, strict=True)
                 why = next((w for a, b in pairs if (w := difference(a, b, limit, self.bitwise))), "")
@@ -236,7 +233,7 @@ class Judge:
         (MaxPool with indices passes it on, without them not), and round differently where numbers are huge.
         """
         assert self.after is not None
-        empty = any(0 in np.shape(v) for v in feeds.values()) or _empty(self.instance.model)
+        empty = any(0 in np.shape(v) for v in feeds.values()) or is_empty(self.instance.model)
         if empty and any(n.op_type in NEVER_EMPTY for n in nodes(self.after)):
             return True
         try:
@@ -286,118 +283,6 @@ def said(module: ir.Module | None, refused: Sequence[Refusal]) -> str:
             if array is not None and array.dtype.kind in "iu" and array.size <= INTEGERS:
                 integers.append(array.ravel().tolist())
     return f"{canonical(module)}{integers}; {reasons}"
-
-
-def draws(
-    model: onnx.ModelProto, sizes: Mapping[str, int], bitwise: bool, ranks: Mapping[str, Sequence[int]]
-) -> Iterator[dict[str, Array]]:
-    """Yield feeds: the usual sizes, all 1, all 0, others; normal numbers, special ones, and defaults overridden."""
-    symbols = sorted({d for v in model.graph.input for d in dims(v) if isinstance(d, str)})
-    usual = {s: sizes.get(s, 2 + k % 2) for k, s in enumerate(symbols)}
-    bindings = [usual]
-    if symbols:
-        bindings += [dict.fromkeys(symbols, 1), {s: n + 1 for s, n in usual.items()}, dict.fromkeys(symbols, 0)]
-    defaults = {t.name for t in model.graph.initializer}
-    for k, binding in enumerate(bindings):
-        for kind in ("normal", "special") if k == 0 else ("normal",):
-            rng = np.random.default_rng(k)
-            feeds = {v.name: _feed(v, binding, rng, kind, bitwise, ranks.get(v.name)) for v in model.graph.input}
-            plain = {n: a for n, a in feeds.items() if n not in defaults}
-            yield plain
-            if len(plain) != len(feeds):
-                yield feeds
-
-
-def _feed(
-    v: onnx.ValueInfoProto,
-    sizes: Mapping[str, int],
-    rng: np.random.Generator,
-    kind: str,
-    bitwise: bool,
-    usual: Sequence[int] | None,
-) -> Array:
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type)
-    known = dims(v) if v.type.tensor_type.HasField("shape") else [None] * len(usual or ())
-    before = [*(usual or ()), *[2] * len(known)]
-    shape = [d if isinstance(d, int) else sizes.get(d, 2) if d else before[i] for i, d in enumerate(known)]
-    if dtype.kind == "b":
-        return np.asarray(rng.integers(0, 2, shape)).astype(bool)
-    if dtype.kind in "iu":
-        low, high = (0, 4) if kind == "normal" else (0, 2) if dtype.kind == "u" else (-3, 8)
-        return np.asarray(rng.integers(low, high, shape)).astype(dtype)
-    if kind == "normal":
-        return np.asarray(rng.standard_normal(shape)).astype(dtype)
-    return np.asarray(rng.choice(NONFINITE if bitwise else SPECIAL, shape)).astype(dtype)
-
-
-def fits(model: onnx.ModelProto, feeds: Feeds, answers: Sequence[Array]) -> bool:
-    """Return whether answers have the shapes that the model declares, every symbol having one size."""
-    sizes: dict[str, int] = {}
-    values = {**feeds, **{o.name: a for o, a in zip(model.graph.output, answers, strict=True)}}
-    for v in (*model.graph.input, *model.graph.output):
-        if v.name not in values or not v.type.tensor_type.HasField("shape"):
-            continue
-        found, wanted = np.shape(values[v.name]), dims(v)
-        if len(found) != len(wanted):
-            return False
-        for n, d in zip(found, wanted, strict=True):
-            if (isinstance(d, int) and d != n) or (isinstance(d, str) and sizes.setdefault(d, n) != n):
-                return False
-    return True
-
-
-def refusal(model: onnx.ModelProto) -> str:
-    """Return why onnx.checker refuses a model, '' when it does not.
-
-    Inference alone is asked where an input or output has no rank, which the checker wants and runtimes do not, and an
-    operator that onnx does not know may be one of onnxruntime's own.
-    """
-    values = (*model.graph.input, *model.graph.output)
-    try:
-        if all(v.type.tensor_type.HasField("shape") for v in values):
-            onnx.checker.check_model(model, full_check=True)
-        else:
-            onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except Exception as error:
-        return "" if any(f"No Op registered for {name}" in str(error) for name in OWN) else _words(error)
-    return ""
-
-
-def _misshapen(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
-    """Return whether an operand has a rank that the specification excludes and that neither checker nor runtime see."""
-    ranks = {t.name: len(t.dims) for t in model.graph.initializer}
-    wanted = RANKS.get(node.op_type, {})
-    return any(ranks.get(node.input[i], r) != r for i, r in wanted.items() if i < len(node.input))
-
-
-def _infers(model: onnx.ModelProto, feeds: Feeds) -> bool:
-    """Return whether inference accepts a model with the sizes of some feeds: what shapes say of constants included."""
-    bound = onnx.ModelProto.FromString(model.SerializeToString())
-    for v in bound.graph.input:
-        if v.name in feeds:
-            shape = v.type.tensor_type.shape
-            for d, size in zip(shape.dim, np.shape(feeds[v.name]), strict=True):
-                d.dim_value = size
-    try:
-        inferred(bound)
-    except Exception:
-        return False
-    return True
-
-
-def _judges(feeds: Feeds, model: onnx.ModelProto) -> bool:
-    """Return whether a run says something: on empty tensors alone, what is wrong elsewhere may go unnoticed."""
-    symbolic = any(isinstance(d, str) for v in model.graph.input for d in dims(v))
-    return not symbolic or not any(0 in np.shape(v) for v in feeds.values())
-
-
-def _empty(model: onnx.ModelProto) -> bool:
-    shapes_ = [dims(v) for v in (*model.graph.input, *model.graph.output)]
-    return any(0 in s for s in shapes_) or any(0 in t.dims for t in model.graph.initializer)
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:400]}"
 
 
 def _shown(feeds: Feeds) -> str:
