@@ -114,6 +114,9 @@ def _plain_transposes(node: ir.Node) -> str | None:
     )
 
 
+_SKIP_EPSILON = 1e-12  # what both Skip operators take by default
+
+
 # -- normalization -------------------------------------------------------------------------------------------------
 def _layer_norm(b: Builder, x: ir.Value, scale: ir.Value | None, bias: ir.Value | None, default: float) -> ir.Value:
     epsilon = b.node.attributes.get_float("epsilon", default)
@@ -125,8 +128,8 @@ def _layer_norm(b: Builder, x: ir.Value, scale: ir.Value | None, bias: ir.Value 
     return scaled if bias is None else b.op("Add", scaled, bias)
 
 
-def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int) -> ir.Value:
-    epsilon = b.node.attributes.get_float("epsilon", 1e-5)
+def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int, default: float) -> ir.Value:
+    epsilon = b.node.attributes.get_float("epsilon", default)
     if b.rw.module.opset() >= 23:
         return b.op("RMSNormalization", x, scale, axis=axis, epsilon=epsilon)
     rank = len(ir.dims_of(x) or ())
@@ -137,12 +140,12 @@ def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int) -> ir.
 
 def _skip_layer_norm(b: Builder) -> Sequence[ir.Value | None]:
     total = _plus(b, b.op("Add", b.x, b.input(1)), 4)
-    return [_layer_norm(b, total, b.input(2), b.input(3), 1e-12), None, None, total]
+    return [_layer_norm(b, total, b.input(2), b.input(3), _SKIP_EPSILON), None, None, total]
 
 
 def _skip_rms_norm(b: Builder) -> Sequence[ir.Value | None]:
     total = _plus(b, b.op("Add", b.x, b.input(1)), 3)
-    return [_rms_norm(b, total, b.input(2), -1), None, None, total]
+    return [_rms_norm(b, total, b.input(2), -1, _SKIP_EPSILON), None, None, total]
 
 
 def _has_layer_norm(node: ir.Node) -> str | None:
@@ -157,7 +160,7 @@ def _has_layer_norm(node: ir.Node) -> str | None:
 
 
 def _simplified(b: Builder) -> ir.Value:
-    return _rms_norm(b, b.x, b.input(1), b.node.attributes.get_int("axis", -1))
+    return _rms_norm(b, b.x, b.input(1), b.node.attributes.get_int("axis", -1), 1e-5)
 
 
 def _known_rank(node: ir.Node) -> str | None:

@@ -131,6 +131,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         " y = Concat<axis=1>(p, q) }",
         {"ax": 0},
     ),
+    "a stack of some and others": (
+        "g (float[2,4] x, float[2,1,4] z) => (float[2,3,4] y) { p = Unsqueeze(x, ax) q = Unsqueeze(x, ax)"
+        " y = Concat<axis=1>(p, z, q) }",
+        {"ax": 1},
+    ),
     "a stack whose parts are used": (
         "g (float[N,4] x, float[N,4] z) => (float[N,2,4] y, float[N,1,4] p) { p = Unsqueeze(x, ax)"
         " q = Unsqueeze(z, ax) y = Concat<axis=1>(p, q) }",

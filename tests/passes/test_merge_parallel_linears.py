@@ -3,8 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcc.frontend import read
 from fcc.passes.merge_parallel_linears import MergeParallelLinears
-from fcc.testing import check
+from fcc.rewrite import Log, PassContext, run_pass
+from fcc.target import get_target
+from fcc.testing import check, model_from
 
 P = MergeParallelLinears()
 
@@ -326,3 +329,10 @@ def test_neighbours_beside_one_that_escapes_are_merged() -> None:
         after=f"{io} {constants} {{ a = MatMul(x, u) d = MatMul(x, r) m = MatMul(x, k) y = Concat<axis=1>(m, a, d) }}",
         target="tensorrt",
     )
+
+
+def test_operators_of_other_domains_are_no_layers() -> None:
+    parts = "a = com.microsoft.MatMul(x, u) b = com.microsoft.MatMul(x, v)"
+    text = f"g (float[N,4] x) => (float[N,3] a, float[N,3] b) <float[4,3] u, float[4,3] v> {{ {parts} }}"
+    module = read(model_from(text))
+    assert run_pass(P, module, PassContext(get_target("cpu"), Log(strict=True))) == 0

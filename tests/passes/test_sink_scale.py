@@ -163,3 +163,10 @@ def test_operators_of_other_domains_end_the_way() -> None:
     body = f"{LAYER} r = Reshape(q, h) u = com.microsoft.Transpose<perm=[0,2,1,3]>(r) s = MatMul(u, k) y = Mul(s, c)"
     module = read(model_from(f"{IO} <{DECLARED}> {{ {body} }}", constants=VALUES))
     assert run_pass(P, module, PassContext(get_target("cpu"), Log(strict=True))) == 0
+
+
+def test_single_precision_may_become_denormal() -> None:
+    """As the product at run time would."""
+    before = f"{IO} <{DECLARED}> {{ {LAYER} {HEADS} s = MatMul(t, k) y = Mul(s, c) }}"
+    check(P, before=before, after=f"{IO} {{ {LAYER} {HEADS} y = MatMul(t, k) }}",
+          constants={**VALUES, "c": 1e-10, "w": 1e-31, "b": 1e-31})  # fmt: skip
