@@ -116,8 +116,9 @@ def _shape_refusal(found: Attention) -> str | None:
         return "queries, keys and values are not known to have one batch and one sequence"
     if not _is_packed(found) and not _reads_elements(found.merge):
         return "the Reshape behind it copies a size of the heads"
-    largest = float(np.finfo(np.float32).max)
-    return None if 0 < found.scale <= largest else "the scale is not positive, or no number of float32"
+    with np.errstate(over="ignore", under="ignore"):
+        scale = np.float32(found.scale)
+    return None if 0 < scale < np.inf else "the scale is not positive, or no number of float32"
 
 
 def _is_packed(found: Attention) -> bool:

@@ -220,7 +220,7 @@ class Judge:
                 why = next((w for a, b in pairs if (w := difference(a, b, limit, self.bitwise))), "")
             if not why or (found and excused(source, feeds, old, found, limit)):
                 continue
-            if not (runtime and self._runtime(feeds, limit)):
+            if not self._runtime(feeds, limit):
                 return why + _shown(feeds)
             self.noted = True
         return ""

@@ -199,6 +199,10 @@ PLAIN = "s = MatMul(qh, kh) p = Softmax(s)"
         (primitives("s = MatMul(qh, kh) t = Mul(s, c) p = Softmax<axis=2>(t)"), "not over the last of 4 axes"),
         (primitives("s = Add(qh, qh) p = Softmax(s)", constants="", sequences="S4"), "no product of queries and keys"),
         (primitives("s = MatMul(qh, kh) t = Mul(s, n) p = Softmax(t)", constants=", float n"), "the scale is not positive"),
+        (primitives("s = MatMul(qh, kh) t = Div(s, n) p = Softmax(t)", constants=", float n"), "the scale is not positive"),
+        (primitives("s = MatMul(qh, kh) t = Div(s, w) p = Softmax(t)", constants=", float w"), "no number of float32"),
+        (primitives("s = MatMul(qh, kh) t = Mul(s, w) u = Mul(t, w) p = Softmax(u)", constants=", float w"),
+         "no number of float32"),
         (primitives("s = MatMul(qh, kh) t = Mul(s, z0) p = Softmax(t)", constants=", float z0"), "no product of queries"),
         (primitives("s = MatMul(qh, kh) t = Div(c, s) p = Softmax(t)"), "no product of queries and keys"),
         (primitives("s = MatMul(qh, kh) t = Mul(s, d) p = Softmax(t)", constants=", float[4] d", sequences="S4"), "no product"),
@@ -214,7 +218,7 @@ PLAIN = "s = MatMul(qh, kh) p = Softmax(s)"
     ],
 )  # fmt: skip
 def test_refusals(text: str, because: str) -> None:
-    constants = {**SHAPES, "c": 0.5, "n": -0.5, "z0": 0, "h1": np.array([0, 0, 4, 2])}
+    constants = {**SHAPES, "c": 0.5, "n": -0.5, "w": 1e-40, "z0": 0, "h1": np.array([0, 0, 4, 2])}
     check(P, before=text, after=None, because=because, constants=constants, opset=23)
 
 
