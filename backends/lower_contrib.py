@@ -114,14 +114,22 @@ def _plain_transposes(node: ir.Node) -> str | None:
     )
 
 
+_SKIP_EPSILON = 1e-12  # what both Skip operators take by default
+
+
 # -- normalization -------------------------------------------------------------------------------------------------
 def _layer_norm(b: Builder, x: ir.Value, scale: ir.Value | None, bias: ir.Value | None, default: float) -> ir.Value:
     epsilon = b.node.attributes.get_float("epsilon", default)
-    return b.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=epsilon)
+    if b.rw.module.opset() >= 17:
+        return b.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=epsilon)
+    moved = b.op("Sub", x, b.reduce("ReduceMean", x, [-1]))
+    variance = b.reduce("ReduceMean", b.op("Mul", moved, moved), [-1])
+    scaled = b.op("Mul", b.op("Div", moved, b.op("Sqrt", b.op("Add", variance, epsilon))), scale)
+    return scaled if bias is None else b.op("Add", scaled, bias)
 
 
-def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int) -> ir.Value:
-    epsilon = b.node.attributes.get_float("epsilon", 1e-5)
+def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int, default: float) -> ir.Value:
+    epsilon = b.node.attributes.get_float("epsilon", default)
     if b.rw.module.opset() >= 23:
         return b.op("RMSNormalization", x, scale, axis=axis, epsilon=epsilon)
     rank = len(ir.dims_of(x) or ())
@@ -132,22 +140,25 @@ def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int) -> ir.
 
 def _skip_layer_norm(b: Builder) -> Sequence[ir.Value | None]:
     total = _plus(b, b.op("Add", b.x, b.input(1)), 4)
-    return [_layer_norm(b, total, b.input(2), b.input(3), 1e-12), None, None, total]
+    return [_layer_norm(b, total, b.input(2), b.input(3), _SKIP_EPSILON), None, None, total]
 
 
 def _skip_rms_norm(b: Builder) -> Sequence[ir.Value | None]:
     total = _plus(b, b.op("Add", b.x, b.input(1)), 3)
-    return [_rms_norm(b, total, b.input(2), -1), None, None, total]
+    return [_rms_norm(b, total, b.input(2), -1, _SKIP_EPSILON), None, None, total]
 
 
 def _has_layer_norm(node: ir.Node) -> str | None:
     x, skip = node.inputs[0], node.inputs[1]
     a, c = ir.dims_of(x), ir.dims_of(skip)
-    return None if a is not None and c is not None and len(a) >= len(c) else "the ranks of input and skip are not known"
+    if a is None or c is None or len(a) < len(c):
+        return "the ranks of input and skip are not known"
+    fits = all(q in (1, p) or p is None or not isinstance(q, int) for p, q in zip(a[::-1], c[::-1], strict=False))
+    return None if fits else "the skip does not broadcast to the input"
 
 
 def _simplified(b: Builder) -> ir.Value:
-    return _rms_norm(b, b.x, b.input(1), b.node.attributes.get_int("axis", -1))
+    return _rms_norm(b, b.x, b.input(1), b.node.attributes.get_int("axis", -1), 1e-5)
 
 
 def _known_rank(node: ir.Node) -> str | None:
@@ -163,7 +174,8 @@ class LowerContrib(Lowering):
 
     Gelu, BiasGelu, FastGelu -> Add, Gelu;  QuickGelu(x) -> x * Sigmoid(alpha x);
     FusedConv, FusedGemm -> Conv, Gemm, Add, activation;  FusedMatMul -> Transpose, MatMul, Mul;
-    SkipLayerNormalization(x, s) -> LayerNormalization(x + s), SkipSimplifiedLayerNormalization likewise by RMS
+    SkipLayerNormalization(x, s) -> LayerNormalization(x + s), below opset 17 written out;
+    SkipSimplifiedLayerNormalization likewise by RMS
 
     Shapes: as the op. Source: onnxruntime docs/ContribOperators.md.
     """

@@ -65,6 +65,10 @@ def _lp_pool(b: Builder) -> ir.Value:
     return _root(b, b.op("Mul", mean, float(prod(kernel))), p)
 
 
+def _positive_p(node: ir.Node) -> str | None:
+    return "p is below 1, which is no norm" if node.attributes.get_int("p", 2) < 1 else None
+
+
 def _poolable(node: ir.Node) -> str | None:
     if node.attributes.get_int("ceil_mode", 0):
         return "with ceil_mode the windows at the border differ in size"
@@ -75,7 +79,8 @@ def _poolable(node: ir.Node) -> str | None:
 
 def _poolable_here(node: ir.Node) -> str | None:
     dilated = any(d != 1 for d in node.attributes.get_ints("dilations") or ())
-    return "AveragePool has no dilations before opset 19" if dilated else _poolable(node)
+    reason = "AveragePool has no dilations before opset 19" if dilated else _poolable(node)
+    return reason or _positive_p(node)
 
 
 def _global_lp_pool(b: Builder) -> ir.Value:
@@ -86,7 +91,7 @@ def _global_lp_pool(b: Builder) -> ir.Value:
 
 def _known_rank(node: ir.Node) -> str | None:
     dims = ir.dims_of(node.inputs[0])
-    return "the rank of the input is not known" if dims is None or len(dims) < 3 else None
+    return "the rank of the input is not known" if dims is None or len(dims) < 3 else _positive_p(node)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,19 @@ def _poolable(node: ir.Node) -> str | None:
         return "with ceil_mode the last window reaches beyond the input"
     if (node.attributes.get_string("auto_pad", "NOTSET") or "NOTSET") not in ("NOTSET", "VALID"):
         return "auto_pad SAME_* depends on the size of the input"
+    if node.attributes.get_string("auto_pad", "NOTSET") == "VALID" and any(_list(node, "pads", [0])):
+        return "it has pads beside auto_pad, which nothing defines"
+    if any(_reach(node, i) > size for i, size in enumerate((ir.dims_of(value) or ())[2:]) if isinstance(size, int)):
+        return "a window is larger than the input"
     return "windows above 8 are slower than a copy to the CPU" if max(_list(node, "kernel_shape", [9])) > 8 else None
+
+
+def _reach(node: ir.Node, axis: int) -> int:
+    """Return the smallest size of a spatial axis that a window fits on."""
+    n = _spatial(node)
+    pads = _list(node, "pads", [0] * 2 * n)
+    window = (_list(node, "kernel_shape", [])[axis] - 1) * _list(node, "dilations", [1] * n)[axis] + 1
+    return window - pads[axis] - pads[axis + n]
 
 
 @dataclass(frozen=True)

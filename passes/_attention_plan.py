@@ -99,7 +99,9 @@ def _with(found: Attention, sizes: Sizes, past: tuple[Past, Past] | None, accept
     if not forms:
         return "its operands cannot be laid out in constant numbers"
     made = Fused(found, sizes, masks, min(forms, key=lambda f: f.cost), past)
-    return made if made.scale > 0 else "the scale is not positive"
+    with np.errstate(over="ignore", under="ignore"):
+        scale = np.float32(made.scale)
+    return made if 0 < scale < np.inf else "the scale is not positive, or no number of float32"
 
 
 def _escapes(found: Attention) -> str | None:

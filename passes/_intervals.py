@@ -37,6 +37,8 @@ def slice_of(node: ir.Node) -> dict[int, Interval] | str:
     steps = integers(node, 4, "steps") if present(node, 4) else [1] * len(starts)
     if axes is None or steps is None:
         return "the axes or steps are not known"
+    if not len(axes) == len(starts) == len(ends) == len(steps):
+        return "there are not as many bounds as axes"
     found: dict[int, Interval] = {}
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if not all(isinstance(e, int) for e in (axis, start, end, step)):

@@ -27,6 +27,8 @@ def layer_of(node: ir.Node) -> Linear | str:
     dims = ir.dims_of(found.weight)
     if dims is None or 0 in dims:
         return "the weight is empty"
+    if found.x in (found.weight, found.bias):
+        return "the input is one of its constants"
     return _bias_refusal(found) or found
 
 

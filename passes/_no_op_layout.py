@@ -45,6 +45,8 @@ def _slice(node: ir.Node) -> Found:
     steps = integers(node, 4, "steps") if present(node, 4) else [1] * len(starts)
     if axes is None or steps is None or any(isinstance(a, ir.Dim) for a in axes):
         return "the axes or steps are not known"
+    if not len(axes) == len(starts) == len(ends) == len(steps):
+        return "there are not as many bounds as axes"
     whole = all(_takes_all(dims, *bounds) for bounds in zip(axes, starts, ends, steps, strict=True))
     return first(node) if whole else "it takes a part, or may"
 

@@ -39,16 +39,19 @@ def _head_norms(value: ir.Value, heads: int) -> Array | None:
     if norm is None or norm.op_type != "LayerNormalization" or norm.domain != "" or not _is_last(norm):
         return None
     gamma, beta = (ir.Module.constant(v) for v in (norm.inputs[1], norm.inputs[2] if len(norm.inputs) > 2 else None))
-    if gamma is None or (beta is None and len(norm.inputs) > 2):
+    rows = (weight.shape[0],)
+    if gamma is None or gamma.shape != rows or (len(norm.inputs) > 2 and (beta is None or beta.shape != rows)):
         return None
     matrix = weight[:, columns]
     scaled = gamma.astype(np.float64)[:, None] * matrix
-    moved = (bias[columns] if bias is not None else 0) + (0 if beta is None else beta.astype(np.float64) @ matrix)
-    rows, size = scaled.shape[0], scaled.shape[1] // heads
+    shift = np.broadcast_to(0.0 if bias is None else bias, weight.shape[1])[columns]
+    shift = shift + (0.0 if beta is None else beta.astype(np.float64) @ matrix)
+    if not np.isfinite(scaled).all() or not np.isfinite(shift).all():
+        return None
+    size = scaled.shape[1] // heads
     scaled = scaled - scaled.mean(axis=0)
-    shift = np.broadcast_to(moved, scaled.shape[1])
     blocks = [slice(h * size, (h + 1) * size) for h in range(heads)]
-    return np.array([np.sqrt(rows) * np.linalg.norm(scaled[:, b], 2) + np.linalg.norm(shift[b]) for b in blocks])
+    return np.array([np.sqrt(*rows) * np.linalg.norm(scaled[:, b], 2) + np.linalg.norm(shift[b]) for b in blocks])
 
 
 def _layer(value: ir.Value) -> tuple[Array, Array | None, ir.Value] | None:

@@ -202,7 +202,10 @@ class Views:
 
     def constant(self, value: ir.Value, layout: Layout) -> np.ndarray[Any, Any] | None:
         array = small_constant(value)
-        return None if array is None or array.size > SMALL else array.reshape(layout)
+        sizes = [d for d in layout if isinstance(d, int)]
+        if array is None or array.size > SMALL or len(sizes) != len(layout):
+            return None
+        return array.reshape(sizes)
 
     def store(self, rw: Rewriter, value: ir.Value, layout: Layout) -> ir.Value:
         return _reshape(rw, value, full_dims(value), layout)

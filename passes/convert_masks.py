@@ -128,7 +128,7 @@ def _scores_refusal(node: ir.Node, keys: int) -> str | None:
     if not heads or heads != node.attributes.get_int("kv_num_heads", 0):
         return "queries and keys are not packed with the same number of heads"
     width = (ir.dims_of(q) or (None,))[-1]
-    if not isinstance(width, int):
+    if not isinstance(width, int) or width == 0 or width % heads:
         return "the size of the heads is not known"
     bound = score_bound(q, k, heads, node.attributes.get_float("scale", (heads / width) ** 0.5))
     if bound is None:

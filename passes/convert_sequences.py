@@ -84,10 +84,13 @@ def _sizes(node: ir.Node) -> list[int] | str:
     if split is None:
         return "the sizes of the pieces are not constant"
     if split.ndim == 1:
-        return [int(s) for s in split]
+        fits = not isinstance(total, int) or int(split.sum()) == total
+        return [int(s) for s in split] if fits else "the sizes of the pieces do not add up to the size of the axis"
     if not isinstance(total, int):
         return "the size along the axis is not known"
     step = int(split)
+    if step < 1:
+        return "a piece has no size"
     return [min(step, total - start) for start in range(0, total, step)]
 
 
@@ -95,4 +98,4 @@ def _position(user: ir.Node) -> int | None:
     if user.op_type != "SequenceAt" or user.domain != "":
         return None
     position = ir.Module.constant(user.inputs[1])
-    return None if position is None else int(position)
+    return None if position is None or position.size != 1 else int(position.reshape(()))

@@ -55,6 +55,9 @@ class ConvertShapeOperands(SitePass):
         plan = _plan(site.anchor, site.data)
         if isinstance(plan, str):
             return plan
+        kind = None if plan.source.dtype is None else plan.source.dtype.name.lower()
+        if plan.rank == 0 and (kind is None or site.ctx.target.refusal("Size", "", site.module.opset(), {"T": kind})):
+            return f"{site.ctx.target.name} has no kernel for the Size of {kind}"
         operand = site.anchor.inputs[site.data]
         assert site.anchor.graph is not None
         feeding = cone([operand], site.anchor.graph, has_elements)

@@ -87,11 +87,13 @@ def _operands(m: Match) -> list[Array] | str:
     bias = None if m.get("bias") is None else m.const("bias").astype(np.float64)
     if m.root.op_type == "Cast":
         return [scale] if bias is None else [scale, bias]
-    rank, count = len(ir.dims_of(m.nodes["norm"].outputs[0]) or ()), scale.ndim
+    rank = len(ir.dims_of(m.nodes["norm"].outputs[0]) or ())
     axis = m.nodes["norm"].attributes.get_int("axis", -1) % rank
+    if scale.ndim != rank - axis or (bias is not None and bias.shape != scale.shape):
+        return "scale or bias have not the shape of the normalized axes"
     name = "factor" if m.root.op_type == "Mul" else "addend"
     given = along(m.const(name).astype(np.float64), tuple(range(axis, rank)), rank, scale.shape)
-    if count != rank - axis or given is None:
+    if given is None:
         return f"the {name} varies along axes that are not normalized"
     shifted = given if bias is None else bias + given
     found = [scale * given, *([] if bias is None else [bias * given])] if name == "factor" else [scale, shifted]

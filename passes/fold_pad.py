@@ -33,7 +33,9 @@ class FoldPad(PatternPass):
             return "the Pad repeats or reflects its input"
         if m.get("value") is not None and m.const("value").any():
             return "the Pad writes another value than 0"
-        if m.nodes["conv"].attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        attributes = m.nodes["conv"].attributes
+        mode = attributes.get_string("auto_pad", "NOTSET")
+        if mode not in ("NOTSET", "VALID") or (mode == "VALID" and any(attributes.get_ints("pads", ()))):
             return "the Conv computes its own padding"
         widened = _widened(m)
         if widened is None:

@@ -120,6 +120,9 @@ def _slice(node: ir.Node, ends: list[Any]) -> list[int] | str:
     steps = [1] * len(ends) if operands[4] is None else _list(operands[4])
     if axes is None or steps is None or any(isinstance(x, ir.Dim) for x in (*axes, *steps)):
         return "the axes or steps are not known"
+    starts = ir.dims_of(operands[1])
+    if not len(ends) == len(axes) == len(steps) or starts != (len(ends),):
+        return "there are not as many bounds as axes"
     return slice_ends(ir.dims_of(node.inputs[0]), ends, axes, steps)
 
 

@@ -172,12 +172,13 @@ def _runs(concat: ir.Node, by_value: dict[int, Any]) -> Iterator[list[Any]]:
     """Yield runs of at least two inputs, all of which only the Concat uses, and with one activation."""
     run: list[Any] = []
     for value in [*concat.inputs, None]:
-        found = None if value is None or concat.inputs.count(value) > 1 else by_value.get(id(value))
+        alone = value is not None and concat.inputs.count(value) == 1 and ir.sole_user(value) is concat
+        found = by_value.get(id(value)) if alone else None
         if run and (found is None or _op(run[-1][1]) != _op(found[1])):
             if len(run) > 1:
                 yield run
             run = []
-        if found is not None and value is not None and ir.sole_user(value) is concat:
+        if found is not None:
             run.append(found)
 
 

@@ -51,7 +51,7 @@ def _composed(m: Match) -> dict[int, Interval] | str:
         return inner if isinstance(inner, str) else str(outer)
     whole = Interval(0, OPEN)
     merged = {a: inner.get(a, whole).of(outer.get(a, whole)) for a in {**inner, **outer}}
-    if any(i.start > OPEN // 2 for i in merged.values()):
+    if any(max(i.start, i.step) > OPEN // 2 for i in merged.values()):
         return "a bound leaves the range of int64"
     return merged
 
@@ -70,11 +70,14 @@ class MergeSlicesToSplit(SitePass):
     name: ClassVar[str] = "merge-slices-to-split"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        seen: set[tuple[ir.Value, int]] = set()
+        seen: set[tuple[ir.Value, int, ir.Graph]] = set()
         for node in list(module.nodes()):
             found = pieces(node) if node.graph is not None and node.op_type == "Slice" else None
-            if found is not None and found[:2] not in seen:
-                seen.add(found[:2])
+            if found is None or node.graph is None:
+                continue
+            key = (*found[:2], node.graph)
+            if key not in seen:
+                seen.add(key)
                 yield Site(node, module, ctx, found[:2])
 
     def check(self, site: Site) -> str | None:

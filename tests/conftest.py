@@ -16,6 +16,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 os.environ["FCC_TABLE"] = os.devnull + "/none"  # what the user of this machine measured is not what is tested
 
+if os.environ.get("FCC_RECORD"):
+    from fcc.testing.corpus import watch
+
+    watch()
+
 HERE = Path(__file__).parent
 collect_ignore = (
     []

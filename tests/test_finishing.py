@@ -21,7 +21,7 @@ LAYER = "Conv<pads = [1,1,1,1]>"
 
 def source(name: str = LONG) -> onnx.ModelProto:
     """Three convolutions of 64 channels; names that are dropped pay for the nodes of the tiles."""
-    found = testing._model(
+    found = testing.model_from(
         f"""g (float[1,64,48,48] x) => (float[1,64,48,48] y) <float[64,64,3,3] u, float[64,64,3,3] v, float[64,64,3,3] w,
             float[64] b> {{ p = {LAYER}(x, u, b) q = Relu(p) r = {LAYER}(q, v, b) s = Tanh(r) y = {LAYER}(s, w, b) }}""",
         21, {k: 0.1 * np.random.default_rng(i).standard_normal((64, 64, 3, 3)) for i, k in enumerate("uvw")}, 0,
@@ -69,7 +69,7 @@ def test_the_file_must_not_grow() -> None:
 def test_a_bias_takes_no_weights_where_the_file_would_grow_by_them() -> None:
     text = """g (float[1,128,200] x) => (float[1,128,200] y) <float[128,128,5] w, float[128] b>
         { y = Conv<pads = [2,2]>(x, w, b) }"""
-    found = testing._model(text, 21, {}, 0)
+    found = testing.model_from(text, 21, {}, 0)
     found.graph.node[0].name = LONG
     lean = fcc.compile(found)
     assert any("the model by convert-winograd{column=False} was used" in n for n in lean.report.notes)

@@ -246,7 +246,8 @@ def _unclamped(value: ir.Value) -> ir.Value:
         return plain(node.inputs[0])
     if node.op_type == "Clip":
         upper = node.inputs[2] if len(node.inputs) > 2 else None
-        return plain(node.inputs[0]) if number(node.inputs[1]) == 0.0 and upper is None else value
+        lower = node.inputs[1] if len(node.inputs) > 1 else None
+        return plain(node.inputs[0]) if number(lower) == 0.0 and upper is None else value
     rest = [v for v in node.inputs if v is not None and number(v) != 0.0]
     only = len(rest) == 1 and len(node.inputs) == 2 and same_order(rest[0], value)
     return plain(rest[0]) if only else value

@@ -59,8 +59,9 @@ def _run_pattern(p: PatternPass, module: ir.Module, ctx: PassContext) -> int:
         queued.discard(id(node))
         if node.graph is None:
             continue
-        touched = next((t for pattern in patterns if (t := _attempt(p, pattern, node, module, ctx))), None)
-        if not touched:
+        attempts = (_attempt(p, pattern, node, module, ctx) for pattern in patterns)
+        touched = next((t for t in attempts if t is not None), None)
+        if touched is None:
             continue
         count = _counted(count, bound)
         for affected in _affected(touched):

@@ -17,7 +17,7 @@ CONSTANTS = (
 
 def value(nodes: str, name: str = "y", opset: int = 18) -> ir.Value:
     text = f"g (float[3,4] x, float[N,4] w, float o) => (float[A,B] y) <{CONSTANTS}> {{ {nodes} }}"
-    module = read(testing._model(text, opset, {}, 0))
+    module = read(testing.model_from(text, opset, {}, 0))
     shapes.infer(module)
     return next(v for n in module.nodes() for v in n.outputs if v.name == name)
 

@@ -263,6 +263,13 @@ CONTRIB = [
         17,
     ),
     (
+        "float[2,3,4] x, float[2,3,4] s, float[4] g, float[4] b, float[4] c",
+        f"y, m, v, total = {M}SkipLayerNormalization<epsilon=0.1>(x, s, g, b, c)",
+        13,
+    ),
+    ("float[2,3,4] x, float[2,3,4] s, float[4] g", f"y = {M}SkipLayerNormalization(x, s, g)", 16),
+    ("float[2,3,4] x, float[2,3,4] s, float[4] g", f"y = {M}SkipSimplifiedLayerNormalization(x, s, g)", 23),
+    (
         "float[2,3,4] x, float[2,3,4] s, float[4] g",
         f"y = {M}SkipSimplifiedLayerNormalization<epsilon=0.1>(x, s, g)",
         17,

@@ -22,7 +22,7 @@ from fcc.target import get_target
 
 
 def source(text: str, constants: dict[str, Any] | None = None, opset: int = 21) -> onnx.ModelProto:
-    return testing._model(text, opset, constants or {}, 0)
+    return testing.model_from(text, opset, constants or {}, 0)
 
 
 def feeds(model: onnx.ModelProto, seed: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -50,14 +50,14 @@ def graphs() -> list[Any]:
 @pytest.mark.parametrize("target", ["cpu", "cuda", "tensorrt"])
 @pytest.mark.parametrize(("name", "text", "ops"), graphs())
 def test_recovered(name: str, text: str, ops: str, target: str) -> None:
-    source = testing._model(text, 17, CONSTANTS, 0)
+    source = testing.model_from(text, 17, CONSTANTS, 0)
     module = read(source)
     shapes.infer(module)
     Manager(()).run(passes.pipeline(2), module, PassContext(get_target(target), Log(strict=True)))
     found = [n.op_type for n in module.nodes() if n.op_type in ("Attention", "RotaryEmbedding", "Softmax")]
     assert " ".join(found) == (GUARDED.get((name, target)) or ops)
     rng, sizes = np.random.default_rng(0), dict[str, int]()
-    feeds = {i.name: testing._random(i.type.tensor_type, rng, sizes) for i in source.graph.input}
+    feeds = {i.name: testing.random_input(i.type.tensor_type, rng, sizes) for i in source.graph.input}
     if "mask" in feeds:
         feeds["mask"] %= 2
     with np.errstate(all="ignore"):

@@ -334,7 +334,7 @@ def fuses(text: str, constants: dict[str, Any]) -> None:
     from fcc.rewrite import Log, PassContext, run_pass
     from fcc.target import get_target
 
-    module = read(testing._model(text, 23, constants, 0))
+    module = read(testing.model_from(text, 23, constants, 0))
     shapes.infer(module)
     before = serde.serialize_model(module.clone().model)
     ctx = PassContext(get_target("cpu"), Log(strict=True))

@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcc.frontend import read
+from fcc.passes._layers import layer_of
 from fcc.passes.compose_linears import ComposeLinears
-from fcc.testing import check
+from fcc.testing import check, model_from
 
 P = ComposeLinears()
 
@@ -355,3 +357,21 @@ def test_composition_is_rounded_once() -> None:
     third = np.float64(np.float32(1 / 3))
     assert weight.const_value is not None
     assert np.array_equal(weight.const_value.numpy(), np.full((3, 1), third * 12, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("node", "because"),
+    [
+        ("com.microsoft.Conv(x, w)", "no dense layer"),
+        ("Relu(x)", "no dense layer"),
+        ("Conv<group=2>(x, w2)", "grouped"),
+        ("Conv(x, x)", "not constant"),
+        ("MatMul(w, w)", "not a matrix"),
+        ("Conv(x, w, x)", "one of its constants"),
+    ],
+)
+def test_what_is_no_layer(node: str, because: str) -> None:
+    text = f"g (float[2,2,3] x) => (float[A,B,C] y) <float[2,2,1] w, float[2,1,1] w2> {{ y = {node} }}"
+    (found,) = (layer_of(n) for n in read(model_from(text)).graph)
+    assert isinstance(found, str)
+    assert because in found

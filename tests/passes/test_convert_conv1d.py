@@ -225,7 +225,7 @@ def test_work_is_counted_at_the_sizes_given() -> None:
 
     text = f"g (float[N,64,L] x) => (float[N,64,L] y) <float[64,64,3] w> {{ y = {CONV}(x, w) }}"
     for bound, expected in ({}, 0), ({"L": 10}, 0), ({"L": 11}, 1), ({"N": 2}, 1), ({"N": 0}, 0):
-        module = read(testing._model(text, 21, {}, 0))
+        module = read(testing.model_from(text, 21, {}, 0))
         shapes.infer(module)
         applied = run_pass(ConvertConv1d(), module, PassContext(target=get_target("cpu"), shapes=bound))
         ir.verify(module)
@@ -247,7 +247,7 @@ def test_in_the_runtime(pool: str) -> None:
     text = (
         f"g (float[4,64,40] x) => (float[4,64,1] y) <float[64,64,3] w> {{ a = {CONV}(x, w) b = Relu(a) y = {pool}(b) }}"
     )
-    source = testing._model(text, 21, {}, 0)
+    source = testing.model_from(text, 21, {}, 0)
     module = read(source)
     shapes.infer(module)
     assert run_pass(ConvertConv1d(), module, PassContext(target=get_target("cpu"))) == 1
@@ -286,7 +286,7 @@ def test_random_chains(layers: list[tuple[int, int, int, bool]], batch: int, len
         )
         channels, value = out, f"r{k}"
     lines.append({None: f"y = Identity({value})", "Mul": f"y = Mul(s, {value})"}.get(last, f"y = {last}({value})"))
-    source = testing._model(
+    source = testing.model_from(
         f"g (float[{batch},32,{length}] x) => (float[{batch},{channels},L] y) <{', '.join(declared)}> {{ {' '.join(lines)} }}",
         21, {}, 0,
     )  # fmt: skip

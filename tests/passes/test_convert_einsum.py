@@ -162,7 +162,7 @@ def test_generated(data: st.DataObject) -> None:
     names = ", ".join(f"x{i}" for i in range(len(operands)))
     given_ = f"<{io.pop()}>" if constant else ""
     text = f'g ({", ".join(io)}) => (float{shape} y) {given_} {{ y = Einsum<equation="{",".join(operands)}->{result}">({names}) }}'
-    module = read(testing._model(text, 21, {}, 0))
+    module = read(testing.model_from(text, 21, {}, 0))
     shapes.infer(module)
     before = serde.serialize_model(module.clone().model)
     ctx = PassContext(get_target("cpu"), Log(strict=True))
@@ -181,7 +181,7 @@ def test_a_sum_needs_opset_13() -> None:
     from fcc.rewrite import Log, PassContext, run_pass
     from fcc.target import get_target
 
-    module = read(testing._model('g (float[2,3] a) => (float[2] y) { y = Einsum<equation="ij->i">(a) }', 13, {}, 0))
+    module = read(testing.model_from('g (float[2,3] a) => (float[2] y) { y = Einsum<equation="ij->i">(a) }', 13, {}, 0))
     shapes.infer(module)
     module.model.opset_imports[""] = 12
     ctx = PassContext(get_target("cpu"), Log(strict=True))

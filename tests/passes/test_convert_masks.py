@@ -175,3 +175,61 @@ def test_bound_holds_and_masked_keys_weigh_nothing(data: st.DataObject) -> None:
     limit = 52 - 26 * np.log(2) - np.log(4)
     applies = 2 * bound <= limit
     check(P, before=text(), after=after() if applies else None, constants=constants, opset=23, tolerance=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ("float[6] s", "float[1,6] s", {}),
+        ("float[6] a", "float[1,6] a", {}),
+        ("float[6] s", "float[6] s", {"s": np.nan}),
+        ("float[6] a", "float[6] a", {"a": np.nan}),
+        ("float[6,6] wk", "float[6,6] wk", {"wk": np.nan}),
+        ("float[6] bk", "float[6] bk", {"bk": np.nan}),
+    ],
+)
+def test_what_gives_no_bound(old: str, new: str, change: dict[str, object]) -> None:
+    """Scale and bias of other shapes, which broadcast, and weights that are not finite."""
+    assert old in text()
+    before = text().replace(old, new)
+    check(P, before=before, after=None, because="no bound", constants={**WEIGHTS, "m": CAUSAL, **change}, opset=23)
+
+
+def test_a_bias_of_one_number_counts_for_all_columns() -> None:
+    before = text(body=LAYERS.replace("i = MatMul(n, wq) q = Add(i, bq)", "f = Reshape(n, r) g = Gemm(f, wq, bq) q = Reshape(g, t)"),
+                  constants="float[4,4] m, int64[2] r, int64[3] t")  # fmt: skip
+    before = before.replace("float[6] bq", "float[1] bq")
+    given_ = {**WEIGHTS, "m": CAUSAL, "bq": 30.0, "r": [-1, 6], "t": [-1, 4, 6]}
+    check(P, before=before, after=None, because="the scores are only known to lie within", constants=given_, opset=23)
+
+
+def test_the_scale_is_one_over_the_root_of_the_size_by_default() -> None:
+    attend = ATTEND.replace(", scale=0.5", "")
+    given_ = {**WEIGHTS, "m": CAUSAL, "bq": 0.0, "bk": 0.0}
+    check(P, before=text(attend=attend), after=after().replace(", scale=0.5", ""),
+          constants={**given_, "wq": 4 * np.eye(6)}, opset=23)  # fmt: skip
+    check(P, before=text(attend=attend), after=None, because="lie within +-17.3",
+          constants={**given_, "wq": 5 * np.eye(6)}, opset=23)  # fmt: skip
+
+
+def test_the_limit() -> None:
+    """52 - 26 log 2 - log 4 = 32.6 for twice the bound."""
+    for s, because in ((2.23, ""), (2.27, "lie within +-16.4")):
+        check(P, before=text(), after=None if because else after(), because=because,
+              constants={**WEIGHTS, "m": CAUSAL, "s": s}, opset=23)  # fmt: skip
+
+
+def test_layers_behind_a_normalization_of_the_last_axis_by_number() -> None:
+    body = LAYERS.replace("axis=-1", "axis=2")
+    check(P, before=text(body=body), after=after().replace("axis=-1", "axis=2"),
+          constants={**WEIGHTS, "m": CAUSAL}, opset=23)  # fmt: skip
+
+
+def test_a_split_along_another_axis_is_not_read() -> None:
+    split = SPLIT.replace("Split<axis=2>", "Split<axis=1>").replace("j, l", "j, l")
+    before = text(constants="float[4,4] m, float[6,6] w, float[6] b, int64[2] l", body=split).replace(
+        ", float[6,6] wq, float[6,6] wk, float[6] bq, float[6] bk", ""
+    )
+    before = before.replace("float[N,4,6] x", "float[N,8,6] x")
+    given_ = {**WEIGHTS, "m": CAUSAL, "w": np.eye(6), "b": 0.1, "l": np.array([4, 4])}
+    check(P, before=before, after=None, because="no bound", constants=given_, opset=23)

@@ -24,7 +24,7 @@ def raised(
     nodes: str, opset: int, p: ConvertOpset | None = None, target: str = "cpu", x: str = "float[2,4] x"
 ) -> tuple[int, list[str]]:
     text = f"g ({x}) => (float[2,4] y) <float e = {{0.01}}> {{ {nodes} }}"
-    module = read(testing._model(text, opset, {}, 0))
+    module = read(testing.model_from(text, opset, {}, 0))
     shapes.infer(module)
     p, ctx = p or ConvertOpset(), PassContext(get_target(target), Log(strict=True))
     before = module.opset()

@@ -161,3 +161,18 @@ def test_an_absent_split_operand_is_no_split() -> None:
         after="g (float[N,2] x) => (float[N] y) { a, b = Split<axis=1>(x, c0) y = Squeeze(b, c1) }",
         constants={"i": 1},
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "because"),
+    [
+        (HEAD.format(n=1, i=0, split="int64[2] k = {1,2}", axis=1) + " y = SequenceAt(s, i) }", "do not add up"),
+        (HEAD.format(n=1, i=0, split="int64 k = {0}", axis=1) + " y = SequenceAt(s, i) }", "a piece has no size"),
+        (
+            HEAD.format(n=1, i=0, split="int64[2] k = {1,5}", axis=1) + " y = SequenceAt(s, k) }",
+            "other than by a constant position",
+        ),
+    ],
+)
+def test_sequences_that_cannot_be(text: str, because: str) -> None:
+    check(ConvertSequences(), text, None, because=because)

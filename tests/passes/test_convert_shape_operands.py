@@ -86,3 +86,12 @@ def test_stays_before_opset_15() -> None:
     )
     text = head + f"int64[1] d = {{8}}> {{ {CHAIN} y = Expand(z, t) }}"
     check(ConvertShapeOperands(), text, None, because="opset 15", opset=14)
+
+
+@pytest.mark.parametrize(("kind", "target"), [("bfloat16", "cpu"), ("float8e4m3fn", "cuda")])
+def test_a_scalar_stays_where_size_has_no_kernel(kind: str, target: str) -> None:
+    text = (
+        f"g ({kind}[N,4] x) => (int64[N] y) <int64 i = {{0}}, int64 one = {{1}}>"
+        " { s = Shape(x) n = Gather(s, i) m = Identity(n) y = Range(i, m, one) }"
+    )
+    check(ConvertShapeOperands(), text, None, because="no kernel for the Size", target=target)

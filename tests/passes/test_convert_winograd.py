@@ -185,7 +185,7 @@ def test_stays(because: str, before: str) -> None:
 
 @pytest.mark.parametrize("opset", [12, 13])
 def test_opsets_where_axes_are_attributes(opset: int) -> None:
-    module = read(testing._model(PLAIN, 13, {}, 0))
+    module = read(testing.model_from(PLAIN, 13, {}, 0))
     shapes.infer(module)
     module.model.opset_imports[""] = opset
     log = Log(strict=True)
@@ -197,7 +197,7 @@ def test_opsets_where_axes_are_attributes(opset: int) -> None:
 
 def test_an_overridable_weight_stays() -> None:
     text = "g (float[N,4,9] x, float[4,4,3] w) => (float[N,4,7] y) { y = Conv(x, w) }"
-    source = testing._model(text, 21, {}, 0)
+    source = testing.model_from(text, 21, {}, 0)
     source.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((4, 4, 3), np.float32), "w"))
     assert operators(converted(source, Forced())) == ["Conv"]
 
@@ -254,7 +254,7 @@ def layers(draw: st.DrawFn) -> tuple[str, Forced, int]:
 @given(layers())
 def test_random_layers(drawn: tuple[str, Forced, int]) -> None:
     text, p, size = drawn
-    source = testing._model(text, 21, {}, 0)
+    source = testing.model_from(text, 21, {}, 0)
     module = converted(source, p)
     assert "ConvTranspose" in operators(module)
     emitted = serde.serialize_model(module.model)
@@ -268,7 +268,7 @@ def test_random_layers_in_the_runtime(drawn: tuple[str, Forced, int]) -> None:
     pytest.importorskip("onnxruntime")
     from fcc.runtime import open_session
 
-    source = testing._model(drawn[0].replace("S0", str(drawn[2])).replace("S1", "M"), 21, {}, 0)
+    source = testing.model_from(drawn[0].replace("S0", str(drawn[2])).replace("S1", "M"), 21, {}, 0)
     emitted = serde.serialize_model(converted(source, drawn[1]).model)
     assert "ConvTranspose" in [n.op_type for n in emitted.graph.node]
     dims = [d.dim_value for d in source.graph.input[0].type.tensor_type.shape.dim]
@@ -288,7 +288,7 @@ def test_the_bias_costs_no_precision(size: float, large: float, weight: float) -
     b = rng.standard_normal(6) * size * large * weight
     constants = {"w": rng.standard_normal((6, 16, 1, 5)) * weight, "b": b}
     text = "g (float[1,16,1,20] x) => (float[1,6,1,16] y) <float[6,16,1,5] w, float[6] b> { y = Conv(x, w, b) }"
-    source = testing._model(text, 21, constants, 0)
+    source = testing.model_from(text, 21, constants, 0)
     module = converted(source, Forced(axis=1, outputs=4))
     (scale,) = [v.const_value.numpy()[0] for v in module.graph.initializers.values() if ir.dims_of(v) == (8,)]  # type: ignore[union-attr]
     unit = np.einsum("r,ocir->oc", np.asarray(toom_cook(4, 5).g[UNIT], np.float64), constants["w"])
@@ -303,7 +303,7 @@ def test_the_bias_costs_no_precision(size: float, large: float, weight: float) -
 @pytest.mark.parametrize("zeros", ["w", "b"])
 def test_a_bias_or_a_weight_of_zeros(zeros: str) -> None:
     text = "g (float[1,4,9] x) => (float[1,3,7] y) <float[3,4,3] w, float[3] b> { y = Conv(x, w, b) }"
-    source = testing._model(text, 21, {zeros: 0.0}, 0)
+    source = testing.model_from(text, 21, {zeros: 0.0}, 0)
     testing.same_outputs(source, serde.serialize_model(converted(source, Forced()).model))
 
 
@@ -311,7 +311,7 @@ def test_a_bias_or_a_weight_of_zeros(zeros: str) -> None:
 def test_large_weights_are_written_when_they_are_saved(bias: bool) -> None:
     text = f"""g (float[1,256,40] x) => (float[1,400,38] y) <float[400,256,3] w, float[400] b>
         {{ y = Conv(x, w{", b" if bias else ""}) }}"""
-    source = testing._model(text, 21, {}, 0)
+    source = testing.model_from(text, 21, {}, 0)
     module = converted(source, Forced())
     lazy = [v for v in module.graph.initializers.values() if isinstance(v.const_value, ir.LazyTensor)]
     assert [ir.dims_of(v) for v in lazy] == [(1, 3, 400, 256 + bias)]
@@ -325,7 +325,7 @@ def test_error_in_the_runtime(m: int, r: int, mean: float) -> None:
     from fcc.runtime import open_session
 
     text = f"g (float[1,32,30] x) => (float[1,8,{31 - r}] y) <float[8,32,{r}] w, float[8] b> {{ y = Conv(x, w, b) }}"
-    source = testing._model(text, 21, {}, 0)
+    source = testing.model_from(text, 21, {}, 0)
     emitted = serde.serialize_model(converted(source, Forced(outputs=m)).model)
     x = (np.random.default_rng(1).standard_normal((1, 32, 30)) + mean).astype(np.float32)
     w, b = (onnx.numpy_helper.to_array(t).astype(np.float64) for t in source.graph.initializer)
@@ -341,7 +341,7 @@ def test_error_in_the_runtime(m: int, r: int, mean: float) -> None:
 ])  # fmt: skip
 def test_the_runtime_transforms_the_weights_when_it_loads(text: str, tmp_path: Any) -> None:
     ort = pytest.importorskip("onnxruntime")
-    emitted = converted(testing._model(text, 21, {}, 0), Forced(outputs=4)).model
+    emitted = converted(testing.model_from(text, 21, {}, 0), Forced(outputs=4)).model
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")

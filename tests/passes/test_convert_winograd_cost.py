@@ -24,7 +24,7 @@ LAYER = "g (float[{n},64,{h},{h}] x) => (float[{n},64,{h},{h}] y) <float[64,64,3
 
 
 def refusals(text: str, p: ConvertWinograd, **context: Any) -> list[str]:
-    module = read(testing._model(text, 21, {}, 0))
+    module = read(testing.model_from(text, 21, {}, 0))
     shapes.infer(module)
     log = Log(strict=True)
     run_pass(p, module, PassContext(**{"target": get_target("cpu"), "log": log, **context}))
@@ -68,7 +68,7 @@ def test_the_estimate_is_that_of_its_docstring() -> None:
     target = Target(Rates(3, 5, 7, 11, 13, lanes=8), Rates(4, 5, 7, 11, 13), one, cache=64e9, byte=1, node=1)
 
     def estimated(text: str, axis: int, outputs: int) -> tuple[Any, Any]:
-        module = read(testing._model(text, 21, {}, 0))
+        module = read(testing.model_from(text, 21, {}, 0))
         shapes.infer(module)
         layer = conv_layer_of(next(iter(module.graph)))
         assert isinstance(layer, ConvLayer)
@@ -89,7 +89,7 @@ def test_the_estimate_is_that_of_its_docstring() -> None:
     expected = 4 * whole * 5 * 3 / 21 + (5 * elements[0] + 7 * elements[1]) * far + 11 * 24 * 3 * 5 + 13
     assert estimated(maps, 1, 3) == (whole, pytest.approx(expected, rel=1e-12))
     near = Target(one, one, one, cache=1, byte=1, node=1)
-    module = read(testing._model(maps, 21, {}, 0))
+    module = read(testing.model_from(maps, 21, {}, 0))
     shapes.infer(module)
     layer = conv_layer_of(next(iter(module.graph)))
     assert isinstance(layer, ConvLayer)
@@ -118,7 +118,7 @@ def test_estimates(sizes: tuple[str, str], expected: tuple[float, int, int]) -> 
     pads = [(k - 1) // 2 for k in kernel] * 2
     x, w = sizes
     text = f"g (float[{x}] x) => (float[{x}] y) <float[{w}] w> {{ y = Conv<pads = {pads}>(x, w) }}"
-    module = read(testing._model(text, 21, {"w": 0.0}, 0))
+    module = read(testing.model_from(text, 21, {"w": 0.0}, 0))
     shapes.infer(module)
     layer = conv_layer_of(next(iter(module.graph)))
     assert isinstance(layer, ConvLayer)
@@ -131,7 +131,7 @@ def test_the_work_of_a_model_counts_what_runs() -> None:
     """Multiply-adds or bytes of each node, and its start; nothing for what is computed when the model is loaded."""
     text = """g (float[2,8] x) => (float[2,4] y) <float[8,4] w, float[8,4] v>
         { u = Add(w, v) m = MatMul(x, u) y = Relu(m) }"""
-    module = read(testing._model(text, 21, {}, 0))
+    module = read(testing.model_from(text, 21, {}, 0))
     shapes.infer(module)
     one: Any = None
     moved = 4 * (16 + 32 + 8)

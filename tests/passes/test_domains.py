@@ -53,7 +53,7 @@ CASES = [
 @pytest.mark.parametrize(("body", "expected"), CASES)
 def test_bounds_hold_and_are_as_narrow_as_the_operators_tell(body: str, expected: tuple[int, int] | None) -> None:
     text = f"g (int64[6] i, bool[6] b, float[N,5] x) => (int64 y) <{DECLARED}> {{ {body} }}"
-    source = testing._model(text, 21, CONSTANTS, 0)
+    source = testing.model_from(text, 21, CONSTANTS, 0)
     module = read(source)
     shapes.infer(module)
     found = bounds(module.graph.outputs[0])
@@ -70,7 +70,7 @@ def test_bounds_hold_and_are_as_narrow_as_the_operators_tell(body: str, expected
 
 
 def test_what_is_no_integer_has_no_bounds() -> None:
-    module = read(testing._model("g (float[6] i) => (float[6] y) { y = Relu(i) }", 21, {}, 0))
+    module = read(testing.model_from("g (float[6] i) => (float[6] y) { y = Relu(i) }", 21, {}, 0))
     assert bounds(module.graph.outputs[0]) is None
     assert bounds(None) is None
 
@@ -80,6 +80,20 @@ def test_an_overridable_constant_bounds_nothing() -> None:
         '<ir_version: 8, opset_import: ["" : 17]> g (int64[2] i, int64 high = {3}) => (int64[2] y) '
         "<int64 low = {0}> { y = Clip(i, low, high) }"
     )
-    module = read(testing._model(text, 17, {}, 0))
+    module = read(testing.model_from(text, 17, {}, 0))
     shapes.infer(module)
     assert bounds(module.graph.outputs[0]) is None
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("int64", (2, 7)), ("bool", None), ("float", None), ("double", None)])
+def test_constants(kind: str, expected: tuple[int, int] | None) -> None:
+    module = read(
+        testing.model_from(f"g (float x) => ({kind}[2] y) <{kind}[2] c> {{ y = Identity(c) }}", 21, {"c": [2, 7]})
+    )
+    value = next(iter(module.graph)).inputs[0]
+    assert bounds(value) == ((1, 1) if kind == "bool" else expected)
+
+
+def test_an_empty_constant_bounds_nothing_beyond_its_type() -> None:
+    module = read(testing.model_from("g (float x) => (int8[0] y) <int8[0] c> { y = Identity(c) }", 21, {}))
+    assert bounds(next(iter(module.graph)).inputs[0]) in (None, (-128, 127))

@@ -2,11 +2,12 @@ import pytest
 
 from fcc import ir
 from fcc.analysis import shapes
+from fcc.frontend import read
 from fcc.ir.text import parse
 from fcc.passes.eliminate_dead_code import EliminateDeadCode
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
-from fcc.testing import check
+from fcc.testing import check, model_from
 
 P = EliminateDeadCode()
 
@@ -141,3 +142,10 @@ def test_long_chain_is_linear() -> None:
     module = parse(f"g (float[4] x) => (float[4] y) {{ v0 = Abs(x) {nodes} y = Relu(x) }}")
     shapes.infer(module)
     assert run(module) == 10_000
+
+
+def test_outputs_of_unknown_operators_keep_their_names() -> None:
+    text = "g (float[N] x) => (float[N] y) { y, m = com.microsoft.Unknown(x) }"
+    module = read(model_from(text))
+    assert run_pass(EliminateDeadCode(), module, PassContext(get_target("cpu"), Log(strict=True))) == 0
+    assert [v.name for v in module.graph[0].outputs] == ["y", "m"]

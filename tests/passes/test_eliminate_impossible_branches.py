@@ -63,7 +63,7 @@ def test_what_follows_is_decided_by_the_rank() -> None:
 
 
 def _applies(text: str, ops: list[str], more: dict[str, int] | None = None, expected: int = 1) -> ir.Module:
-    module = read(testing._model(text, 21, {**CONSTANTS, **(more or {})}, 0))
+    module = read(testing.model_from(text, 21, {**CONSTANTS, **(more or {})}, 0))
     shapes.infer(module)
     before = [n.name for n in module.nodes()]
     log = Log(strict=True, explain=frozenset({"eliminate-impossible-branches"}))
@@ -86,7 +86,7 @@ def test_the_answer_is_the_same() -> None:
     from fcc.runtime import open_session
 
     text = graph("Squeeze(x, last)", "Identity(x)", LSTM)
-    source = testing._model(text, 21, CONSTANTS, 0)
+    source = testing.model_from(text, 21, CONSTANTS, 0)
     module = _applies(text, ["Squeeze", "Unsqueeze", "LSTM"])
     fed = {"x": np.random.default_rng(0).standard_normal((2, 4, 1)).astype(np.float32), "c": np.asarray(True)}
     old = open_session(source.SerializeToString(), optimize=False).run(fed)["y"]

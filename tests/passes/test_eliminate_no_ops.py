@@ -1,7 +1,11 @@
 import pytest
 
+from fcc.analysis import shapes
+from fcc.frontend import read
 from fcc.passes.eliminate_no_ops import NO_OPS, EliminateNoOps
-from fcc.testing import check
+from fcc.rewrite import PassContext, run_pass
+from fcc.target import get_target
+from fcc.testing import check, model_from
 
 CONSTANTS = """int64[4] pad0 = {0, 0, 0, 0}, int64[4] pad1 = {0, 1, 0, 0}, int64[2] one2 = {1, 1}, int64[0] none = {},
     int64[1] a0 = {0}, int64[1] a1 = {1}, int64[1] m1 = {-1}, int64[1] m4 = {-4}, int64[1] three = {3}, int64[1] four = {4},
@@ -229,3 +233,69 @@ def test_other_domains_are_not_meant() -> None:
 
 def test_every_rule_is_reachable_by_the_pattern() -> None:
     assert set(EliminateNoOps.pattern.types) == set(NO_OPS)
+
+
+BLOCKS = "g (float[1,4,2,2] x) => (float[{}] y) {{ r = Relu(x) k = {} y = Neg(k) }}"
+
+
+@pytest.mark.parametrize("op", ["DepthToSpace", "SpaceToDepth"])
+def test_blocks_of_one(op: str) -> None:
+    before = BLOCKS.format("1,4,2,2", f"{op}<blocksize=1>(r)")
+    check(EliminateNoOps(), before, "g (float[1,4,2,2] x) => (float[1,4,2,2] y) { r = Relu(x) y = Neg(r) }")
+    size = "1,1,4,4" if op == "DepthToSpace" else "1,16,1,1"
+    check(EliminateNoOps(), BLOCKS.format(size, f"{op}<blocksize=2>(r)"), None, because="larger than 1")
+
+
+@pytest.mark.parametrize(
+    ("node", "because"),
+    [
+        ("Transpose(r)", "the rank is not known"),
+        ("Transpose<perm=[1, 0]>(r)", "the rank is not known"),
+        ("Slice(r, a0, max, a0)", "the bounds are not known"),
+        ("Flatten(r)", ""),
+        ("Squeeze(r)", ""),
+        ("Expand(r, ex)", ""),
+        ("Reshape(r, same)", ""),
+    ],
+)
+def test_unknown_ranks_stay(node: str, because: str) -> None:
+    text = f"g (float[] x) => (float[] y) <{CONSTANTS}> {{ r = Relu(x) k = {node} y = Neg(k) }}"
+    check(EliminateNoOps(), text, None, because=because)
+
+
+def test_a_sorted_permutation_needs_no_rank() -> None:
+    text = "g (float[] x) => (float[] y) { r = Relu(x) k = Transpose<perm=[0, 1]>(r) y = Neg(k) }"
+    module = read(model_from(text))
+    shapes.infer(module)
+    assert run_pass(EliminateNoOps(), module, PassContext(get_target("cpu"))) == 1
+    assert [n.op_type for n in module.graph] == ["Relu", "Neg"]
+
+
+@pytest.mark.parametrize(
+    ("node", "more", "because"),
+    [
+        ("Slice(r, a0, max, i)", "int64[1] i", "the axes or steps are not known"),
+        ("Slice(r, a0, max, a0, i)", "int64[1] i", "the axes or steps are not known"),
+        ("Slice(r, i, max, a0)", "int64[1] i", "the bounds are not known"),
+        ("Slice(r, a0, i, a0)", "int64[1] i", "the bounds are not known"),
+        ("Slice(r, a0, max, a0, three)", "", "takes a part"),
+        ("Tile(r, twice)", "", "repeats"),
+        ("Pad(r, i4)", "int64[4] i4", "not known"),
+        ("Unsqueeze(r, i)", "int64[1] i", ""),
+        ("Dropout(r, ratio, u)", "bool u", "training_mode"),
+    ],
+)
+def test_computed_operands_stay(node: str, more: str, because: str) -> None:
+    inputs = ", ".join(x for x in (INPUTS, more) if x)
+    text = f"g ({inputs}) => (float y) <{CONSTANTS}, int64[2] twice = {{1, 2}}> {{ r = Relu(x) k = {node} y = Neg(k) }}"
+    check(EliminateNoOps(), text, None, because=because)
+
+
+@pytest.mark.parametrize("name", ["a0", "max", "axes", "steps"])
+def test_bounds_that_are_not_as_many_as_the_axes_stay(name: str) -> None:
+    operands = {"a0": "a0", "max": "max", "axes": "a1", "steps": "one"} | {name: "two"}
+    text = (
+        "g (float[N,4] x) => (float y) <int64[1] a0 = {0}, int64[1] max = {99}, int64[1] a1 = {1}, int64[1] one = {1}, "
+        f"int64[2] two = {{1, 1}}> {{ r = Relu(x) k = Slice(r, {', '.join(operands.values())}) y = Neg(k) }}"
+    )
+    check(EliminateNoOps(), text, None, because="not as many bounds")

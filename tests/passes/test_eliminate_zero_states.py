@@ -72,3 +72,16 @@ def test_other_states_stay(body: str, more: str) -> None:
 
 def test_layers_without_states_are_no_sites() -> None:
     check(EliminateZeroStates(), LSTM.format(more="", body="y = LSTM<hidden_size=4>(x, w, r, b)"), None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "q = Identity(z) y = LSTM<hidden_size=4>(x, w, r, b, , q)",
+        "s = Identity(h) q = Reshape(s, k2) y = LSTM<hidden_size=4>(x, w, r, b, , q)",
+        "q = Neg(h) y = LSTM<hidden_size=4>(x, w, r, b, , q)",
+    ],
+)
+def test_what_is_moved_and_not_zero_stays(body: str) -> None:
+    text = LSTM.format(more=", float[1,2,4] h", body=body).replace("float[1,2,4] z", "float[1,2,4] z, int64[3] k2")
+    check(EliminateZeroStates(), text, None, constants={"z": [[[0, 0, 0, 0], [0, 0, 1, 0]]], "k2": [1, 2, 4]})

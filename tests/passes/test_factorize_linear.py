@@ -258,7 +258,7 @@ def read_text(text: str) -> ir.Module:
     from fcc import testing
     from fcc.analysis import shapes
 
-    module = read(testing._model(text, 21, {}, 0))
+    module = read(testing.model_from(text, 21, {}, 0))
     shapes.infer(module)
     return module
 

@@ -81,6 +81,9 @@ def test_an_overridable_initializer_is_no_constant() -> None:
     [
         ("r = RandomNormalLike(w) y = Add(x, r)", "draws anew"),
         ("r = Bernoulli(w) y = Add(x, r)", "draws anew"),
+        ("r = RandomUniformLike(w) y = Add(x, r)", "draws anew"),
+        ("u = Unsqueeze(w, k) r = Multinomial(u) f = Cast<to=1>(r) y = Add(x, f)", "draws anew"),
+        ("q, u, v = DynamicQuantizeLinear(w) f = Cast<to=1>(q) y = Add(x, f)", "keeps its Q and DQ"),
         ("r = Dropout(w) y = Add(x, r)", "draws anew"),
         ("q = QuantizeLinear(w, s, z) d = DequantizeLinear(q, s, z) y = Add(x, d)", "keeps its Q and DQ"),
         ("q = com.microsoft.Gelu(w) y = Add(x, q)", "no evaluator"),

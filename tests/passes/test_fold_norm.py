@@ -123,3 +123,25 @@ def test_other_casts_stay(old: str, new: str, because: str) -> None:
     text = text.replace("(float16[2,3,4] y", "(bfloat16[2,3,4] y") if new == "to=16" else text
     text = text.replace("float[4]", "double[4]") if new == "to=11>" else text
     check(FoldNorm(), before=text, after=None, because=because, constants={"s": 1, "b": 2})
+
+
+@pytest.mark.parametrize(("s", "b"), [("1,4", "4"), ("4", "1,4"), ("4", "1"), ("1,4", "1,4")])
+def test_scale_and_bias_of_other_shapes_stay(s: str, b: str) -> None:
+    before = graph(f"l = {LN}(x, s, b) y = Mul(l, f)", f"float[{s}] s, float[{b}] b, float f")
+    check(FoldNorm(), before=before, after=None, because="not the shape of the normalized axes")
+
+
+@pytest.mark.parametrize(("axis", "shape"), [("", "4"), ("axis=1, ", "3,4"), ("axis=2, ", "4"), ("axis=0, ", "2,3,4")])
+def test_axes_by_number_and_by_default(axis: str, shape: str) -> None:
+    norm = f"LayerNormalization<{axis}epsilon=0.01>"
+    check(
+        FoldNorm(),
+        before=graph(f"l = {norm}(x, s) y = Mul(l, f)", f"float[{shape}] s, float[4] f"),
+        after=graph(f"y = {norm}(x, s)"),
+    )
+
+
+def test_double_precision_stays() -> None:
+    """Its statistics are in single precision (stash_type), its scale is not."""
+    before = graph(f"l = {LN}(x, s) y = Mul(l, f)", "float[4] s, float f").replace("float", "double")
+    check(FoldNorm(), before=before, after=None, because="not folded")

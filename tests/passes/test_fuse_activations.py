@@ -102,7 +102,7 @@ def test_hard_sigmoid(body: str, alpha: float, beta: float) -> None:
     from fcc.rewrite import PassContext, run_pass
     from fcc.target import get_target
 
-    source = testing._model(graph(body), 21, NUMBERS, 0)
+    source = testing.model_from(graph(body), 21, NUMBERS, 0)
     module = read(source)
     shapes.infer(module)
     assert run_pass(FuseActivations(), module, PassContext(target=get_target("cpu"))) == 1
@@ -322,3 +322,17 @@ def test_random_slopes(body: str, slope: float, dims: str) -> None:
         after=f"g (float[{dims}] x) => (float[{dims}] y) {{ y = LeakyRelu<alpha = {slope}>(x) }}",
         constants={**NUMBERS, "a": slope},
     )
+
+
+SWISH = "p = Add(x, three) c = Clip(p, zero, six) m = Div(c, six) y = Mul(x, m)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "opset", "because"),
+    [
+        ("double", "cpu", 21, "no CPU kernel for HardSwish"),
+        ("bfloat16", "tensorrt", 21, "needs opset 22"),
+    ],
+)
+def test_hard_swish_stays_in_types_that_lack_it(kind: str, target: str, opset: int, because: str) -> None:
+    becomes(SWISH, None, because, kind=kind, target=target, opset=opset)

@@ -183,6 +183,10 @@ def test_mask_of_keys_is_expanded() -> None:
         (primitives("s = MatMul(qh, kh) t = Mul(s, d) p = Softmax(t)", constants=", float[4] d", sequences="S4"), "no scalar"),
         (primitives("s = MatMul(qh, kh) r = Exp(s) p = Softmax(r)", constants=""), "no product of queries and keys"),
         (primitives("s = MatMul(qh, kh) r = Max(s, c) p = Softmax(r)"), "the scores are bounded"),
+        (primitives("s = MatMul(qh, kh) t = Div(s, n) p = Softmax(t)", constants=", float n"), "the scale is not positive"),
+        (primitives("s = MatMul(qh, kh) t = Div(s, w) p = Softmax(t)", constants=", float w"), "no number of float32"),
+        (primitives("s = MatMul(qh, kh) t = Mul(s, w) u = Mul(t, w) p = Softmax(u)", constants=", float w"),
+         "no number of float32"),
         (primitives(outputs=", float[B,2,S,T] p"), "'p' has other users"),
         (primitives(merge=MERGE + " o = Neg(s)", outputs=", float[B,2,S,T] o"), "'s' has other users"),
         (primitives(kind="double", constants=", double c"), "not measured for"),
@@ -196,7 +200,7 @@ def test_mask_of_keys_is_expanded() -> None:
     ],
 )  # fmt: skip
 def test_refusals(text: str, because: str) -> None:
-    constants = {**SHAPES, "c": 0.5, "n": -0.5, "z0": 0, "h1": np.array([0, 0, 4, 2])}
+    constants = {**SHAPES, "c": 0.5, "n": -0.5, "w": 1e-40, "z0": 0, "h1": np.array([0, 0, 4, 2])}
     check(P, before=text, after=None, because=because, constants=constants, opset=23)
 
 

@@ -266,7 +266,7 @@ def test_inside_a_subgraph_with_x_from_outside() -> None:
 
 
 def applied(text: str, opset: int, target: str) -> tuple[ir.Module, list[str]]:
-    module = read(testing._model(text, opset, NUMBERS, 0))
+    module = read(testing.model_from(text, opset, NUMBERS, 0))
     shapes.infer(module)
     ctx = PassContext(target=get_target(target), log=Log(strict=True, explain=frozenset({"fuse-gelu"})))
     run_pass(FuseGelu(), module, ctx)
@@ -314,7 +314,7 @@ def test_the_fast_operator_in_the_runtime(dims: str) -> None:
     assert [n.op_type for n in module.nodes()] == ["FastGelu"]
     shape = [5 if d == "N" else int(d) for d in dims.split(",") if d]
     fed = {"x": np.asarray(np.random.default_rng(0).standard_normal(shape) * 4, np.float32)}
-    old = open_session(testing._model(text, 17, NUMBERS, 0).SerializeToString(), optimize=False).run(fed)["y"]
+    old = open_session(testing.model_from(text, 17, NUMBERS, 0).SerializeToString(), optimize=False).run(fed)["y"]
     new = open_session(serde.serialize_model(module.model).SerializeToString()).run(fed)["y"]
     assert new.shape == old.shape
     assert np.abs(new - old).max(initial=0.0) <= 2e-6

@@ -189,7 +189,9 @@ def test_generated(data: st.DataObject) -> None:
     from fcc.rewrite import Log, PassContext, run_pass
     from fcc.target import get_target
 
-    module = read(testing._model(text, 21, {"six": [n, c, h, k, w, q], "rows": list(map(int, shape.split(",")))}, 0))
+    module = read(
+        testing.model_from(text, 21, {"six": [n, c, h, k, w, q], "rows": list(map(int, shape.split(",")))}, 0)
+    )
     shapes.infer(module)
     before = serde.serialize_model(module.clone().model)
     ctx = PassContext(get_target("cpu"), Log(strict=True))
@@ -197,3 +199,12 @@ def test_generated(data: st.DataObject) -> None:
     ir.verify(module)
     assert next(x.op_type for x in module.nodes()) == "Conv"
     testing.same_outputs(before, serde.serialize_model(module.model))
+
+
+@pytest.mark.parametrize(("opset", "fuses"), [(21, False), (22, True)])
+def test_bfloat16_needs_a_conv_of_it(opset: int, fuses: bool) -> None:
+    io = IO.replace("float", "bfloat16")
+    body = f"{PATCHES.format('1,3,5')} y = MatMul(v, w)"
+    after = "c = Conv<kernel_shape=[2,2], strides=[2,2]>(x, w1) t = Transpose<perm=[0,2,3,1]>(c) y = Reshape(t, s)"
+    why = "" if fuses else "needs opset 22"
+    holds(body, after if fuses else None, "bfloat16[12,5] w", io, opset=opset, because=why)

@@ -278,7 +278,7 @@ def test_inside_a_subgraph() -> None:
         " else_branch = f () => (float[2,3,4] o) { o = Neg(x) }>",
         inputs=", bool c",
     )
-    module = fcc.read(testing._model(text, 21, {}, 0))
+    module = fcc.read(testing.model_from(text, 21, {}, 0))
     shapes.infer(module)
     assert run_pass(FuseLayerNorm(), module, PassContext(get_target("cpu"))) == 1
     assert [n.op_type for n in module.nodes()] == ["If", "LayerNormalization", "Neg"]
@@ -292,7 +292,7 @@ def test_float16() -> None:
 
 @pytest.mark.parametrize(("batches", "applied"), [(1, 1), (2, 0)])
 def test_symbols_count_as_the_sizes_that_are_timed(batches: int, applied: int) -> None:
-    module = fcc.read(testing._model(graph(CORE.replace("n = ", "y = "), "N,32,4", axes="{1}"), 21, {}, 0))
+    module = fcc.read(testing.model_from(graph(CORE.replace("n = ", "y = "), "N,32,4", axes="{1}"), 21, {}, 0))
     shapes.infer(module)
     assert run_pass(FuseLayerNorm(), module, PassContext(get_target("cpu"), shapes={"N": batches})) == applied
 

@@ -161,7 +161,7 @@ def test_overridable_x_is_no_matter_and_unknown_rank_stays() -> None:
 )
 def test_bound(expression: str, expected: float) -> None:
     text = graph(f"t = Sigmoid(x) y = {expression}", constants="float c = {3}, float n = {-4}")
-    module = read(testing._model(text, 21, {}, 0))
+    module = read(testing.model_from(text, 21, {}, 0))
     shapes.infer(module)
     assert bound(module.graph.outputs[0]) == expected
 
@@ -195,7 +195,7 @@ def test_random_spellings(data: st.DataObject) -> None:
         )
     )
     spelled = str(axis - rank if data.draw(st.booleans()) else axis)
-    module = read(testing._model(graph(f"{nodes} {end}", ",".join(map(str, dims)), spelled), 18, {}, 0))
+    module = read(testing.model_from(graph(f"{nodes} {end}", ",".join(map(str, dims)), spelled), 18, {}, 0))
     shapes.infer(module)
     before = serde.serialize_model(module.clone().model)
     ctx = PassContext(get_target("cuda"), Log(strict=True))

@@ -311,3 +311,23 @@ def test_the_composition_of_clamps(
     low, high = (min(max(v, c), d) for v in (a, b))
     x = np.array(xs)
     assert np.array_equal(np.clip(np.clip(x, a, b), c, d), np.clip(x, low, high))
+
+
+@pytest.mark.parametrize("inner", ["a = Reshape(x, s)", "a = Squeeze(x, s)", "a = Unsqueeze(x, s)"])
+def test_a_view_by_a_computed_operand_proves_no_shape(inner: str) -> None:
+    kind = "int64[2] s" if "Reshape" in inner else "int64[1] s"
+    text = f"g (float[6,1] x, {kind}) => (float[2,3] y) <int64[2] t = {{2, 3}}> {{ {inner} y = Reshape(a, t) }}"
+    check(MergeChains(), text, None, because="the shape is not known")
+
+
+@pytest.mark.parametrize("middle", ["17", "19", "22"])  # float8e4m3fn, float8e5m2, int4
+def test_types_of_few_bits_lose(middle: str) -> None:
+    kept(f"a = Cast<to={middle}>(x) y = Cast<to=3>(a)", "does not keep", kind="int8")
+
+
+@pytest.mark.parametrize(
+    ("constants", "bounds"),
+    [("float[2] l = {0, 0}, float h = {1}", "l, h"), ("float l = {0}, float[2] h = {1, 1}", "l, h")],
+)
+def test_bounds_of_several_numbers_stay(constants: str, bounds: str) -> None:
+    kept(f"a = Relu(x) y = Clip(a, {bounds})", "not constant", constants=constants)

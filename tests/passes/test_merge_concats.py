@@ -131,6 +131,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         " y = Concat<axis=1>(p, q) }",
         {"ax": 0},
     ),
+    "a stack of some and others": (
+        "g (float[2,4] x, float[2,1,4] z) => (float[2,3,4] y) { p = Unsqueeze(x, ax) q = Unsqueeze(x, ax)"
+        " y = Concat<axis=1>(p, z, q) }",
+        {"ax": 1},
+    ),
     "a stack whose parts are used": (
         "g (float[N,4] x, float[N,4] z) => (float[N,2,4] y, float[N,1,4] p) { p = Unsqueeze(x, ax)"
         " q = Unsqueeze(z, ax) y = Concat<axis=1>(p, q) }",
@@ -156,3 +161,20 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 def test_stays(name: str) -> None:
     text, constants = REFUSED[name]
     check(MergeConcats(), declared(text, constants), None, constants=constants)
+
+
+@pytest.mark.parametrize("axis", [0, -3])
+def test_the_first_axis_by_either_number(axis: int) -> None:
+    io = "g (float[2,3,4] x, float[1,3,4] z) => (float[5,3,4] y)"
+    check(
+        MergeConcats(),
+        f"{io} {{ t = Concat<axis={axis}>(x, z) y = Concat<axis=0>(t, x) }}",
+        f"{io} {{ y = Concat<axis=0>(x, z, x) }}",
+    )
+    io = "g (float[2,3,4] x, float[1,3,4] z) => (float[2,3,4] y, float[1,3,4] w)"
+    check(
+        MergeConcats(),
+        f"{io} <int64[2] s> {{ t = Concat<axis={axis}>(x, z) p, q = Split<axis={axis}>(t, s) y = Neg(p) w = Neg(q) }}",
+        f"{io} {{ y = Neg(x) w = Neg(z) }}",
+        constants={"s": [2, 1]},
+    )

@@ -165,3 +165,12 @@ def test_weights_computed_at_save_are_not_computed() -> None:
     for value in module.graph.initializers.values():
         value.const_value = ir.LazyTensor(fail, ir.DataType.FLOAT, ir.Shape([2]))
     assert run(module) == 0
+
+
+@pytest.mark.parametrize("node", ["q = QuantizeLinear(x, s) r = QuantizeLinear(x, t)",
+                                  "q = DequantizeLinear(c, s) r = DequantizeLinear(c, t)"])  # fmt: skip
+def test_scales_of_the_same_operator_stay(node: str) -> None:
+    head = "g (float[2] x, int8[2] c) => (float[2] q, float[2] r)".replace(
+        "(float[2] q, float[2] r)", "(uint8[2] q, uint8[2] r)" if "= Quantize" in node else "(float[2] q, float[2] r)"
+    )
+    assert run(parse(f"{head} <float s = {{0.5}}, float t = {{0.5}}> {{ {node} }}")) == 0

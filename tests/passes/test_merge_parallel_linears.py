@@ -3,8 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcc.frontend import read
 from fcc.passes.merge_parallel_linears import MergeParallelLinears
-from fcc.testing import check
+from fcc.rewrite import Log, PassContext, run_pass
+from fcc.target import get_target
+from fcc.testing import check, model_from
 
 P = MergeParallelLinears()
 
@@ -306,3 +309,30 @@ def test_merged_weight_is_exact() -> None:
     (weight,) = module.graph.initializers.values()
     assert weight.const_value is not None
     assert np.array_equal(weight.const_value.numpy(), np.array([[0.1, 0.3, 0.4], [0.2, 0.5, 0.6]], np.float32))
+
+
+def test_a_layer_between_two_others_that_escapes_keeps_them_apart() -> None:
+    """Of equal widths: with the one in the middle jumped over, nothing but the numbers would tell."""
+    io = "g (float[N,4] x) => (float[N,9] y, float[N,3] b)"
+    parts = "a = MatMul(x, u) b = MatMul(x, v) c = MatMul(x, w)"
+    text = f"{io} <float[4,3] u, float[4,3] v, float[4,3] w> {{ {parts} y = Concat<axis=1>(a, b, c) }}"
+    check(P, before=text, after=None, because="", target="tensorrt")
+
+
+def test_neighbours_beside_one_that_escapes_are_merged() -> None:
+    io = "g (float[N,4] x) => (float[N,12] y, float[N,3] a)"
+    parts = "a = MatMul(x, u) b = MatMul(x, v) c = MatMul(x, w) d = MatMul(x, r)"
+    constants = "<float[4,3] u, float[4,3] v, float[4,3] w, float[4,3] r>"
+    check(
+        P,
+        before=f"{io} {constants} {{ {parts} y = Concat<axis=1>(b, c, a, d) }}",
+        after=f"{io} {constants} {{ a = MatMul(x, u) d = MatMul(x, r) m = MatMul(x, k) y = Concat<axis=1>(m, a, d) }}",
+        target="tensorrt",
+    )
+
+
+def test_operators_of_other_domains_are_no_layers() -> None:
+    parts = "a = com.microsoft.MatMul(x, u) b = com.microsoft.MatMul(x, v)"
+    text = f"g (float[N,4] x) => (float[N,3] a, float[N,3] b) <float[4,3] u, float[4,3] v> {{ {parts} }}"
+    module = read(model_from(text))
+    assert run_pass(P, module, PassContext(get_target("cpu"), Log(strict=True))) == 0

@@ -16,7 +16,7 @@ from fcc.frontend import read
 from fcc.passes.merge_slices import MergeSlices, MergeSlicesToSplit
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
-from fcc.testing import check, same_outputs
+from fcc.testing import check, model_from, same_outputs
 
 BOUNDS = "<int64[1] a, int64[1] b, int64[1] c, int64[1] d, int64[1] ax, int64[1] ay>"
 TWO = "{ t = Slice(x, a, b, ax) y = Slice(t, c, d, ay) }"
@@ -154,3 +154,44 @@ def test_generated_chains(case: tuple[onnx.ModelProto, dict[str, int]]) -> None:
     event(f"applied: {applied > 0}")
     ir.verify(module)
     same_outputs(reference, serde.serialize_model(module.model), sizes=sizes)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "ax"])
+def test_bounds_that_are_not_as_many_as_the_axes_stay(name: str) -> None:
+    """No such Slice runs, and none is read past the end of its operands."""
+    text = f"g (float[N,10] x) => (float[N,K] y) {BOUNDS} {TWO}".replace(f"int64[1] {name},", f"int64[2] {name},")
+    check(MergeSlices(), text, None, because="not as many bounds", constants=START)
+
+
+def test_a_step_beyond_the_range_of_integers_stays() -> None:
+    text = f"g (float[M] x) => (float[K] y) {BOUNDS[:-1]}, int64[1] k> {TWO.replace('ax)', 'ax, k)').replace('ay)', 'ay, k)')}"
+    constants = {"a": 0, "b": 9, "c": 0, "d": 9, "ax": 0, "ay": 0, "k": 2**40}
+    check(MergeSlices(), text, None, because="leaves the range", constants=constants)
+
+
+def test_each_branch_gets_its_split_in_one_run() -> None:
+    inside = "float[N,3] {0}, float[N,7] {1}) {{ {0} = Slice(x, a, b, ax) {1} = Slice(x, b, c, ax) }}"
+    head = f"g (bool q, float[N,10] x) => (float[N,3] y, float[N,7] z) {BOUNDS}"
+    text = (
+        f"{head} {{ y, z = If (q) <then_branch = t () => ({inside.format('p', 'r')}, "
+        f"else_branch = e () => ({inside.format('v', 'w')}> }}"
+    )
+    module = read(model_from(text, constants={**HALVES, "d": 0, "ay": 0}))
+    shapes.infer(module)
+    assert run_pass(MergeSlicesToSplit(), module, PassContext(get_target("cpu"), Log(strict=True))) == 2
+    assert [n.op_type for n in module.nodes()] == ["If", "Split", "Split"]
+
+
+def test_ranges_with_steps_are_no_parts_of_a_split() -> None:
+    text = (
+        SPLIT.replace("ax> {", "ax, int64[1] k> {").replace("ax)", "ax, k)").replace("N,3", "N,K").replace("N,7", "N,L")
+    )
+    check(MergeSlicesToSplit(), text, None, constants={**HALVES, "k": 2})
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_bound_that_is_a_symbol_stays(name: str) -> None:
+    text = (
+        f"g (float[N,10] x, float[M] z) => (float[N,K] y) {BOUNDS} {{ s = Shape(z) t = Slice(x, a, b, ax) y = Slice(t, c, d, ay) }}"
+    ).replace(f"Slice(x, {'a' if name == 'a' else 'a, b'}", f"Slice(x, {'s' if name == 'a' else 'a, s'}")
+    check(MergeSlices(), text, None, because="depends on a symbol", constants=START, sizes={"M": 1})

@@ -204,7 +204,7 @@ def model(c: Case) -> Any:
     dims = ",".join(map(str, c.dims))
     heads = ", ".join([*c.w.constants.values(), *c.w.arrays.values()])
     text = f"g (float[{dims}] x) => (float[{dims}] y) <{heads}> {{ {' '.join(c.w.lines)} }}"
-    return testing._model(text, c.w.opset, {}, 0)
+    return testing.model_from(text, c.w.opset, {}, 0)
 
 
 def recovered(p: Pass, source: Any, size: int, target: str = "cuda") -> list[str]:

@@ -192,3 +192,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 def test_stays(name: str) -> None:
     text, constants = REFUSED[name]
     check(SinkReshape(), text, None, constants=constants)
+
+
+def test_a_constant_is_reshaped_at_run_time_where_a_size_is_a_symbol() -> None:
+    head = "g (float[2,S,8] x) => (float[2,3,8] y) <int64[1] s, int64[3] t, float[48] b>"
+    check(
+        SinkReshape(),
+        f"{head} {{ r = Reshape(x, s) p = Add(r, b) y = Reshape(p, t) }}",
+        "g (float[2,S,8] x) => (float[2,3,8] y) { r = Reshape(c, d) a = Add(x, r) y = Reshape(a, e) }",
+        constants={"s": 48, "t": [2, 3, 8]},
+        sizes={"S": 3},
+    )

@@ -3,8 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcc.frontend import read
 from fcc.passes.sink_scale import SinkScale
-from fcc.testing import check
+from fcc.rewrite import Log, PassContext, run_pass
+from fcc.target import get_target
+from fcc.testing import check, model_from
 
 P = SinkScale()
 HEADS = "r = Reshape(q, h) t = Transpose<perm=[0,2,1,3]>(r)"
@@ -125,3 +128,45 @@ def test_generated(data: st.DataObject) -> None:
         constants={"c": d(st.sampled_from([0.5, 3.0, -0.125])), "a": 0},
         seed=d(st.integers(0, 99)),
     )
+
+
+@pytest.mark.parametrize("layer", ["q = Gemm(w, w)", "q = Gemm(b, w, b)", "q = MatMul(w, w)"])
+def test_a_constant_in_two_roles_stays(layer: str) -> None:
+    text = f"g (float[1] x) => (float[1,6,6] y) <float[6,6] w, float[6,6] b, float c, int64[1] a> {{ {layer} u = Unsqueeze(q, a) y = Mul(u, c) }}"
+    check(P, before=text, after=None, because="no layer is reached", constants={"c": 3, "a": 0})
+
+
+HALF = f"{IO} <{DECLARED}> {{ {LAYER} {HEADS} s = MatMul(t, k) y = Mul(s, c) }}".replace("float[", "float16[").replace(
+    "float c", "float16 c"
+)
+
+
+def test_a_bias_that_leaves_the_range_stays() -> None:
+    before = f"{IO} <{DECLARED}> {{ {LAYER} {HEADS} s = MatMul(t, k) y = Mul(s, c) }}"
+    constants = {**VALUES, "c": 1e10, "w": 1.0}
+    check(P, before=before, after=None, because="leave the range", constants={**constants, "b": 1e30})
+    check(P, before=before.replace("Mul(s, c)", "Div(s, c)"), after=f"{IO} {{ {LAYER} {HEADS} y = MatMul(t, k) }}",
+          constants={**constants, "b": 1e20})  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "because"), [({"w": 1e-3}, "vanish"), ({"b": 1e-3, "w": 1.0}, "vanish")])
+def test_half_precision_keeps_what_would_vanish(change: dict[str, float], because: str) -> None:
+    check(P, before=HALF, after=None, because=because, constants={**VALUES, "c": 1e-4, "w": 1.0, "b": 1.0, **change})
+
+
+def test_half_precision_within_the_range() -> None:
+    after = f"{IO} {{ {LAYER} {HEADS} y = MatMul(t, k) }}".replace("float[", "float16[")
+    check(P, before=HALF, after=after, constants={**VALUES, "c": 0.5, "w": np.eye(6), "b": 0.0})
+
+
+def test_operators_of_other_domains_end_the_way() -> None:
+    body = f"{LAYER} r = Reshape(q, h) u = com.microsoft.Transpose<perm=[0,2,1,3]>(r) s = MatMul(u, k) y = Mul(s, c)"
+    module = read(model_from(f"{IO} <{DECLARED}> {{ {body} }}", constants=VALUES))
+    assert run_pass(P, module, PassContext(get_target("cpu"), Log(strict=True))) == 0
+
+
+def test_single_precision_may_become_denormal() -> None:
+    """As the product at run time would."""
+    before = f"{IO} <{DECLARED}> {{ {LAYER} {HEADS} s = MatMul(t, k) y = Mul(s, c) }}"
+    check(P, before=before, after=f"{IO} {{ {LAYER} {HEADS} y = MatMul(t, k) }}",
+          constants={**VALUES, "c": 1e-10, "w": 1e-31, "b": 1e-31})  # fmt: skip

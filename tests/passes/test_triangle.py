@@ -24,7 +24,7 @@ SIZES = "r = Shape<start=0, end=1>(x) c = Shape<start=1, end=2>(x) rc = Concat<a
 
 def found_in(body: str) -> tuple[Triangle | None, onnx.ModelProto]:
     text = f"g (float[R,C] x, float[R] w) => (float[U,V] y) <{DECLARED}> {{ {SIZES} {body} }}"
-    model = testing._model(text, 21, INDICES, 0)
+    model = testing.model_from(text, 21, INDICES, 0)
     module = read(model)
     shapes.infer(module)
     return triangle(module.graph.outputs[0]), serde.serialize_model(module.model)

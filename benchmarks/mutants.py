@@ -1,0 +1,196 @@
+"""Break the passes on purpose and report which changes their tests, and parity at compile time, notice.
+
+    python benchmarks/mutants.py [--pass FILE ...] [--sample N | --lines | --all] [--seed S] [--jobs J] [--parity]
+
+A mutant is one change of one file of passes/ or backends/lower_*.py: an operator, a comparison, a constant, a
+condition, an argument, a statement or a result that goes (benchmarks/mutation.py). It runs the tests of its own pass
+only: the files of tests/passes and tests/backends that import the module, or a pass that a helper serves, and the
+varied instances of the pass; in a forked child, up to the first failure or ``--seconds``. ``--lines`` takes a mutant a
+line, and another one when it lives, up to three; ``--sample`` draws from all, ``--all`` runs all. ``--parity`` compiles
+graphs of the corpus on which the pass applies with the mutant in place, and says whether a wrong result was noticed.
+Mutants listed in equivalent_mutants.txt change nothing that can be observed, each with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mutant_server import drive, imports, warm
+from mutation import File, Mutant
+
+ROOT = Path(__file__).resolve().parent.parent
+EQUIVALENT = ROOT / "benchmarks" / "equivalent_mutants.txt"
+TESTS = sorted(p for t in ("passes", "backends") for p in (ROOT / "tests" / t).glob("test_*.py"))
+TRIES = 3
+
+
+def sources() -> list[Path]:
+    """Return the files that are mutated."""
+    passes = [p for p in (ROOT / "passes").glob("*.py") if p.name not in ("__init__.py", "graphsurgeon.py")]
+    return sorted(passes) + sorted((ROOT / "backends").glob("lower*.py"))
+
+
+def tests_of(path: Path, files: list[Path]) -> tuple[list[Path], set[str]]:
+    """Return the test files of a module and the passes (by file) that it serves."""
+    served, todo = {path.stem}, [path.stem]
+    users = {f.stem: imports(f) for f in files}
+    while todo:
+        name = todo.pop()
+        for stem, used in users.items():
+            if name in used and stem not in served and (name.startswith("_") or name == "lowering"):
+                served.add(stem)
+                todo.append(stem)
+    passes = {s for s in served if not s.startswith("_") and s != "lowering"}
+    stems = [f.stem for f in files]
+    own = [t for t in TESTS if path.stem in imports(t) or path.stem == _named_after(t, stems)]
+    others = [t for t in TESTS if t not in own and (imports(t) & passes or _named_after(t, stems) in passes)]
+    return [t for t in (*own, *others) if not t.stem.endswith("_zoo")], passes
+
+
+def _named_after(test: Path, stems: list[str]) -> str:
+    """Return the file that a test file is named after: test_insert_qdq_limits after insert_qdq."""
+    return max((s for s in stems if test.stem.removeprefix("test_").startswith(s)), key=len, default="")
+
+
+def pass_names(files: set[str]) -> list[str]:
+    """Return the kebab-case names of the passes in some files."""
+    found = []
+    for path in sources():
+        if path.stem in files:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name" and node.value is not None:
+                    found.append(str(ast.literal_eval(node.value)))
+    return found
+
+
+def chosen(file: File, given: argparse.Namespace, skip: set[str]) -> list[list[Mutant]]:
+    """Return the mutants to run, those of one line together; lines of functions and tables alike."""
+    by_line: dict[int, list[Mutant]] = defaultdict(list)
+    for m in file.mutants:
+        if m.key not in skip:
+            by_line[m.line].append(m)
+    rng = random.Random(f"{given.seed}:{file.path}")
+    rows = [rng.sample(ms, len(ms)) for _, ms in sorted(by_line.items())]
+    return rows
+
+
+def equivalent() -> set[str]:
+    """Return the keys of the mutants that were reviewed and change nothing."""
+    if not EQUIVALENT.exists():
+        return set()
+    rows = [line.split(" || ")[0] for line in EQUIVALENT.read_text().splitlines() if line and not line.startswith("#")]
+    return {r.strip() for r in rows}
+
+
+def work(path: Path, text: str, picked: list[str] | None, given: argparse.Namespace, writer: int) -> None:
+    """Run the mutants of one file, ``picked`` by key or line by line, and write a row of JSON for each."""
+    file, paths = File(str(path.relative_to(ROOT)), text), sources()
+    tests, served = tests_of(path, paths)
+    pipe = os.fdopen(writer, "w")
+
+    def tell(mutant: Mutant, killed: bool, parity: str) -> None:
+        pipe.write(json.dumps([mutant.line, mutant.function, mutant.change, mutant.key, killed, parity]) + "\n")
+        pipe.flush()
+
+    def plan(attempt: Callable[[Mutant], bool]) -> None:
+        for ms in chosen(file, given, equivalent()):
+            some = [m for m in ms if picked is None or m.key in picked]
+            for k, mutant in enumerate(some):
+                if attempt(mutant) and picked is None and not given.all:
+                    break
+                if picked is None and not given.all and k + 1 == TRIES:
+                    break
+
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    drive(file, path, tests, pass_names(served), plan, tell, given.seconds, given.parity, picked is None)
+
+
+def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tuple[Path, int, Any]:
+    """Start the process of one file."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            work(path, path.read_text(), picked, given, writer)
+        except BaseException as error:
+            print(f"{path.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(0)
+    os.close(writer)
+    return path, pid, os.fdopen(reader)
+
+
+def report(path: Path, rows: list[list[Any]], quiet: bool) -> None:
+    """Print the survivors of a file and its totals."""
+    name = path.relative_to(ROOT)
+    for line, function, change, _, killed, parity in sorted(rows):
+        if not killed or parity.startswith("missed"):
+            print(f"{'missed' if killed else 'SURVIVED'} {name}:{line} ({function}) {change} {parity}")
+    if not quiet:
+        lines, dead = {r[0] for r in rows}, {r[0] for r in rows if r[4]}
+        print(f"{name}: {sum(r[4] for r in rows)} of {len(rows)} mutants killed, {len(dead)} of {len(lines)} lines")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pass", dest="passes", nargs="+", default=[], help="stems of files, such as fold_affine")
+    parser.add_argument("--sample", type=int, default=300)
+    parser.add_argument("--lines", action="store_true")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--parity", action="store_true")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    os.chdir(ROOT)
+    begin = time.perf_counter()
+    paths = [p for p in sources() if not given.passes or p.stem in given.passes]
+    plan: dict[Path, list[str] | None] = dict.fromkeys(paths)
+    if not given.lines and not given.all:
+        skip = equivalent()
+        pool = [(p, m.key) for p in paths for m in File(str(p.relative_to(ROOT)), p.read_text()).mutants]
+        pool = sorted({row for row in pool if row[1] not in skip})
+        drawn = random.Random(given.seed).sample(pool, min(given.sample, len(pool)))
+        plan = {p: keys for p in paths if (keys := [k for q, k in drawn if q == p])}
+    warm()
+    if not given.lines and not given.all:
+        tests = [str(ROOT / "tests" / t) for t in ("passes", "backends")]
+        if subprocess.run([sys.executable, "-P", "-m", "pytest", "-q", *tests], stdout=subprocess.DEVNULL).returncode:
+            raise SystemExit("the tests fail without a mutant")
+    total: list[list[Any]] = []
+    waiting, running = list(plan), []
+    while waiting or running:
+        while waiting and len(running) < given.jobs:
+            path = waiting.pop(0)
+            running.append(start(path, plan[path], given))
+        path, pid, pipe = running.pop(0)
+        rows = [json.loads(line) for line in pipe]
+        os.waitpid(pid, 0)
+        report(path, rows, quiet=False)
+        total += rows
+    killed = sum(r[4] for r in total)
+    share = 100 * killed / max(1, len(total))
+    print(f"{len(total)} mutants in {time.perf_counter() - begin:.0f} s, {killed} killed ({share:.1f} %)")
+    if given.parity:
+        print("parity:", dict(Counter(r[5].partition(":")[0] for r in total)))
+    if given.json:
+        given.json.write_text(json.dumps(total, indent=1))
+    return int(share < 95)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
