@@ -24,6 +24,7 @@ from .eliminate_dead_neurons import EliminateDeadNeurons
 from .eliminate_expand import EliminateExpand
 from .eliminate_gemm_reshapes import EliminateGemmReshapes
 from .eliminate_identity import EliminateIdentity
+from .eliminate_idle_clamps import EliminateIdleClamps
 from .eliminate_impossible_branches import EliminateImpossibleBranches
 from .eliminate_no_ops import EliminateNoOps
 from .eliminate_zero_states import EliminateZeroStates
@@ -76,6 +77,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeDuplicateInitializers,
     MergeCommonSubexpressions,
     EliminateDeadCode,
+    EliminateIdleClamps,
     EliminateDeadNeurons,
     FoldBatchNorm,
     FoldBatchNormForward,
@@ -126,7 +128,7 @@ _CLEAN = (
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
 _LINEAR = (
-    "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
+    "eliminate-idle-clamps,eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
     "fuse-matmul-add"
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -25,7 +26,8 @@ from .intervals import (
     times,
 )
 
-_SAMPLES = 4
+_SAMPLES = 12
+_KEY = "fcc.sums"  # in the meta of a weight: the sums of its positive and of its negative entries per output
 
 
 # -- products with constant weights ------------------------------------------------------------------------------------
@@ -37,7 +39,7 @@ def _conv(ask: Ask) -> Bounds:
     if is_padded(ask.node):
         x = hull(x, between(0.0, 0.0))
     group, (out, inner) = ask.node.attributes.get_int("group", 1), weight.shape[:2]
-    ends = [np.broadcast_to(e if e.ndim == 0 else e.reshape(group, inner), (group, inner)) for e in (x.low, x.high)]
+    ends = [e if e.ndim == 0 else e.reshape(group, inner) for e in (x.low, x.high)]
     return _linear(ask, weight.reshape(out, inner, -1), ends, _optional(ask, 2, 0.0), 1 - rank)
 
 
@@ -91,33 +93,108 @@ def _weight(ask: Ask) -> Array | None:
 
 
 def _linear(ask: Ask, array: Array, ends: list[Array], bias: Bounds, axis: int) -> Bounds:
-    """Bounds of sum_i w_i x_i + b per output, ``array`` [out, in, taps], ``ends`` of x [in], or [group, in].
+    """Bounds of sum_i w_i x_i + b per output, ``array`` [out, in, taps], ``ends`` of x: a number, [in], [group, in].
 
-    Positive weights take the bound of their own side, negative ones that of the other.
+    Few of many weights are read where the input is not bounded: one positive and one negative weight of an output show
+    that neither is the output.
     """
     out, inner, taps = array.shape
     low, high = (np.broadcast_to(end, (end.shape[0] if end.ndim == 2 else 1, inner)) for end in ends)
-    if np.isneginf(low).all() and np.isposinf(high).all() and _all_used(array):
-        return EVERYTHING
-    kind = np.float64 if array.dtype == np.float64 else np.float32
-    positive = np.maximum(array, 0).sum(axis=2, dtype=kind).astype(np.float64)
-    negative = np.minimum(array, 0).sum(axis=2, dtype=kind).astype(np.float64)
     groups = np.arange(out) // (out // len(low))
-    totals, sizes = [], []
-    for own, other, added in ((low, high, bias.low), (high, low, bias.high)):
-        terms = [times(positive, own[groups]), times(negative, other[groups])]
-        totals.append(sum(t.sum(axis=1) for t in terms) + added)
-        sizes.append(sum(np.abs(t).sum(axis=1) for t in terms) + np.abs(added))
-    dtype = ask.node.outputs[0].dtype
-    relative = (inner * taps + 1) * max(epsilon(dtype), float(np.finfo(kind).eps))
-    return Bounds(*rounded(totals[0], totals[1], sizes[0], sizes[1], relative), axis)
+    finite = np.isfinite(low).all() and np.isfinite(high).all()
+    if finite and ends[0].ndim == 0:
+        found = _by_signs(_signs(ask, array), ends[0], ends[1])
+    elif finite:
+        found = _by_radius(array, low, high, groups)
+        _refine(found, np.flatnonzero(_at_zero(found, array)), array, low, high, groups)
+    else:
+        found = _Sums(*(np.full(out, end) for end in (-np.inf, np.inf, np.inf, np.inf)))
+        _refine(found, np.flatnonzero(~_unbounded(array, low, high, groups)), array, low, high, groups)
+    wide = array.dtype == np.float64
+    relative = (inner * taps + 1) * max(epsilon(ask.node.outputs[0].dtype), 0.0 if wide else epsilon(ir.DataType.FLOAT))
+    total = [found.low + bias.low, found.high + bias.high]
+    sizes = [found.low_size + np.abs(bias.low), found.high_size + np.abs(bias.high)]
+    bounds = Bounds(*rounded(total[0], total[1], sizes[0], sizes[1], relative), axis)
+    return EVERYTHING if bounds.is_open else bounds
 
 
-def _all_used(array: Array) -> bool:
-    """Return whether a few weights of every output show that all depend on the input."""
-    taps = array.reshape(len(array), -1)
-    some = taps[:, np.linspace(0, taps.shape[1] - 1, min(_SAMPLES, taps.shape[1])).astype(int)]
-    return bool((some != 0).any(axis=1).all())
+def _signs(ask: Ask, array: Array) -> tuple[Array, Array]:
+    """Return the sums of the positive and of the negative weights of every output, remembered with the weight."""
+    weight, turned = ask.value(1), "transB" in ask.node.attributes
+    assert weight is not None
+    found: tuple[Array, Array] | None = None if turned else weight.meta.get(_KEY)
+    if found is None:
+        kind = np.float64 if array.dtype == np.float64 else np.float32
+        sums = [f(array, 0).sum(axis=(1, 2), dtype=kind).astype(np.float64) for f in (np.maximum, np.minimum)]
+        found = sums[0], sums[1]
+        if not turned:
+            weight.meta[_KEY] = found
+    return found
+
+
+def _by_signs(signs: tuple[Array, Array], low: Array, high: Array) -> _Sums:
+    """Positive weights take the bound of their own side, negative ones that of the other."""
+    positive, negative = signs
+    ends = [(times(positive, a), times(negative, b)) for a, b in ((low, high), (high, low))]
+    return _Sums(*(p + n for p, n in ends), *(np.abs(p) + np.abs(n) for p, n in ends))
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The least and greatest sum of every output, and the sizes of what is added up for each."""
+
+    low: Array
+    high: Array
+    low_size: Array
+    high_size: Array
+
+
+def _refine(found: _Sums, at: Array, array: Array, low: Array, high: Array, groups: Array) -> None:
+    """Sum some of the outputs by the signs of their weights, input by input."""
+    if at.size == 0:
+        return
+    kind = np.float64 if array.dtype == np.float64 else np.float32
+    parts = [f(array[at], 0).sum(axis=2, dtype=kind).astype(np.float64) for f in (np.maximum, np.minimum)]
+    for own, other, total, size in ((low, high, found.low, found.low_size), (high, low, found.high, found.high_size)):
+        terms = [times(parts[0], own[groups[at]]), times(parts[1], other[groups[at]])]
+        total[at] = terms[0].sum(axis=1) + terms[1].sum(axis=1)
+        size[at] = np.abs(terms[0]).sum(axis=1) + np.abs(terms[1]).sum(axis=1)
+
+
+def _by_radius(array: Array, low: Array, high: Array, groups: Array) -> _Sums:
+    """w c - |w| r and w c + |w| r for x = c +- r: two products, read at the speed of memory."""
+    kind = np.float64 if array.dtype == np.float64 else np.float32
+    flat = array.reshape(len(array), -1).astype(kind, copy=False)
+    middle, radius = ((high + low) / 2, (high - low) / 2)
+    size = np.maximum(np.abs(low), np.abs(high))
+    columns = [np.repeat(v, array.shape[2], axis=1).astype(kind) for v in (middle, radius, size)]
+    parts = [flat, np.abs(flat)]
+    at, spread, total = (_rows(parts[i], columns[k], groups) for i, k in ((0, 0), (1, 1), (1, 2)))
+    ends = [np.asarray(end, np.float64) for end in (at - spread, at + spread, total)]
+    return _Sums(ends[0], ends[1], ends[2], ends[2].copy())
+
+
+def _rows(weights: Array, columns: Array, groups: Array) -> Array:
+    """Return every row of the weights times the column of its group."""
+    if len(columns) == 1:
+        return np.asarray(weights @ columns[0])
+    return np.asarray((weights * columns[groups]).sum(axis=1))
+
+
+def _at_zero(found: _Sums, array: Array) -> Array:
+    """Return the outputs of which a bound is 0 up to cancellation: summed by signs, it is exactly that."""
+    slack = 4 * epsilon(ir.DataType.FLOAT) * array[0].size * found.low_size
+    return np.asarray((np.abs(found.low) <= slack) | (np.abs(found.high) <= slack))
+
+
+def _unbounded(array: Array, low: Array, high: Array, groups: Array) -> Array:
+    """Return the outputs of which a few weights show that nothing bounds them on either side."""
+    inner, taps = array.shape[1:]
+    at = np.linspace(0, inner * taps - 1, min(_SAMPLES, inner * taps)).astype(int)
+    some = array.reshape(len(array), -1)[:, at]
+    down, up = (np.isinf(end)[groups][:, at // taps] for end in (low, high))
+    falls, rises = (some > 0) & down | (some < 0) & up, (some > 0) & up | (some < 0) & down
+    return np.asarray(falls.any(axis=1) & rises.any(axis=1))
 
 
 def _optional(ask: Ask, index: int, absent: float) -> Bounds:

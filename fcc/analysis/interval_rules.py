@@ -263,6 +263,17 @@ def _comparison(ask: Ask) -> Bounds:
     return between(0.0, 1.0) if found is None else between(float(found), float(found))
 
 
+def _equal(ask: Ask) -> Bounds:
+    """Never where the two lie apart, always where both are the same integer."""
+    x, y = aligned(ask.input(0), ask.input(1))
+    if ((x.high < y.low) | (y.high < x.low)).all():
+        return between(0.0, 0.0)
+    value = ask.value(0)
+    whole = value is not None and value.dtype is not None and not value.dtype.is_floating_point()
+    same = whole and bool(np.all((x.low == x.high) & (y.low == y.high) & (x.low == y.low)))
+    return between(float(same), 1.0)
+
+
 def _not(ask: Ask) -> Bounds:
     x = ask.input(0)
     return combined(1 - x.high, 1 - x.low, x)
@@ -312,10 +323,12 @@ _FUNCTIONS: Mapping[str, Rule] = {
 }
 _SEVERAL: Mapping[str, Rule] = {
     "Add": _sum(),
+    "And": _extreme(np.minimum),
     "ArgMax": _position,
     "ArgMin": _position,
     "Clip": _clip,
     "Div": _div,
+    "Equal": _equal,
     "Greater": _comparison,
     "GreaterOrEqual": _comparison,
     "Hardmax": _within(0.0, 1.0),
@@ -327,6 +340,7 @@ _SEVERAL: Mapping[str, Rule] = {
     "Mod": _mod,
     "Mul": _mul,
     "Not": _not,
+    "Or": _extreme(np.maximum),
     "PRelu": _prelu,
     "Pow": _pow,
     "Shape": _within(0.0, 2.0**48),

@@ -170,13 +170,23 @@ def readable(value: ir.Value) -> Array | None:
 def _of_constant(value: ir.Value) -> Bounds | None:
     """Bounds of a constant: exactly its numbers where it is one number, or varies along one axis only."""
     array = readable(value)
-    if array is None or array.size == 0 or np.isnan(array).any():
+    if array is None or array.size == 0 or np.isnan(array).any() or not _exact(array, value):
         return None
     long = [i for i, d in enumerate(array.shape) if d != 1]
     if len(long) == 1:
         flat = array.reshape(-1)
         return Bounds(flat, flat, long[0] - array.ndim)
     return between(float(array.min()), float(array.max()))
+
+
+def _exact(array: Array, value: ir.Value) -> bool:
+    """Return whether float64 holds integers as they are, which it does up to 2^53, and for the ends of the type."""
+    if value.dtype is None or not value.dtype.is_integer() or np.all(np.abs(array) <= 2.0**53):
+        return True
+    assert value.const_value is not None
+    large = value.const_value.numpy()
+    ends = np.iinfo(large.dtype)
+    return bool(np.all((np.abs(array) <= 2.0**53) | (large == ends.min) | (large == ends.max)))
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
