@@ -77,6 +77,35 @@ def test_truth(body: str, after: str) -> None:
     rewritten("bool[3]", body, after)
 
 
+@pytest.mark.parametrize(
+    ("test", "choice", "after"),
+    [
+        ("Greater(x, z)", "x, z", "Max(x, z)"),
+        ("GreaterOrEqual(x, z)", "z, x", "Min(z, x)"),
+        ("Less(x, z)", "x, z", "Min(x, z)"),
+        ("LessOrEqual(x, z)", "z, x", "Max(z, x)"),
+        ("Greater(x, one)", "one, x", "Min(k, x)"),
+    ],
+)
+def test_extremes(test: str, choice: str, after: str) -> None:
+    rewritten("float[3]", f"t = {test} y = Where(t, {choice})", f"y = {after}")
+
+
+def test_extremes_need_a_kernel() -> None:
+    text = "g (bfloat16[3] x, bfloat16[3] z) => (bfloat16[3] y) { t = Greater(x, z) y = Where(t, x, z) }"
+    check(P, text, None, because="not between 1 and 0")
+
+
+def test_extremes_of_integers_that_broadcast() -> None:
+    io = "g (int64[2,1] i, int64[3] j) => (int64[2,3] y)"
+    check(P, f"{io} {{ t = Less(i, j) y = Where(t, j, i) }}", f"{io} {{ y = Max(j, i) }}")
+
+
+@pytest.mark.parametrize("body", ["t = Greater(x, z) y = Where(t, x, s)", "t = Equal(i, j) y = Where(t, x, z)"])
+def test_no_extremes(body: str) -> None:
+    rewritten("float[3]", f"s = Sin(x) {body}", None, "not between 1 and 0")
+
+
 def test_the_constants_of_what_is_decided() -> None:
     io = "g (int64[2] i) => (int64[2] y)"
     module = check(P, before=f"{io} {{ s = Sub(i, i) y = Add(i, s) }}", after=f"{io} {{ y = Add(i, k) }}")
