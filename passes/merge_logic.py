@@ -164,8 +164,8 @@ class MergeLogic(TablePass):
     """Simplify choices, comparisons and logic, by the table of rules.
 
     Where(not c, x, y) -> Where(c, y, x);  Where(c, x, x) -> x;  Where(c, Where(c, x, y), z) -> Where(c, x, z);
-    Where(x > y, x, y) -> Max(x, y), Where(x > y, y, x) -> Min(x, y), with any of the four comparisons (0.2 of the time
-    on onnxruntime's CPU provider);  Where(c, 1, 0) -> Cast(c);  Where(c, true, false) -> c;  Where(c, false, true) -> not c;
+    Where(x > y, x, y) -> Max(x, y), Where(x > y, y, x) -> Min(x, y), for all comparisons (0.2 of the time, cpu);
+    Where(c, 1, 0) -> Cast(c);  Where(c, true, false) -> c;  Where(c, false, true) -> not c;
     x and x, x or x, max(x, x), min(x, x) -> x;  x = x -> true, x - x -> 0, x xor x -> false, of integers and bools;
     not (x < y) -> x >= y of integers, likewise the other three;  not x and not y -> not (x or y);
     b = true, Cast(b) = 1, Cast(b) > 0 -> b;  b = false, Cast(b) = 0 -> not b
