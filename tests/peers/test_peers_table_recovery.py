@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import pytest
+
 
 def test_relu_clip_chains(compiled: Any) -> None:
     row = compiled(
@@ -36,6 +38,16 @@ def test_pad_into_conv(compiled: Any) -> None:
         "g (float[N,3,6,6] x) => (float[N,4,6,6] y) <float[4,3,3,3] w, int64[8] pads> { p = Pad(x, pads) y = Conv(p, w) }",
         "Conv",
         {"pads": [0, 0, 1, 1, 0, 0, 1, 1]},
+    )
+
+
+@pytest.mark.parametrize("pads", [[0, 0, 1, 0, 0, 0, 1, 2], [0, 0, 0, 1, 0, 0, 0, 1]])
+def test_pad_into_pooling(compiled: Any, pads: list[int]) -> None:
+    compiled(
+        "g (float[N,3,6,6] x) => (float[N,3,H,W] y, float[N,3,I,J] z) <int64[8] pads> { r = Sigmoid(x) p = Pad(r, pads) "
+        "y = MaxPool<kernel_shape=[2,3]>(p) q = Pad(r, pads) z = AveragePool<kernel_shape=[2,3]>(q) }",
+        "Sigmoid MaxPool AveragePool",
+        {"pads": pads},
     )
 
 
