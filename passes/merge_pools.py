@@ -1,0 +1,105 @@
+"""merge-pools: pooling and reductions over space that are one reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fcc import ir
+from fcc.rewrite import PassContext
+
+from ._no_op_layout import Found, first
+from ._reductions import axes_of, reduced
+from ._table import Rule, TablePass, only_for, producer_of, roots
+
+# Where a mean without the reduced axes is faster than the pooling and what takes the axes away (onnxruntime 1.31.1, one
+# thread: [1, 32, 14, 14] 0.82, [1, 256, 7, 7] 0.77, [1, 64, 56, 56] 0.67; behind a Conv 0.87 to 0.99).
+_MEAN_PAYS = frozenset({"cpu"})
+_FLATTENING = ("Flatten", "Reshape", "Squeeze")
+
+
+def _covers(node: ir.Node) -> bool:
+    """Return whether every element of the input lies in a window of a pooling."""
+    before, after = ir.dims_of(node.inputs[0]), ir.dims_of(node.outputs[0])
+    kernel, rank = node.attributes.get_ints("kernel_shape", ()), len(before or ()) - 2
+    if before is None or after is None or len(kernel) != rank:
+        return False
+    strides = node.attributes.get_ints("strides", ()) or [1] * rank
+    pads = node.attributes.get_ints("pads", ()) or [0] * 2 * rank
+    if any(d != 1 for d in node.attributes.get_ints("dilations", ())):
+        return False
+    if any(s > k for s, k in zip(strides, kernel, strict=True)):
+        return False
+    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return False
+    reach = [
+        isinstance(n, int) and isinstance(size, int) and (n - 1) * s + k - p >= size
+        for n, size, s, k, p in zip(after[2:], before[2:], strides, kernel, pads, strict=False)
+    ]
+    return all(reach)
+
+
+def _max_of_max(node: ir.Node, ctx: PassContext) -> Found:
+    """ReduceMax(MaxPool(x)) over all of space, GlobalMaxPool(MaxPool(x))."""
+    inner = only_for(node, node.inputs[0], "MaxPool")
+    dims = ir.dims_of(node.inputs[0])
+    if inner is None or dims is None:
+        return "it reduces no MaxPool that nobody else uses"
+    if node.op_type == "ReduceMax" and axes_of(node) != list(range(2, len(dims))):
+        return "it does not reduce all of space, and nothing else"
+    if not _covers(inner):
+        return "the windows of the MaxPool may leave something out"
+    return lambda rw: rw.like(node, first(inner), *node.inputs[1:])
+
+
+def _whole_window(node: ir.Node, ctx: PassContext) -> Found:
+    """AveragePool, MaxPool with one window that is all of space."""
+    dims, attributes = ir.dims_of(node.inputs[0]), node.attributes
+    if dims is None or list(attributes.get_ints("kernel_shape", ())) != list(dims[2:]):
+        return "the window is not all of space"
+    padded = attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    if padded or any(attributes.get_ints("pads", ())) or any(d != 1 for d in attributes.get_ints("dilations", ())):
+        return "it pads or dilates"
+    if len(node.outputs) > 1 and ir.is_used(node.outputs[1]):
+        return "its indices are used"
+    return lambda rw: rw.op("GlobalAveragePool" if node.op_type == "AveragePool" else "GlobalMaxPool", first(node))
+
+
+def _mean(node: ir.Node, ctx: PassContext) -> Found:
+    """[N, C] of a GlobalAveragePool."""
+    inner = only_for(node, node.inputs[0], "GlobalAveragePool")
+    if inner is None:
+        return "it flattens no GlobalAveragePool that nobody else uses"
+    if ctx.target.name not in _MEAN_PAYS:
+        return f"no measurement says that a mean is faster on {ctx.target.name}"
+    source, out = ir.dims_of(inner.inputs[0]), ir.dims_of(node.outputs[0])
+    if source is None or out is None or None in out or out != source[:2]:
+        return "the result is not known to be [N, C]"
+    if producer_of(inner.inputs[0], "DequantizeLinear") is not None:
+        return "a quantized pooling has a kernel of its own"
+    return lambda rw: reduced(rw, "ReduceMean", first(inner), list(range(2, len(source))), 0)
+
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    **dict.fromkeys(("AveragePool", "MaxPool"), (_whole_window,)),
+    **dict.fromkeys(("GlobalMaxPool", "ReduceMax"), (_max_of_max,)),
+    **dict.fromkeys(_FLATTENING, (_mean,)),
+}
+
+
+@dataclass(frozen=True)
+class MergePools(TablePass):
+    """Pool and reduce over space at once.
+
+    ReduceMax(MaxPool(x), space), GlobalMaxPool(MaxPool(x)) -> ReduceMax(x, space), GlobalMaxPool(x)
+    AveragePool<kernel = all of space>(x), MaxPool likewise -> GlobalAveragePool(x), GlobalMaxPool(x)
+    Flatten(GlobalAveragePool(x)), or Squeeze, or Reshape to [N, C] -> ReduceMean<keepdims=0>(x, space), where measured
+
+    Shapes: x [N, C, *spatial]; the windows of a MaxPool leave no element out, and its sizes are known.
+    Numerics: exact to rounding of the mean. Source: ONNX GlobalAveragePool-1, ReduceMean-18; recorded measurements.
+    """
+
+    name: ClassVar[str] = "merge-pools"
+    pattern = roots(RULES)
+    rules = RULES
