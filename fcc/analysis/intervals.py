@@ -168,15 +168,16 @@ def readable(value: ir.Value) -> Array | None:
 
 
 def _of_constant(value: ir.Value) -> Bounds | None:
-    """Bounds of a constant: exactly its numbers where it is one number, or varies along one axis only."""
+    """Bounds along the axis on which a constant varies; of several, axis 1 of a rank above 3, and the last one else."""
     array = readable(value)
     if array is None or array.size == 0 or np.isnan(array).any() or not _exact(array, value):
         return None
     long = [i for i, d in enumerate(array.shape) if d != 1]
-    if len(long) == 1:
-        flat = array.reshape(-1)
-        return Bounds(flat, flat, long[0] - array.ndim)
-    return between(float(array.min()), float(array.max()))
+    if not long:
+        return between(float(array.reshape(())), float(array.reshape(())))
+    axis = long[0] if len(long) == 1 else 1 if array.ndim > 3 else array.ndim - 1
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    return Bounds(rows.min(axis=1), rows.max(axis=1), axis - array.ndim)
 
 
 def _exact(array: Array, value: ir.Value) -> bool:
