@@ -12,11 +12,15 @@ from fcc.rewrite.pipeline import Pipeline, parse
 from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
 from .convert_conv1d import ConvertConv1d
+from .convert_diagonal_linears import ConvertDiagonalLinears
+from .convert_gather import ConvertGather
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
+from .convert_powers import ConvertPowers
 from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
+from .convert_split import ConvertSplit
 from .convert_transpose import ConvertTranspose
 from .eliminate_affine_gather import EliminateAffineGather
 from .eliminate_dead_code import EliminateDeadCode
@@ -26,13 +30,16 @@ from .eliminate_gemm_reshapes import EliminateGemmReshapes
 from .eliminate_identity import EliminateIdentity
 from .eliminate_idle_clamps import EliminateIdleClamps
 from .eliminate_impossible_branches import EliminateImpossibleBranches
+from .eliminate_negations import EliminateNegations
 from .eliminate_no_ops import EliminateNoOps
 from .eliminate_zero_states import EliminateZeroStates
+from .eliminate_zero_taps import EliminateZeroTaps
 from .factorize_linear import FactorizeLinear
 from .fold_affine import FoldAffine
 from .fold_affine_forward import FoldAffineForward
 from .fold_batchnorm import FoldBatchNorm
 from .fold_batchnorm_forward import FoldBatchNormForward
+from .fold_concat_constants import FoldConcatConstants
 from .fold_constants import FoldConstants
 from .fold_norm import FoldNorm
 from .fold_one_hot import FoldOneHot
@@ -52,12 +59,17 @@ from .fuse_softmax import FuseSoftmax
 from .inline_if import InlineConstantIfs
 from .insert_qdq import InsertQdq
 from .merge_chains import MergeChains
+from .merge_clamps import MergeClamps
 from .merge_common_subexpressions import MergeCommonSubexpressions
 from .merge_concats import MergeConcats
+from .merge_constants import MergeConstants
 from .merge_duplicate_initializers import MergeDuplicateInitializers
+from .merge_logic import MergeLogic
 from .merge_parallel_linears import MergeParallelLinears
+from .merge_pools import MergePools
 from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
+from .sink_expand import SinkExpand
 from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
 from .sink_transpose import SinkTranspose
@@ -116,6 +128,18 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertConv1d,
     FuseDepthToSpace,
     MergeReductions,
+    MergeConstants,
+    MergeClamps,
+    MergeLogic,
+    EliminateNegations,
+    ConvertPowers,
+    ConvertGather,
+    ConvertSplit,
+    MergePools,
+    EliminateZeroTaps,
+    ConvertDiagonalLinears,
+    FoldConcatConstants,
+    SinkExpand,
     FactorizeLinear,
     InsertQdq,
 )
@@ -128,8 +152,13 @@ _CLEAN = (
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
 _LINEAR = (
-    "eliminate-idle-clamps,eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
-    "fuse-matmul-add"
+    "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
+    "fuse-matmul-add,eliminate-zero-taps,convert-diagonal-linears,fold-concat-constants,sink-expand"
+)
+# Elementwise algebra; behind the recovery of operators, which knows their spelling in primitives better.
+_ALGEBRA = (
+    "merge-constants,merge-clamps,merge-logic,eliminate-negations,convert-powers,eliminate-idle-clamps,"
+    "convert-split,merge-pools"
 )
 
 # What exporters write in primitives, as the operator it means; exact look-ups of finite domains.
@@ -138,7 +167,8 @@ _RECOVER = (
     "fold-one-hot,fold-norm,fold-table,convert-masks,eliminate-affine-gather,fuse-attention,sink-scale"
 )
 _MOVES = (
-    "merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
+    "convert-gather,merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,"
+    "merge-reductions,"
     "fuse-depth-to-space,eliminate-gemm-reshapes,squeeze-conv"
 )
 
@@ -148,7 +178,7 @@ PIPELINES: dict[int, str] = {
     2: (
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
         f"fixpoint(convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
-        f"fixpoint({_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
+        f"fixpoint({_ALGEBRA},{_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
         f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear"
     ),
 }

@@ -136,6 +136,11 @@ def test_verify(verify: str) -> None:
         ({"budget": "much"}, "budget is a share"),
         ({"metric": "mse"}, "metric has no value"),
         ({"low_rank": "ratio=2"}, "low_rank takes"),
+        ({"low_rank": "energy=1"}, "low_rank takes"),
+        ({"low_rank": "energy=nan"}, "low_rank takes"),
+        ({"low_rank": "rank=1.5"}, "low_rank takes"),
+        ({"low_rank": "size=3"}, "low_rank takes"),
+        ({"low_rank": {"rank": 4, "energy": 0.5}}, "low_rank takes"),
         ({"low_rank": "x"}, "low_rank is written"),
         ({"prune": 0.5}, "prune"),
         ({"disable": "fold-batchnrm"}, "no pass is named"),
@@ -273,6 +278,15 @@ def test_without_a_budget_ten_decibels_are_asked_for_unless_forced() -> None:
     forced = fcc.compile(MLP, low_rank="rank=1", calibration=DIGITS, force=True).report
     assert next(r for r in forced.parity if r.phase == "lossy").limit is None
     assert forced.layers
+
+
+def test_low_rank_by_energy() -> None:
+    compiled = fcc.compile(MLP, low_rank="energy=0.9", calibration=DIGITS, force=True)
+    layers = [layer for layer in compiled.report.layers if "rank" in layer]
+    assert layers
+    assert all(layer["output_error"] ** 2 <= 0.1 for layer in layers)
+    bolder = fcc.compile(MLP, low_rank={"energy": 0.5}, calibration=DIGITS, force=True).report.layers
+    assert sum(layer["rank"] for layer in bolder) < sum(layer["rank"] for layer in layers)
 
 
 def test_low_rank_that_reaches_no_layer_says_so() -> None:
