@@ -17,6 +17,8 @@ from ._affine import Array, limits
 from ._concat_layer import ConcatLayer, concat_layer, without
 from ._layers import rebuilt, row, weights
 
+_REPEATING = frozenset({"ConstantOfShape", "Expand", "Tile"})
+
 
 @dataclass(frozen=True)
 class FoldConcatConstants(SitePass):
@@ -24,8 +26,8 @@ class FoldConcatConstants(SitePass):
 
     Concat(x, c) W + b -> x W1 + (c W2 + b),  W = [W1; W2];  likewise Gemm, and Conv along its channels
 
-    Constant is what its bounds say is one number: constants with equal rows, Expand and ConstantOfShape of one, what
-    activations make of one. In front of a Conv that pads it must be 0. The Concat has no other user, a part stays.
+    Constant are constants with equal rows, and what Expand, Tile and ConstantOfShape make of them; in front of a Conv
+    that pads only 0. The Concat has no other user, and a part stays.
     Shapes: x of any rank >= 2, the Concat along the features. Numerics: in float64, rounded once; exact to rounding.
     Source: block products of matrices.
     """
@@ -70,6 +72,9 @@ def _constants(found: ConcatLayer, intervals: Intervals) -> dict[int, Array]:
     constants: dict[int, Array] = {}
     rank = len(ir.dims_of(found.layer.x) or ())
     for i, part in enumerate(found.parts):
+        producer = part.value.producer()
+        if producer is not None and producer.op_type not in _REPEATING:
+            continue
         bounds = intervals.of(part.value)
         along = bounds.axis is None or bounds.axis == (1 if found.layer.kind == "Conv" else rank - 1) - rank
         if along and np.array_equal(bounds.low, bounds.high):

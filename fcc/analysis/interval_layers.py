@@ -201,6 +201,26 @@ def _optional(ask: Ask, index: int, absent: float) -> Bounds:
     return ask.input(index) if ask.value(index) is not None else between(absent, absent)
 
 
+def sampled(ask: Ask) -> Bounds | None:
+    """Return what the bounds of some outputs of a layer certainly include, from a few weights; None where that is open.
+
+    Where the input may be 0, every further weight can only widen the bounds.
+    """
+    weight, x, node = _weight(ask), ask.input(0).whole(), ask.node
+    scaled = any(node.attributes.get_float(k, 1.0) != 1.0 for k in ("alpha", "beta"))
+    if weight is None or scaled or not x.least <= 0.0 <= x.greatest:
+        return None
+    stored_out_first: int = node.op_type == "Conv" or node.attributes.get_int("transB", 0)
+    rows = weight.reshape(len(weight), -1) if stored_out_first else weight.T
+    at = [np.linspace(0, n - 1, min(n, _SAMPLES)).astype(int) for n in rows.shape]
+    some = rows[np.ix_(*at)].astype(np.float64)
+    bias = _optional(ask, 2, 0.0) if node.op_type != "MatMul" else between(0.0, 0.0)
+    ends = [times(some, end) for end in (x.low, x.high)]
+    low, high = (choose(*ends).sum(axis=1) for choose in (np.minimum, np.maximum))
+    added = [e if e.ndim == 0 else e[at[0]] for e in (bias.low, bias.high)]
+    return Bounds(low + added[0], high + added[1], -1)
+
+
 # -- normalizations ----------------------------------------------------------------------------------------------------
 def _normalized(ask: Ask, count: int | None, scale: Bounds, shift: Bounds) -> Bounds:
     """(x - mean) / deviation of n numbers is at most sqrt(n) in size, then scaled and shifted."""

@@ -65,6 +65,7 @@ class Ask:
 
     node: ir.Node
     of: Callable[[ir.Value | None], Bounds]
+    thorough: bool = False
 
     def input(self, index: int) -> Bounds:
         """Return the bounds of an input; of an absent one nothing is known."""
@@ -79,6 +80,12 @@ class Ask:
         value = self.value(index)
         return None if value is None else readable(value)
 
+    def is_layer(self, index: int) -> bool:
+        """Return whether an input is the result of a layer, whose weights would have to be read."""
+        value = self.value(index)
+        node = None if value is None else value.producer()
+        return not self.thorough and node is not None and node.op_type in ("Conv", "Gemm", "MatMul")
+
     @property
     def rank(self) -> int | None:
         """Rank of input 0, None where it is not known."""
@@ -90,11 +97,28 @@ Rule = Callable[[Ask], Bounds]
 
 
 class Intervals:
-    """The analysis: remembers what it found of every value, so it must not outlive a change of what values mean."""
+    """The analysis: remembers what it found of every value, so it must not outlive a change of what values mean.
 
-    def __init__(self) -> None:
+    ``thorough`` reads the weights of layers also where a clamp behind them bounds all their channels anyway.
+    """
+
+    def __init__(self, *, thorough: bool = False) -> None:
+        self.thorough = thorough
         self._found: dict[ir.Value, Bounds] = {}
         self._depth = 0
+
+    def included(self, value: ir.Value | None) -> Bounds | None:
+        """Return numbers that the bounds of a value certainly include, without reading all weights of its layer.
+
+        None where that is not known beforehand, or no layer makes the value.
+        """
+        from .interval_layers import sampled
+
+        node = None if value is None or value in self._found else value.producer()
+        if node is None or node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul"):
+            return None
+        with np.errstate(all="ignore"):
+            return sampled(Ask(node, self.of, self.thorough))
 
     def of(self, value: ir.Value | None) -> Bounds:
         """Return bounds of a value: infinite where nothing is known."""
@@ -123,7 +147,7 @@ class Intervals:
         if rule is None or node is None:
             return own
         with np.errstate(all="ignore"):
-            found = rule(Ask(node, self.of))
+            found = rule(Ask(node, self.of, self.thorough))
         return _fitted(found, own, value)
 
 

@@ -40,14 +40,14 @@ def test_constant_rows(body: str, after: str) -> None:
     rewritten(body, after)
 
 
-def test_what_is_one_number_by_its_bounds() -> None:
+def test_constants_that_are_repeated() -> None:
     io = "g (float[N,4,3] x) => (float[N,4,5] y)"
     declared = "float[1,1,2] c, int64[1] two, float[5,5] w, float[5] b, float zero"
     body = "s = Shape<start=0, end=2>(x) e = Concat<axis=0>(s, two) t = Expand(c, e) j = Concat<axis=2>(t, x) m = MatMul(j, w) y = Add(m, b)"
     after = "s = Shape<start=0, end=2>(x) e = Concat<axis=0>(s, two) t = Expand(c, e) m = MatMul(x, v) y = Add(m, d)"
     rewritten(body, after, io=io, declared=declared, c=[[[0.5, -1.0]]], two=2)
-    body = "n = Abs(x) m = Neg(n) r = Relu(m) j = Concat<axis=2>(x, r) y = MatMul(j, w)"
-    after = "n = Abs(x) m = Neg(n) r = Relu(m) y = MatMul(x, v)"
+    body = "s = Shape(x) r = ConstantOfShape(s) j = Concat<axis=2>(x, r) y = MatMul(j, w)"
+    after = "s = Shape(x) r = ConstantOfShape(s) y = MatMul(x, v)"
     rewritten(body, after, io=io, declared="float[6,5] w")
 
 
