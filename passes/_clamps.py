@@ -33,31 +33,10 @@ def _decided(node: ir.Node, intervals: Intervals) -> Found:
 
 def _or_decided(rule: Rule) -> Rule:
     def both(node: ir.Node, intervals: Intervals) -> Found:
-        open_ends = _surely_open(node, intervals)
-        if open_ends is not None:
-            return open_ends
         decided = _decided(node, intervals)
         return decided if not isinstance(decided, str) else rule(node, intervals)
 
     return both
-
-
-def _surely_open(node: ir.Node, intervals: Intervals) -> str | None:
-    """Return that a clamp behind a layer acts, when a few weights show it: the others need not be read."""
-    low = high = 0.0
-    if node.op_type == "Clip":
-        if len(node.inputs) < 3 or node.inputs[1] is None or node.inputs[2] is None:
-            return None
-        low, high = intervals.of(node.inputs[1]).greatest, intervals.of(node.inputs[2]).least
-    elif node.op_type not in _AT_ZERO:
-        return None
-    inner = intervals.included(first(node))
-    if inner is None or not (inner.least < low and inner.greatest > high):
-        return None
-    return f"the input may be {inner.least:g}, and {inner.greatest:g}"
-
-
-_AT_ZERO = frozenset({"LeakyRelu", "Relu"})
 
 
 def _idle_above(attribute: str = "") -> Rule:

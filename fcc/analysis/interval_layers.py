@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -27,7 +26,6 @@ from .intervals import (
 )
 
 _SAMPLES = 12
-_KEY = "fcc.sums"  # in the meta of a weight: the sums of its positive and of its negative entries per output
 
 
 # -- products with constant weights ------------------------------------------------------------------------------------
@@ -95,130 +93,77 @@ def _weight(ask: Ask) -> Array | None:
 def _linear(ask: Ask, array: Array, ends: list[Array], bias: Bounds, axis: int) -> Bounds:
     """Bounds of sum_i w_i x_i + b per output, ``array`` [out, in, taps], ``ends`` of x: a number, [in], [group, in].
 
-    Few of many weights are read where the input is not bounded: one positive and one negative weight of an output show
-    that neither is the output.
+    Positive weights take the bound of their own side, negative ones that of the other. Outputs whose bounds decide
+    nothing are left open, so that a few of their weights are read and not all.
     """
     out, inner, taps = array.shape
     low, high = (np.broadcast_to(end, (end.shape[0] if end.ndim == 2 else 1, inner)) for end in ends)
     groups = np.arange(out) // (out // len(low))
-    finite = np.isfinite(low).all() and np.isfinite(high).all()
-    if finite and ends[0].ndim == 0:
-        found = _by_signs(_signs(ask, array), ends[0], ends[1])
-    elif finite:
-        found = _by_radius(array, low, high, groups)
-        _refine(found, np.flatnonzero(_at_zero(found, array)), array, low, high, groups)
-    else:
-        found = _Sums(*(np.full(out, end) for end in (-np.inf, np.inf, np.inf, np.inf)))
-        _refine(found, np.flatnonzero(~_unbounded(array, low, high, groups)), array, low, high, groups)
-    wide = array.dtype == np.float64
-    relative = (inner * taps + 1) * max(epsilon(ask.node.outputs[0].dtype), 0.0 if wide else epsilon(ir.DataType.FLOAT))
-    total = [found.low + bias.low, found.high + bias.high]
-    sizes = [found.low_size + np.abs(bias.low), found.high_size + np.abs(bias.high)]
-    bounds = Bounds(*rounded(total[0], total[1], sizes[0], sizes[1], relative), axis)
-    return EVERYTHING if bounds.is_open else bounds
-
-
-def _signs(ask: Ask, array: Array) -> tuple[Array, Array]:
-    """Return the sums of the positive and of the negative weights of every output, remembered with the weight."""
-    weight, turned = ask.value(1), "transB" in ask.node.attributes
-    assert weight is not None
-    found: tuple[Array, Array] | None = None if turned else weight.meta.get(_KEY)
-    if found is None:
-        kind = np.float64 if array.dtype == np.float64 else np.float32
-        sums = [f(array, 0).sum(axis=(1, 2), dtype=kind).astype(np.float64) for f in (np.maximum, np.minimum)]
-        found = sums[0], sums[1]
-        if not turned:
-            weight.meta[_KEY] = found
-    return found
-
-
-def _by_signs(signs: tuple[Array, Array], low: Array, high: Array) -> _Sums:
-    """Positive weights take the bound of their own side, negative ones that of the other."""
-    positive, negative = signs
-    ends = [(times(positive, a), times(negative, b)) for a, b in ((low, high), (high, low))]
-    return _Sums(*(p + n for p, n in ends), *(np.abs(p) + np.abs(n) for p, n in ends))
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """The least and greatest sum of every output, and the sizes of what is added up for each."""
-
-    low: Array
-    high: Array
-    low_size: Array
-    high_size: Array
-
-
-def _refine(found: _Sums, at: Array, array: Array, low: Array, high: Array, groups: Array) -> None:
-    """Sum some of the outputs by the signs of their weights, input by input."""
+    at = np.flatnonzero(_matters(ask, array, low, high, groups, bias))
     if at.size == 0:
-        return
+        return EVERYTHING
     kind = np.float64 if array.dtype == np.float64 else np.float32
     parts = [f(array[at], 0).sum(axis=2, dtype=kind).astype(np.float64) for f in (np.maximum, np.minimum)]
-    for own, other, total, size in ((low, high, found.low, found.low_size), (high, low, found.high, found.high_size)):
+    relative = (inner * taps + 1) * max(epsilon(ask.node.outputs[0].dtype), float(np.finfo(kind).eps))
+    found = [np.full(out, -np.inf), np.full(out, np.inf)]
+    sizes = [np.zeros(out), np.zeros(out)]
+    for i, (own, other, added) in enumerate(((low, high, bias.low), (high, low, bias.high))):
         terms = [times(parts[0], own[groups[at]]), times(parts[1], other[groups[at]])]
-        total[at] = terms[0].sum(axis=1) + terms[1].sum(axis=1)
-        size[at] = np.abs(terms[0]).sum(axis=1) + np.abs(terms[1]).sum(axis=1)
+        shift = added if added.ndim == 0 else added[at]
+        found[i][at] = terms[0].sum(axis=1) + terms[1].sum(axis=1) + shift
+        sizes[i][at] = np.abs(terms[0]).sum(axis=1) + np.abs(terms[1]).sum(axis=1) + np.abs(shift)
+    return Bounds(*rounded(found[0], found[1], sizes[0], sizes[1], relative), axis)
 
 
-def _by_radius(array: Array, low: Array, high: Array, groups: Array) -> _Sums:
-    """w c - |w| r and w c + |w| r for x = c +- r: two products, read at the speed of memory."""
-    kind = np.float64 if array.dtype == np.float64 else np.float32
-    flat = array.reshape(len(array), -1).astype(kind, copy=False)
-    middle, radius = ((high + low) / 2, (high - low) / 2)
-    size = np.maximum(np.abs(low), np.abs(high))
-    columns = [np.repeat(v, array.shape[2], axis=1).astype(kind) for v in (middle, radius, size)]
-    parts = [flat, np.abs(flat)]
-    at, spread, total = (_rows(parts[i], columns[k], groups) for i, k in ((0, 0), (1, 1), (1, 2)))
-    ends = [np.asarray(end, np.float64) for end in (at - spread, at + spread, total)]
-    return _Sums(ends[0], ends[1], ends[2], ends[2].copy())
+def _matters(ask: Ask, array: Array, low: Array, high: Array, groups: Array, bias: Bounds) -> Array:
+    """Return the outputs whose exact bounds may decide something, judged by a few weights of each.
 
-
-def _rows(weights: Array, columns: Array, groups: Array) -> Array:
-    """Return every row of the weights times the column of its group."""
-    if len(columns) == 1:
-        return np.asarray(weights @ columns[0])
-    return np.asarray((weights * columns[groups]).sum(axis=1))
-
-
-def _at_zero(found: _Sums, array: Array) -> Array:
-    """Return the outputs of which a bound is 0 up to cancellation: summed by signs, it is exactly that."""
-    slack = 4 * epsilon(ir.DataType.FLOAT) * array[0].size * found.low_size
-    return np.asarray((np.abs(found.low) <= slack) | (np.abs(found.high) <= slack))
-
-
-def _unbounded(array: Array, low: Array, high: Array, groups: Array) -> Array:
-    """Return the outputs of which a few weights show that nothing bounds them on either side."""
+    Where every input may be 0, further weights only widen the bounds: an output that already lies on both sides of what
+    the clamp behind it compares it with is left open. Without a clamp only constant outputs matter.
+    """
     inner, taps = array.shape[1:]
     at = np.linspace(0, inner * taps - 1, min(_SAMPLES, inner * taps)).astype(int)
-    some = array.reshape(len(array), -1)[:, at]
-    down, up = (np.isinf(end)[groups][:, at // taps] for end in (low, high))
-    falls, rises = (some > 0) & down | (some < 0) & up, (some > 0) & up | (some < 0) & down
-    return np.asarray(falls.any(axis=1) & rises.any(axis=1))
+    some = array.reshape(len(array), -1)[:, at].astype(np.float64)
+    terms = [times(some, end[groups][:, at // taps]) for end in (low, high)]
+    least, greatest = np.minimum(*terms).sum(axis=1) + bias.low, np.maximum(*terms).sum(axis=1) + bias.high
+    closed = ~(np.isneginf(least) & np.isposinf(greatest))
+    if ask.thorough:
+        return np.asarray(closed)
+    asked = _asked(ask)
+    if asked is None:
+        return np.asarray(closed & ~some.any(axis=1))
+    holds_zero = (low <= 0).all() and (high >= 0).all()
+    return np.asarray(closed & ~(holds_zero & (least < asked[0]) & (greatest > asked[1])))
+
+
+def _asked(ask: Ask) -> tuple[Array, Array] | None:
+    """Return what the clamp behind a layer compares it with, infinite numbers for other questions, None for none."""
+    value, shift = ask.node.outputs[0], between(0.0, 0.0)
+    user = ir.sole_user(value)
+    if user is not None and user.op_type == "Add" and user.domain == "":
+        other = user.inputs[1] if user.inputs[0] is value else user.inputs[0]
+        if ir.Module.is_constant(other):
+            shift, user = ask.of(other), ir.sole_user(user.outputs[0])
+            shift = shift if shift.axis in (None, -1) else shift.whole()
+    if user is None or user.domain != "":
+        return None
+    if user.op_type == "Clip" and len(user.inputs) > 2:
+        limits = [ask.of(v) for v in user.inputs[1:3]]
+        return limits[0].whole().high - shift.high, limits[1].whole().low - shift.low
+    if user.op_type in _AT_ZERO:
+        return -shift.high, -shift.low
+    return (np.asarray(-np.inf), np.asarray(np.inf)) if user.op_type in _ASKING else None
+
+
+_AT_ZERO = frozenset({"Celu", "Elu", "LeakyRelu", "PRelu", "Relu"})
+_ASKING = frozenset(
+    {"Abs", "Clip", "Equal", "Exp", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Log", "Max", "Min", "Sign"}
+    | {"Sqrt", "ThresholdedRelu", "Where"}
+)
 
 
 def _optional(ask: Ask, index: int, absent: float) -> Bounds:
     return ask.input(index) if ask.value(index) is not None else between(absent, absent)
-
-
-def sampled(ask: Ask) -> Bounds | None:
-    """Return what the bounds of some outputs of a layer certainly include, from a few weights; None where that is open.
-
-    Where the input may be 0, every further weight can only widen the bounds.
-    """
-    weight, x, node = _weight(ask), ask.input(0).whole(), ask.node
-    scaled = any(node.attributes.get_float(k, 1.0) != 1.0 for k in ("alpha", "beta"))
-    if weight is None or scaled or not x.least <= 0.0 <= x.greatest:
-        return None
-    stored_out_first: int = node.op_type == "Conv" or node.attributes.get_int("transB", 0)
-    rows = weight.reshape(len(weight), -1) if stored_out_first else weight.T
-    at = [np.linspace(0, n - 1, min(n, _SAMPLES)).astype(int) for n in rows.shape]
-    some = rows[np.ix_(*at)].astype(np.float64)
-    bias = _optional(ask, 2, 0.0) if node.op_type != "MatMul" else between(0.0, 0.0)
-    ends = [times(some, end) for end in (x.low, x.high)]
-    low, high = (choose(*ends).sum(axis=1) for choose in (np.minimum, np.maximum))
-    added = [e if e.ndim == 0 else e[at[0]] for e in (bias.low, bias.high)]
-    return Bounds(low + added[0], high + added[1], -1)
 
 
 # -- normalizations ----------------------------------------------------------------------------------------------------

@@ -59,14 +59,6 @@ def _attributes(f: Callable[..., Array], low: float = -np.inf, high: float = np.
     return rule
 
 
-def _relu(ask: Ask) -> Bounds:
-    """max(x, 0); the weights of a layer are read only for a thorough answer."""
-    if ask.is_layer(0):
-        return between(0.0, np.inf)
-    x = ask.input(0)
-    return combined(np.maximum(x.low, 0.0), np.maximum(x.high, 0.0), x)
-
-
 def _gate(lowest: float) -> Rule:
     """x g(x) with a gate between 0 and 1, which is 0 for x -> -inf; ``lowest`` is what it falls to below 0."""
 
@@ -219,16 +211,10 @@ def _reduced(choose: Callable[..., Array], arrays: list[Array]) -> Array:
 
 
 def _clip(ask: Ask) -> Bounds:
-    """min(max(x, low), high); a bound that is absent is none, one that is not known may be anything.
-
-    The weights of a layer are not read for what a Clip behind it bounds anyway.
-    """
+    """min(max(x, low), high); a bound that is absent is none, one that is not known may be anything."""
     attributes = ask.node.attributes
     ends = [between(*(attributes.get_float(k, v),) * 2) for k, v in (("min", -np.inf), ("max", np.inf))]
     low, high = (e if ask.value(i) is None else ask.input(i) for i, e in ((1, ends[0]), (2, ends[1])))
-    known = np.isfinite([low.least, high.greatest]).all() and low.least == low.greatest <= high.least == high.greatest
-    if known and ask.is_layer(0):
-        return between(low.least, high.least)
     x, low, high = aligned(ask.input(0), low, high)
     return combined(
         np.minimum(np.maximum(x.low, low.low), high.low), np.minimum(np.maximum(x.high, low.high), high.high), x
@@ -322,7 +308,7 @@ _FUNCTIONS: Mapping[str, Rule] = {
     "Mish": _gate(-0.30885),
     "Neg": _neg,
     "Reciprocal": _reciprocal,
-    "Relu": _relu,
+    "Relu": _rising(lambda x: np.maximum(x, 0.0), 0.0),
     "Round": _rising(np.round),
     "Sigmoid": _rising(lambda x: 1 / (1 + np.exp(-x)), 0.0, 1.0),
     "Sign": _rising(np.sign, -1.0, 1.0),

@@ -80,12 +80,6 @@ class Ask:
         value = self.value(index)
         return None if value is None else readable(value)
 
-    def is_layer(self, index: int) -> bool:
-        """Return whether an input is the result of a layer, whose weights would have to be read."""
-        value = self.value(index)
-        node = None if value is None else value.producer()
-        return not self.thorough and node is not None and node.op_type in ("Conv", "Gemm", "MatMul")
-
     @property
     def rank(self) -> int | None:
         """Rank of input 0, None where it is not known."""
@@ -99,26 +93,13 @@ Rule = Callable[[Ask], Bounds]
 class Intervals:
     """The analysis: remembers what it found of every value, so it must not outlive a change of what values mean.
 
-    ``thorough`` reads the weights of layers also where a clamp behind them bounds all their channels anyway.
+    ``thorough`` reads all weights of layers, also of outputs that no clamp behind them could be decided for.
     """
 
     def __init__(self, *, thorough: bool = False) -> None:
         self.thorough = thorough
         self._found: dict[ir.Value, Bounds] = {}
         self._depth = 0
-
-    def included(self, value: ir.Value | None) -> Bounds | None:
-        """Return numbers that the bounds of a value certainly include, without reading all weights of its layer.
-
-        None where that is not known beforehand, or no layer makes the value.
-        """
-        from .interval_layers import sampled
-
-        node = None if value is None or value in self._found else value.producer()
-        if node is None or node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul"):
-            return None
-        with np.errstate(all="ignore"):
-            return sampled(Ask(node, self.of, self.thorough))
 
     def of(self, value: ir.Value | None) -> Bounds:
         """Return bounds of a value: infinite where nothing is known."""
@@ -135,6 +116,7 @@ class Intervals:
         return found
 
     def _compute(self, value: ir.Value) -> Bounds:
+        from .interval_points import POINTWISE, with_points
         from .interval_rules import RULES
 
         own = of_type(value.dtype)
@@ -148,6 +130,8 @@ class Intervals:
             return own
         with np.errstate(all="ignore"):
             found = rule(Ask(node, self.of, self.thorough))
+            if node.op_type in POINTWISE:
+                found = with_points(Ask(node, self.of), found)
         return _fitted(found, own, value)
 
 

@@ -173,7 +173,7 @@ def source(body: str) -> onnx.ModelProto:
 
 
 def found(module: ir.Module, name: str = "y") -> Bounds:
-    intervals = Intervals()
+    intervals = Intervals(thorough=True)
     value = next(v for n in module.nodes() for v in n.outputs if v.name == name)
     return intervals.of(value)
 
