@@ -41,6 +41,17 @@ def _conv(ask: Ask) -> Bounds:
     return _linear(ask, weight.reshape(out, inner, -1), ends, _optional(ask, 2, 0.0), 1 - rank)
 
 
+def _conv_transpose(ask: Ask) -> Bounds:
+    """Every output adds up some of the taps."""
+    weight, rank = _weight(ask), ask.rank
+    if weight is None or rank is None or ask.node.attributes.get_int("group", 1) != 1:
+        return EVERYTHING
+    x = ask.input(0)
+    x = hull(x if x.axis == 1 - rank else x.whole(), between(0.0, 0.0))
+    array = weight.swapaxes(0, 1)
+    return _linear(ask, array.reshape(*array.shape[:2], -1), [x.low, x.high], _optional(ask, 2, 0.0), 1 - rank)
+
+
 def _gemm(ask: Ask) -> Bounds:
     weight, x, attributes = _weight(ask), ask.input(0), ask.node.attributes
     if weight is None or weight.ndim != 2:
@@ -240,6 +251,7 @@ LAYERS: Mapping[tuple[str, str, int], Rule] = {
     ("", "Attention", 0): _attention,
     ("", "BatchNormalization", 0): _batch_norm,
     ("", "Conv", 0): _conv,
+    ("", "ConvTranspose", 0): _conv_transpose,
     ("", "Gemm", 0): _gemm,
     ("", "InstanceNormalization", 0): _instance_norm,
     ("", "LayerNormalization", 0): _layer_norm,

@@ -34,6 +34,7 @@ CONSTANTS: dict[str, tuple[str, Any]] = {
     "wt": ("float", [[1, 0, 2], [-1, 0, -3]]),
     "b": ("float", [0.5, -0.5]),
     "k": ("float", [[[[1]], [[-1]], [[0]]], [[[2]], [[0]], [[0]]]]),
+    "tk": ("float", [[[[1]], [[-1]]], [[[0]], [[1]]], [[[0]], [[0]]]]),
     "dw": ("float", [[[[1]]], [[[-2]]], [[[0]]]]),
     "box": ("float", np.ones((1, 3, 3, 3)).tolist()),
 }
@@ -154,6 +155,7 @@ CASES: list[tuple[str, Any, Any]] = [
 CHANNELS: list[tuple[str, int, Any, Any]] = [
     ("a = Add(x, c) y = Transpose<perm=[1,0]>(a)", -2, [-3, -2, 0], [2, 3, 5]),
     ("a = Add(x, c) y = Reshape(a, heads)", -2, [-3, -2, 0], [2, 3, 5]),
+    ("y = ConvTranspose(m, tk, b)", -3, [-1.5, -5.5], [3.5, 4.5]),
     ("y = Conv(m, k)", -3, [-5, -4], [5, 6]),
     ("y = Conv<group=3>(m, dw)", -3, [-2, -6, 0], [3, 4, 0]),
     ("y = Conv<pads=[1,1,1,1]>(m, k, b)", -3, [-4.5, -4.5], [5.5, 5.5]),
