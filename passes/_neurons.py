@@ -63,7 +63,7 @@ class Plan:
         return reasons[0] if all(r is not None for r in reasons) else None
 
 
-def plan(found: Channels, blocks: tuple[int, ...]) -> Plan:
+def plan(found: Channels, intervals: Intervals, blocks: tuple[int, ...]) -> Plan:
     """Decide which units can go: every layer that reads one must agree.
 
     An end does without a channel that holds a constant its bias can take, or that its weights ignore (all zero). Units
@@ -76,7 +76,6 @@ def plan(found: Channels, blocks: tuple[int, ...]) -> Plan:
     reasons = found.units.reasons()
     needless = np.ones(count, bool)
     needless[list(reasons)] = False
-    intervals = Intervals()
     known = {end: _known(end, intervals) for end in found.ends}
     for end, constants in known.items():
         taken = constants.mask & ((constants.value == 0) | _takes_constants(end))
@@ -111,6 +110,8 @@ def _spare_infinite(found: Channels, roots: Ids, needless: Mask) -> None:
     """A channel computed with NaN or infinity spreads it, even through weights that are zero."""
     for cut in found.cuts:
         at = np.flatnonzero(needless[roots[cut.ids]])
+        if at.size == 0:
+            continue
         finite = np.isfinite(_rows(cut, at).astype(np.float64)).all(axis=1)
         needless[roots[cut.ids[at[~finite]]]] = False
 
@@ -182,6 +183,9 @@ _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD
 def _representatives(found: Channels, roots: Ids, allowed: Mask) -> Ids:
     """Return, per unit, the first unit with equal operands everywhere (itself when it is not allowed to go)."""
     own = np.arange(roots.size)
+    allowed = _suspicious(found, roots, allowed)
+    if not allowed.any():
+        return own
     keys = np.zeros(roots.size, np.uint64)
     for index, cut in enumerate(found.cuts):
         at = np.flatnonzero(allowed[roots[cut.ids]])
@@ -189,7 +193,7 @@ def _representatives(found: Channels, roots: Ids, allowed: Mask) -> Ids:
             _hash(keys, roots[cut.ids[at]], _outline(cut)[at], index)
     for index, end in enumerate(found.ends, len(found.cuts)):
         at = np.flatnonzero(allowed[roots[end.ids]])
-        _hash(keys, roots[end.ids[at]], np.zeros(at.size, np.uint64), index)
+        _hash(keys, roots[end.ids[at]], np.zeros(at.size), index)
     units = own[allowed & (roots == own)]
     _, alike, count = np.unique(keys[units], return_inverse=True, return_counts=True)
     suspects = units[count[alike.reshape(-1)] > 1]
@@ -205,17 +209,38 @@ def _representatives(found: Channels, roots: Ids, allowed: Mask) -> Ids:
     return own
 
 
+def _suspicious(found: Channels, roots: Ids, allowed: Mask) -> Mask:
+    """Return the units of which a layer has another one with the same few weights."""
+    suspects = np.zeros(roots.size, bool)
+    for source in found.sources:
+        units = roots[source.ids]
+        if not allowed[units].any():
+            continue
+        lines = np.where(allowed[units], _outline(Cut(source.layer.node, 1, source.layer.out_axis, source.ids)), np.nan)
+        order = np.argsort(lines)
+        same = np.flatnonzero(np.diff(lines[order]) == 0)
+        suspects[units[order[same]]] = suspects[units[order[same + 1]]] = True
+    return suspects & allowed
+
+
 def _outline(cut: Cut) -> Array:
     """Return one number per index of an operand, equal where a few of its entries are."""
-    sample = np.ascontiguousarray(_sample(_array(cut), cut.axis).astype(np.float64) + 0.0)
-    lines = sample.view(np.dtype((np.void, sample.dtype.itemsize * sample.shape[1]))).reshape(-1)
-    return np.unique(lines, return_inverse=True)[1].reshape(-1).astype(np.uint64)
+    sample = _sample(_array(cut), cut.axis).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return np.asarray((sample * _PRIMES[: sample.shape[1]]).sum(axis=1) + 0.0)
+
+
+_PRIMES = np.sqrt(np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0]))
 
 
 def _hash(keys: Array, units: Ids, outline: Array, place: int) -> None:
     """Add to the key of every unit what it holds at a place, entry by entry."""
     with np.errstate(over="ignore"):
-        mixed = outline * _MIX[0] + _rank(units).astype(np.uint64) * _MIX[1] + np.uint64(place + 1) * _MIX[2]
+        mixed = (
+            outline.astype(np.float64).view(np.uint64) * _MIX[0]
+            + _rank(units).astype(np.uint64) * _MIX[1]
+            + np.uint64(place + 1) * _MIX[2]
+        )
         mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX[3]
         np.add.at(keys, units, mixed ^ (mixed >> np.uint64(32)))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fcc import ir
 from fcc.analysis.channels import Channels, End, Source, channels_of
+from fcc.analysis.intervals import intervals_of
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._neuron_cuts import apply, new_operands
@@ -44,7 +45,7 @@ class EliminateDeadNeurons(SitePass):
         while graphs:
             again = []
             for graph in graphs:
-                found = plan(channels_of(graph), ctx.target.channel_blocks)
+                found = plan(channels_of(graph), intervals_of(module), ctx.target.channel_blocks)
                 busy, version = set[ir.Node](), module.version
                 for site in _sites(found, module, ctx):
                     first = site.anchor not in explained

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
-from fcc.analysis.intervals import Intervals
+from fcc.analysis.intervals import intervals_of
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._clamps import CLAMPS
@@ -32,7 +32,7 @@ class EliminateIdleClamps(SitePass):
     name: ClassVar[str] = "eliminate-idle-clamps"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        intervals = Intervals()
+        intervals = intervals_of(module)
         for node in module.nodes():
             rule = CLAMPS.get(node.op_type) if node.domain == "" else None
             if rule is not None and len(node.outputs) == 1 and ir.is_used(node.outputs[0]):

@@ -10,7 +10,7 @@ import numpy as np
 
 from fcc import ir
 from fcc.analysis.interval_moves import is_padded
-from fcc.analysis.intervals import Intervals
+from fcc.analysis.intervals import Intervals, intervals_of
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._affine import Array, limits
@@ -35,7 +35,7 @@ class FoldConcatConstants(SitePass):
     name: ClassVar[str] = "fold-concat-constants"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        intervals = Intervals()
+        intervals = intervals_of(module)
         for node in module.nodes():
             found = concat_layer(node) if node.graph is not None else None
             if found is not None:

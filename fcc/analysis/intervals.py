@@ -135,6 +135,12 @@ class Intervals:
         return _fitted(found, own, value)
 
 
+def intervals_of(module: ir.Module) -> Intervals:
+    """Return the analysis of a module, remembered until it changes."""
+    found: Intervals = module.fact("intervals", lambda m: Intervals())
+    return found
+
+
 def of_type(dtype: ir.DataType | None) -> Bounds:
     """Return the range of an element type; all numbers for floats and what is not known."""
     if dtype == ir.DataType.BOOL:
