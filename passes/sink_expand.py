@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
+from fcc.analysis.linear import linear_of
 from fcc.analysis.shape_rules import broadcast
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._concat_layer import ConcatLayer, concat_layer, without
 from ._layers import rebuilt, row, weights
 
+_PER_ROW = frozenset({"MatMul", "Conv"})
+
 
 @dataclass(frozen=True)
 class SinkExpand(SitePass):
     """Apply a layer to the part of a joined input that is repeated before it is repeated.
 
-    Concat(x, Expand(g)) W + b -> x W1 + (g W2 + b),  W = [W1; W2]
+    Concat(x, Expand(g)) W + b -> x W1 + (g W2 + b),  W = [W1; W2];  likewise a Conv of kernel 1 along its channels
 
     Shapes: x of rank 3 and above, g of the rank of x, with 1 where it is repeated (a global feature for every point, a
-    class for every token). onnxruntime on CPU, 1.31.1: 0.50 to 0.99 of the time.
+    class for every token). onnxruntime on CPU, 1.31.1: 0.05 to 0.99 of the time.
     Numerics: exact to rounding. Source: block products of matrices; Qi et al. 2017 (PointNet), fig. 2.
     """
 
@@ -29,7 +32,7 @@ class SinkExpand(SitePass):
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         for node in module.nodes():
-            found = concat_layer(node) if node.graph is not None and node.op_type == "MatMul" else None
+            found = concat_layer(node) if node.graph is not None and node.op_type in _PER_ROW else None
             if found is not None:
                 yield Site(node, module, ctx, found)
 
@@ -37,15 +40,17 @@ class SinkExpand(SitePass):
         found: ConcatLayer | str = site.data
         if isinstance(found, str):
             return found
+        per_row = linear_of(site.anchor)
+        if isinstance(per_row, str):
+            return per_row
         at = _repeated(found)
         if at is None:
             return "no part is an Expand of what has fewer rows, which nobody else uses"
         values, _ = without(found, {at})
-        dims = [ir.dims_of(v) for v in values]
-        small, large = ir.dims_of(_source(found, at)), ir.dims_of(found.layer.x)
+        small, large = _rows(_source(found, at), found.axis), _rows(found.layer.x, found.axis)
         assert small is not None
-        assert large is not None
-        if any(d is None or broadcast(d[:-1], small[:-1]) != large[:-1] for d in dims):
+        others = [_rows(v, found.axis) for v in values]
+        if any(d is None or broadcast(d, small) != large for d in others):
             return "the other parts are not known to have all rows"
         return None
 
@@ -79,7 +84,14 @@ def _repeated(found: ConcatLayer) -> int | None:
         dims, source = ir.dims_of(part.value), ir.dims_of(producer.inputs[0])
         if dims is None or source is None or len(dims) < 3 or len(source) != len(dims):
             continue
-        fewer = any(s == 1 and d != 1 for s, d in zip(source[:-1], dims[:-1], strict=True))
-        if fewer and source[-1] == dims[-1] and ir.sole_user(part.value) is found.concat:
+        fewer = any(s == 1 and d != 1 for s, d in zip(source, dims, strict=True))
+        same = source[found.axis] == dims[found.axis]
+        if fewer and same and ir.sole_user(part.value) is found.concat:
             return i
     return None
+
+
+def _rows(value: ir.Value, axis: int) -> tuple[ir.Dim | int | None, ...] | None:
+    """Return the sizes without that of the features."""
+    dims = ir.dims_of(value)
+    return None if dims is None else tuple(d for i, d in enumerate(dims) if i != axis % len(dims))

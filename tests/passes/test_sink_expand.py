@@ -61,6 +61,52 @@ def test_what_stays(body: str, because: str) -> None:
     rewritten(body, None, because)
 
 
+CONV = "float[1,3,4,5] x, float[1,2,1,1] g"
+
+
+def conv(
+    body: str, after: str | None, because: str = "", sizes: str = "float[6,5,1,1] w", out: str = "1,6,4,5"
+) -> None:
+    """Check a Conv behind the join of x and a repeated g."""
+    io = f"g ({CONV}) => (float[{out}] y)"
+    check(
+        P,
+        before=f"{io} <{sizes}, float[6] b, int64[4] shape> {{ e = Expand(g, shape) {body} }}",
+        after=None if after is None else f"{io} {{ {after} }}",
+        because=because,
+        constants={"shape": [1, 2, 4, 5]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        (
+            "j = Concat<axis=1>(x, e) y = Conv(j, w, b)",
+            "o = Conv(g, v, b2) m = Conv(x, u) y = Add(m, o)",
+        ),
+        (
+            "j = Concat<axis=-3>(e, x) y = Conv<kernel_shape=[1,1]>(j, w)",
+            "o = Conv<kernel_shape=[1,1]>(g, v) m = Conv<kernel_shape=[1,1]>(x, u) y = Add(m, o)",
+        ),
+    ],
+)
+def test_repeated_channels(body: str, after: str) -> None:
+    conv(body, after)
+
+
+@pytest.mark.parametrize(
+    ("body", "sizes", "out", "because"),
+    [
+        ("y = Conv<pads=[1,1,1,1]>(j, w)", "float[6,5,3,3] w", "1,6,4,5", "kernel is larger than 1"),
+        ("y = Conv<strides=[2,2]>(j, w)", "float[6,5,1,1] w", "1,6,2,3", "stride is not 1"),
+        ("y = Conv<pads=[1,1,1,1]>(j, w)", "float[6,5,1,1] w", "1,6,6,7", "input is padded"),
+    ],
+)
+def test_layers_that_mix_rows_stay(body: str, sizes: str, out: str, because: str) -> None:
+    conv(f"j = Concat<axis=1>(x, e) {body}", None, because, sizes, out)
+
+
 def test_one_of_two_repeated_parts() -> None:
     io = "g (float[1,1,3] x, float[1,1,2] g) => (float[1,4,5] y)"
     text = (
