@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fcc import ir
+from fcc.analysis.interval_moves import is_padded
 from fcc.analysis.linear import Linear, linear_of
 from fcc.analysis.shapes import static_size
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
@@ -121,5 +122,5 @@ def _absorbed(view: Linear) -> bool:
     before, after = view.x.producer(), ir.sole_user(view.output)
     if before is not None and before.op_type in _LAYERS and ir.sole_user(view.x) is view.nodes[0]:
         return True
-    padded = after is not None and any(after.attributes.get_ints("pads", ()))
+    padded = after is not None and is_padded(after)
     return after is not None and after.op_type in _LAYERS and after.inputs[0] is view.output and not padded

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from fcc import ir
+from fcc.analysis.interval_moves import computes_padding
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 
 from ._affine import FLOATS, Array
@@ -36,7 +37,7 @@ class EliminateZeroTaps(PatternPass):
             return "the weights are no floats, or computed only at save"
         if weight.const_value is None or not 0 < weight.const_value.size <= _LARGEST or max(dims[2:], default=1) == 1:  # type: ignore[type-var]
             return "the kernel has one tap, or is too large to look at"
-        if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        if computes_padding(node):
             return "the Conv computes its own padding"
         if ir.sole_user(weight) is not node:
             return "the weight has other users"

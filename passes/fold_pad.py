@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fcc import ir
+from fcc.analysis.interval_moves import computes_padding
 from fcc.analysis.intervals import Intervals
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, ops, var
 
@@ -42,7 +43,7 @@ class FoldPad(PatternPass):
             return f"{padded.name!r} has other users, which need the Pad"
         if m.nodes["pad"].attributes.get_string("mode", "constant") != "constant":
             return "the Pad repeats or reflects its input"
-        if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        if computes_padding(node):
             return f"the {node.op_type} computes its own padding"
         widened = _widened(m)
         if widened is None:

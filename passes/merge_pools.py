@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
+from fcc.analysis.interval_moves import computes_padding
 from fcc.rewrite import PassContext
 
 from ._no_op_layout import Found, first
@@ -31,7 +32,7 @@ def _covers(node: ir.Node) -> bool:
         return False
     if any(s > k for s, k in zip(strides, kernel, strict=True)):
         return False
-    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if computes_padding(node):
         return False
     reach = [
         isinstance(n, int) and isinstance(size, int) and (n - 1) * s + k - p >= size
@@ -58,8 +59,11 @@ def _whole_window(node: ir.Node, ctx: PassContext) -> Found:
     dims, attributes = ir.dims_of(node.inputs[0]), node.attributes
     if dims is None or list(attributes.get_ints("kernel_shape", ())) != list(dims[2:]):
         return "the window is not all of space"
-    padded = attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    if padded or any(attributes.get_ints("pads", ())) or any(d != 1 for d in attributes.get_ints("dilations", ())):
+    if (
+        computes_padding(node)
+        or any(attributes.get_ints("pads", ()))
+        or any(d != 1 for d in attributes.get_ints("dilations", ()))
+    ):
         return "it pads or dilates"
     if len(node.outputs) > 1 and ir.is_used(node.outputs[1]):
         return "its indices are used"

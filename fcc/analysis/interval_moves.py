@@ -177,6 +177,12 @@ def is_padded(node: ir.Node) -> bool:
     return any(p != 0 for p in node.attributes.get_ints("pads", None) or ())
 
 
+def computes_padding(node: ir.Node) -> bool:
+    """Return whether ``pads`` does not say how a convolution (or pooling) pads."""
+    mode = node.attributes.get_string("auto_pad", "NOTSET")
+    return mode not in ("NOTSET", "VALID") or (mode == "VALID" and any(node.attributes.get_ints("pads", ())))
+
+
 def _average(ask: Ask) -> Bounds:
     """An average of the window; runtimes disagree on what windows that leave the input count."""
     node, x = ask.node, ask.input(0)

@@ -100,6 +100,7 @@ def test_a_depthwise_layer_with_a_bias_beside_a_layer(body: str, after: str) -> 
     [
         "y = Conv<group=4>(x, w, b)",
         "a = Conv<group=4>(x, w, b) y = Conv<pads=[1,1,1,1]>(a, v)",
+        'a = Conv<group=4>(x, w, b) y = Conv<auto_pad="SAME_LOWER">(a, v)',
         "r = Relu(x) a = Conv<group=4>(r, w, b) y = Relu(a)",
         "q = Conv(x, v) r = Relu(q) a = Conv<group=4>(r, w, b) y = Relu(a)",
     ],

@@ -64,6 +64,7 @@ def test_one_dimension_and_groups() -> None:
         ([2], "pads=[1,1,0,1]", "or the padding cannot shrink"),
         ([0], "pads=[1,0,0,0], dilations=[2,1]", "or the padding cannot shrink"),
         ([0], 'auto_pad="SAME_UPPER"', "computes its own padding"),
+        ([0], 'auto_pad="VALID", pads=[1,1,1,1]', "computes its own padding"),
     ],
 )
 def test_what_stays(zeros: Any, attributes: str, because: str) -> None:

@@ -36,6 +36,7 @@ def test_axes_and_an_explicit_zero() -> None:
         ('t = Pad<mode="edge">(x, p) y = Conv(t, w)', [0, 0, 1, 1, 0, 0, 1, 2], "repeats or reflects"),
         ("t = Pad(x, p, v) y = Conv(t, w)", [0, 0, 1, 1, 0, 0, 1, 2], "another value"),
         ('t = Pad(x, p) y = Conv<auto_pad="SAME_UPPER">(t, w)', [0, 0, 0, 1, 0, 0, 1, 1], "its own padding"),
+        ('t = Pad(x, p) y = Conv<auto_pad="VALID",pads=[0,0,1,0]>(t, w)', [0, 0, 0, 1, 0, 0, 1, 1], "its own padding"),
         ("t = Pad(x, p) y = Conv(t, w)", [1, 0, 1, 1, 0, 0, 1, 2], "batch or the channels"),
         ("t = Pad(x, p) y = Conv<pads=[1,0,2,0]>(t, w)", [0, 0, -1, 1, 0, 0, 0, 2], "cuts off"),
     ],

@@ -32,6 +32,7 @@ def rewritten(shape: str, body: str, after: str | None, because: str = "", targe
         ("kernel_shape=[1,1], strides=[2,2]", False),
         ("kernel_shape=[2,2], dilations=[2,2]", False),
         ('kernel_shape=[2,2], strides=[2,2], auto_pad="SAME_UPPER"', False),
+        ('kernel_shape=[2,2], strides=[2,2], auto_pad="VALID", pads=[1,1,1,1]', False),
     ],
 )
 def test_the_largest_of_windows(attributes: str, covers: bool) -> None:
@@ -85,6 +86,7 @@ def test_one_window(kind: str) -> None:
         ("kernel_shape=[6,7]", "the window is not all of space"),
         ("kernel_shape=[6,8], pads=[0,1,0,1]", "it pads or dilates"),
         ('kernel_shape=[6,8], auto_pad="SAME_UPPER"', "it pads or dilates"),
+        ('kernel_shape=[6,8], auto_pad="VALID", pads=[0,1,0,1]', "it pads or dilates"),
     ],
 )
 def test_other_windows_stay(attributes: str, because: str) -> None:
