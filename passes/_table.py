@@ -71,3 +71,11 @@ def only_for(node: ir.Node, value: ir.Value | None, *types: str) -> ir.Node | No
     if found is None or value is None or found.graph is not node.graph or ir.sole_user(value) is not node:
         return None
     return found
+
+
+def kernel_refusal(ctx: PassContext, value: ir.Value, *types: str) -> str | None:
+    """Return why the target cannot run one of these operators on the type of a value, None when it can."""
+    if value.dtype is None:
+        return "the type is not known"
+    reasons = (ctx.target.refusal(t, "", 13, {"T": value.dtype.name.lower()}) for t in types)
+    return next((r for r in reasons if r is not None), None)

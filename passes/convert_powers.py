@@ -17,7 +17,7 @@ from ._fused import in_fused_function
 from ._no_op_elementwise import keeps_shape
 from ._no_op_layout import Found, first
 from ._operands import small_constant, uniform
-from ._table import TablePass, only_for, producer_of, roots
+from ._table import TablePass, kernel_refusal, only_for, producer_of, roots
 
 _SINGLE = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
 
@@ -59,13 +59,7 @@ def _pow(node: ir.Node, ctx: PassContext) -> Found:
         return "it broadcasts, or may"
     if any(u.node.op_type == "ReduceMean" for u in node.outputs[0].uses()):
         return "its mean is the variance of a normalization that runtimes fuse"
-    return _kernel_refusal(ctx, x) or (lambda rw: build(rw, x))
-
-
-def _kernel_refusal(ctx: PassContext, x: ir.Value) -> str | None:
-    kinds = {"T": x.dtype.name.lower()} if x.dtype is not None else {}
-    reasons = (ctx.target.refusal(op, "", 13, kinds) for op in ("Sqrt", "Reciprocal"))
-    return next((r for r in reasons if r is not None), None)
+    return kernel_refusal(ctx, x, "Sqrt", "Reciprocal") or (lambda rw: build(rw, x))
 
 
 # -- quotients ---------------------------------------------------------------------------------------------------------
@@ -76,7 +70,7 @@ def _one_over(node: ir.Node, ctx: PassContext) -> Found:
     assert x is not None
     if x.dtype not in FLOATS or not uniform(one, 1.0) or not keeps_shape(x, [one]):
         return "the numerator is not 1"
-    return _kernel_refusal(ctx, x) or (lambda rw: rw.op("Reciprocal", x))
+    return kernel_refusal(ctx, x, "Reciprocal") or (lambda rw: rw.op("Reciprocal", x))
 
 
 def _over_reciprocal(node: ir.Node, ctx: PassContext) -> Found:

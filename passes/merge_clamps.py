@@ -110,7 +110,7 @@ def _step(node: ir.Node) -> tuple[Array, Array] | None:
     if len(known) != len(values) - 1 or "min" in node.attributes or "max" in node.attributes:
         return None
     if node.op_type == "Clip":
-        return _clip(node) if arrays[0] is None else None
+        return _clip(node) if arrays[0] is None and all(a.size == 1 for a in known) else None
     if len(known) != 1:
         return None
     return (known[0], none) if node.op_type == "Max" else (-none, known[0])

@@ -12,7 +12,7 @@ from fcc.rewrite import PassContext
 
 from ._no_op_layout import Found, first
 from ._reductions import axes_of, reduced
-from ._table import Rule, TablePass, only_for, producer_of, roots
+from ._table import Rule, TablePass, kernel_refusal, only_for, producer_of, roots
 
 # Where a mean without the reduced axes is faster than the pooling and what takes the axes away (onnxruntime 1.31.1, one
 # thread: [1, 32, 14, 14] 0.82, [1, 256, 7, 7] 0.77, [1, 64, 56, 56] 0.67; behind a Conv 0.87 to 0.99).
@@ -67,7 +67,8 @@ def _whole_window(node: ir.Node, ctx: PassContext) -> Found:
         return "it pads or dilates"
     if len(node.outputs) > 1 and ir.is_used(node.outputs[1]):
         return "its indices are used"
-    return lambda rw: rw.op("GlobalAveragePool" if node.op_type == "AveragePool" else "GlobalMaxPool", first(node))
+    whole = "GlobalAveragePool" if node.op_type == "AveragePool" else "GlobalMaxPool"
+    return kernel_refusal(ctx, node.outputs[0], whole) or (lambda rw: rw.op(whole, first(node)))
 
 
 def _mean(node: ir.Node, ctx: PassContext) -> Found:
@@ -82,7 +83,8 @@ def _mean(node: ir.Node, ctx: PassContext) -> Found:
         return "the result is not known to be [N, C]"
     if producer_of(inner.inputs[0], "DequantizeLinear") is not None:
         return "a quantized pooling has a kernel of its own"
-    return lambda rw: reduced(rw, "ReduceMean", first(inner), list(range(2, len(source))), 0)
+    axes, refusal = list(range(2, len(source))), kernel_refusal(ctx, node.outputs[0], "ReduceMean")
+    return refusal or (lambda rw: reduced(rw, "ReduceMean", first(inner), axes, 0))
 
 
 RULES: Mapping[str, tuple[Rule, ...]] = {

@@ -88,6 +88,8 @@ def _gather(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | st
     chosen = integers(node, 1, "")
     if chosen is None or len(index) != 1 or not ir.Module.is_constant(node.inputs[1]):
         return "it picks channels by indices that are no constant vector"
+    if any(not -lane.ids.size <= c < lane.ids.size for c in chosen):
+        return "it picks channels that do not exist"
     return Step((Lane(axis, lane.ids[chosen]),), (), (Change("indices", node, (lane.ids, lane.ids[chosen])),))
 
 

@@ -25,6 +25,7 @@ from .intervals import (
     rounded,
     times,
 )
+from .shapes import static_size
 
 Function = Callable[[Array], Array]
 _erf = np.vectorize(erf, otypes=[np.float64])
@@ -214,6 +215,8 @@ def _clip(ask: Ask) -> Bounds:
     """min(max(x, low), high); a bound that is absent is none, one that is not known may be anything."""
     attributes = ask.node.attributes
     ends = [between(*(attributes.get_float(k, v),) * 2) for k, v in (("min", -np.inf), ("max", np.inf))]
+    if any(static_size(v) != 1 for i in (1, 2) if (v := ask.value(i)) is not None):
+        return EVERYTHING
     low, high = (e if ask.value(i) is None else ask.input(i) for i, e in ((1, ends[0]), (2, ends[1])))
     x, low, high = aligned(ask.input(0), low, high)
     return combined(

@@ -172,16 +172,17 @@ def test_other_axes_of_cuts_and_picks() -> None:
         ("p = Slice(s, b, e, a, k) y = Gemm(p, v)", "it takes every so many channels"),
         ("p = Gather<axis=1>(s, i2) y = ReduceSum<keepdims=0>(p)", "no constant vector"),
         ("p = Gather<axis=1>(s, z) y = ReduceSum<keepdims=0>(p)", "no constant vector"),
+        ("p = Gather<axis=1>(s, i3) y = ReduceSum<keepdims=0>(p)", "channels that do not exist"),
         ("p = Slice(s, z, e, a) y = ReduceSum<keepdims=0>(p)", "its bounds are not constant"),
         ("p = Tile(s, r) y = ReduceSum<keepdims=0>(p)", "counts the channels".replace("counts", "count")),
     ],
 )
 def test_cuts_that_block(body: str, because: str) -> None:
-    text = f"""g (float[N,4] x, int64[1] z) => (float y) <float[4,6] u, int64[1] b, int64[1] e, int64[1] a, int64[1] k, int64[2,1] i2,
+    text = f"""g (float[N,4] x, int64[1] z) => (float y) <float[4,6] u, int64[1] b, int64[1] e, int64[1] a, int64[1] k, int64[2,1] i2, int64[2] i3,
     int64[2] r, float[3,2] v> {{ s = Gemm(x, u) {body} }}""".replace(
         "float y", "float[A,B] y" if "Gemm(p" in body else "float y"
     )
-    refused(text, because, u=0.0, b=0, e=6, a=1, k=2, i2=[[0], [1]], r=[1, 2])
+    refused(text, because, u=0.0, b=0, e=6, a=1, k=2, i2=[[0], [1]], i3=[0, 6], r=[1, 2])
 
 
 def test_expand_names_the_channels() -> None:

@@ -93,6 +93,13 @@ def test_no_chain(body: str) -> None:
     rewritten(body, None)
 
 
+def test_a_clip_by_a_vector_is_none() -> None:
+    text = "g (float[3] x) => (float[3] y) <float a, float[3] v> { s = Max(x, a) y = Clip(s, v) }"
+    module = read(_model(text, 21, {}, 0))
+    shapes.infer(module)
+    assert run_pass(P, module, PassContext(get_target("cpu"), Log(strict=True))) == 0
+
+
 def test_bounds_that_widen_stay() -> None:
     text = "g (float[3] x) => (float[2,3] y) <float[2,1] a, float b> { s = Max(x, a) t = Max(s, b) y = Max(t, b) }"
     check(P, before=text, after=None, because="a bound widens the result")

@@ -93,6 +93,13 @@ def test_other_windows_stay(attributes: str, because: str) -> None:
     rewritten("N,3,H,W", f"y = AveragePool<{attributes}>(x)", None, because)
 
 
+def test_types_without_a_kernel_stay() -> None:
+    text = "g (double[N,3,6,8] x) => (double[N,3,1,1] y) { y = MaxPool<kernel_shape=[6,8]>(x) }"
+    check(P, before=text, after=None, because="GlobalMaxPool")
+    text = "g (float16[N,3,6,8] x) => (float16[N,3] y) { p = GlobalAveragePool(x) y = Flatten(p) }"
+    check(P, before=text, after=None, because="ReduceMean")
+
+
 def test_indices_of_one_window_stay() -> None:
     text = "g (float[1,3,6,8] x) => (float[1,3,1,1] y, int64[1,3,1,1] i) { y, i = MaxPool<kernel_shape=[6,8]>(x) }"
     check(P, before=text, after=None, because="used")
