@@ -46,7 +46,7 @@ CASES: list[tuple[str, Any, Any]] = [
     ("y = Clip(u, , high)", -INF, 3),
     ("y = Clip(x, zero, one)", 0, 1),
     ("y = Clip(u, high, low)", -2, -2),
-    ("p = ReduceMax<keepdims=0>(v) y = Clip(u, p, one)", -INF, 1),
+    ("least = ReduceMax<keepdims=0>(v) y = Clip(u, least, one)", -INF, 1),
     ("y = Clip(u, v, one)", -INF, INF),
     ("y = Relu(x)", 0, 3),
     ("y = Relu(u)", 0, INF),
