@@ -64,6 +64,7 @@ def _new_bias(end: End, plan: Plan) -> Array | None:
 def apply(plan: Plan, group: Mask, rw: Rewriter) -> None:
     """Cut every operand of a group; nodes are set in order, so that types are inferred again from front to back."""
     operands, changes = new_operands(plan, group), _changes(plan, group)
+    biased = {e.layer.node for e in plan.found.ends if group[e.ids].any() and _new_bias(e, plan) is not None}
     nodes = {node for node, _ in operands} | set(changes) | set(_on_the_way(plan, group))
     for node in rw.graph:
         if node not in nodes:
@@ -74,8 +75,8 @@ def apply(plan: Plan, group: Mask, rw: Rewriter) -> None:
                 before = node.inputs[index] if index < len(node.inputs) else None
                 name = "" if before is None else f"{before.name}/kept"
                 rw.set_input(node, index, rw.const(np.ascontiguousarray(array), name))
-                if index == 2 and node.attributes.get_float("beta", 1.0) == 0.0:
-                    rw.set_attributes(node, beta=1.0)
+        if node in biased and node.attributes.get_float("beta", 1.0) == 0.0:
+            rw.set_attributes(node, beta=1.0)
         for change in changes.get(node, ()):
             _APPLY[change.kind](change, plan, rw)
 

@@ -134,7 +134,11 @@ def _end(layer: Layer, lanes: Mapping[int, Lane], found: Channels) -> None:
             found.units.block(other.ids, f"its channels reach {label(layer.node)} where it has none")
     if lane is None or lane.axis != layer.axis or len(lanes) > 1:
         return
-    found.ends.append(End(layer, layer.node.inputs[0], lane.ids))  # type: ignore[arg-type]
+    end = End(layer, layer.node.inputs[0], lane.ids)  # type: ignore[arg-type]
+    if not _is_whole(end.cut):
+        found.units.block(lane.ids, f"the weight {layer.weight.name!r} misses channels")
+        return
+    found.ends.append(end)
     reason = _weight_refusal(layer)
     if reason is not None:
         found.units.block(lane.ids, reason)
@@ -172,7 +176,8 @@ def _bias_cut(layer: Layer, ids: Ids) -> tuple[Cut, ...] | str:
         return "the bias is not constant"
     if layer.node.op_type == "Gemm":
         return broadcast_cut(layer.node, 2, Lane(1, ids), 2)
-    return (Cut(layer.node, 2, 0, ids),)
+    cut = Cut(layer.node, 2, 0, ids)
+    return (cut,) if _is_whole(cut) else "the bias misses channels"
 
 
 def _step(node: ir.Node, lanes: Mapping[int, Lane], found: Channels) -> None:
@@ -205,7 +210,13 @@ def _fits(node: ir.Node, step: Step) -> str | None:
         dims = ir.dims_of(value)
         if dims is None or dims[lane.axis] != lane.ids.size:
             return f"the shape behind {label(node)} is unknown"
-    return None
+    return None if all(_is_whole(cut) for cut in step.cuts) else f"an operand of {label(node)} misses channels"
+
+
+def _is_whole(cut: Cut) -> bool:
+    """Return whether an operand has as many entries along its axis as there are channels: not so in invalid models."""
+    dims = ir.dims_of(cut.value) or ()
+    return len(dims) > cut.axis and dims[cut.axis] == cut.ids.size
 
 
 def _operand_refusal(cut: Cut) -> str | None:

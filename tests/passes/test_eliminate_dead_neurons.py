@@ -8,11 +8,12 @@ from onnx_ir import serde
 
 from fcc import ir
 from fcc.analysis import shapes
+from fcc.frontend import read
 from fcc.ir.text import parse
 from fcc.passes.eliminate_dead_neurons import EliminateDeadNeurons
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
-from fcc.testing import check, same_outputs
+from fcc.testing import _model, check, same_outputs
 
 P = EliminateDeadNeurons()
 Array = np.ndarray[Any, Any]
@@ -126,6 +127,34 @@ def test_beta_of_zero() -> None:
     before = MLP.replace("Gemm(r", "Gemm<beta=0.0>(r")
     after = HEAD + "{ h = Gemm(x, w, b) r = Relu(h) y = Gemm<beta=1.0>(r, v, c) }"
     assert removed(before, after, w=w, b=b)["y"] == [(4, 3), (3,)]
+
+
+def test_beta_of_zero_where_channels_go() -> None:
+    w, b, v = weight((4, 5)), weight((5,), 1), weight((5, 3), 2)
+    w[:, 2] = v[4] = 0
+    before = MLP.replace("Gemm(x", "Gemm<beta=0.0>(x")
+    after = HEAD + "{ h = Gemm<beta=0.0>(x, w, b) r = Relu(h) y = Gemm(r, v, c) }"
+    assert removed(before, after, w=w, b=b, v=v)["h"] == [(4, 3), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("body", "because"),
+    [
+        ("h = Conv(x, w, short) y = Conv(h, v)", "the bias misses channels"),
+        ("h = Conv(x, w) y = Conv(h, narrow)", "the weight 'narrow' misses channels"),
+        ("h = Conv(x, w) n = Conv<group=5>(h, s, short) y = Conv(n, v)", "misses channels"),
+    ],
+)
+def test_operands_of_invalid_models(body: str, because: str) -> None:
+    text = (
+        "g (float[N,2,3] x) => (float[A,B,C] y) <float[5,2,1] w, float[4,5,1] v, float[4,2,1] narrow, float[1] short, "
+        f"float[5,1,1] s> {{ {body} }}"
+    )
+    module = read(_model(text, 21, {}, 0))
+    shapes.infer(module)
+    log = Log(strict=True, explain=frozenset({P.name}))
+    assert run_pass(P, module, PassContext(get_target("cpu"), log)) == 0
+    assert because in str(log.refused)
 
 
 def test_reader_without_bias_gets_one() -> None:
