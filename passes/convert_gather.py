@@ -36,6 +36,8 @@ def _range(node: ir.Node, ctx: PassContext) -> Found:
     if (start < 0) != (stop <= 0):
         return "the indices wrap around"
     start, stop = (start, stop) if start >= 0 else (start + size, stop + size)
+    if not 0 <= start < stop <= size:
+        return "an index is beyond the axis"
     bounds = [np.asarray([n], np.int64) for n in (start, stop, axis, step)]
     return lambda rw: rw.op("Slice", x, *(bounds if step > 1 else bounds[:3]))
 

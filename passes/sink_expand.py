@@ -50,6 +50,8 @@ class SinkExpand(SitePass):
         small, large = _rows(_source(found, at), found.axis), _rows(found.layer.x, found.axis)
         assert small is not None
         others = [_rows(v, found.axis) for v in values]
+        if _rows(found.parts[at].value, found.axis) != large or None in (large or (None,)):
+            return "the rows of the Expand are not known"
         if any(d is None or broadcast(d, small) != large for d in others):
             return "the other parts are not known to have all rows"
         return None

@@ -37,15 +37,15 @@ def _rising(f: Function, low: float = -np.inf, high: float = np.inf) -> Rule:
 
     def rule(ask: Ask) -> Bounds:
         x = ask.input(0)
-        return combined(np.clip(_limit(f, x.low, low), low, high), np.clip(_limit(f, x.high, high), low, high), x)
+        return combined(np.clip(f(x.low), low, high), np.clip(f(x.high), low, high), x)
 
     return rule
 
 
-def _limit(f: Function, at: Array, otherwise: float) -> Array:
-    """Return f at a bound; where that is undefined (the logarithm of a negative bound), its extreme."""
-    found = np.asarray(f(at), np.float64)
-    return np.where(np.isnan(found), otherwise, found)
+def _of_positive(f: Function) -> Rule:
+    """A function that rises, and gives NaN for numbers below 0."""
+    rule = _rising(f)
+    return lambda ask: rule(ask) if ask.input(0).least >= 0 else EVERYTHING
 
 
 def _attributes(f: Callable[..., Array], low: float = -np.inf, high: float = np.inf, **defaults: float) -> Rule:
@@ -306,7 +306,7 @@ _FUNCTIONS: Mapping[str, Rule] = {
     "HardSigmoid": _attributes(lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1), 0.0, 1.0, alpha=0.2, beta=0.5),
     "HardSwish": _gate(-0.375),
     "LeakyRelu": _attributes(lambda x, alpha: np.where(x > 0, x, alpha * x), alpha=0.01),
-    "Log": _rising(np.log),
+    "Log": _of_positive(np.log),
     "LogSoftmax": _within(-np.inf, 0.0),
     "Mish": _gate(-0.30885),
     "Neg": _neg,
@@ -318,8 +318,8 @@ _FUNCTIONS: Mapping[str, Rule] = {
     "Sin": _within(-1.0, 1.0),
     "Softmax": _within(0.0, 1.0),
     "Softplus": _rising(lambda x: np.logaddexp(0, x), 0.0),
-    "Softsign": _rising(lambda x: x / (1 + np.abs(x)), -1.0, 1.0),
-    "Sqrt": _rising(np.sqrt, 0.0),
+    "Softsign": _rising(lambda x: np.sign(x) / (1 + 1 / np.abs(x)), -1.0, 1.0),
+    "Sqrt": _of_positive(np.sqrt),
     "Swish": _swish,
     "Tanh": _rising(np.tanh, -1.0, 1.0),
     "ThresholdedRelu": _attributes(lambda x, alpha: np.where(x > alpha, x, 0.0), alpha=1.0),

@@ -2,9 +2,13 @@ from typing import Any
 
 import pytest
 
+from fcc.analysis import shapes
+from fcc.frontend import read
 from fcc.passes.convert_gather import ConvertGather
 from fcc.passes.convert_split import ConvertSplit
-from fcc.testing import check
+from fcc.rewrite import Log, PassContext, run_pass
+from fcc.target import get_target
+from fcc.testing import _model, check
 
 P = ConvertGather()
 IO = "g (float[4,8,6] x) => (float[{}] y)"
@@ -53,6 +57,15 @@ def test_other_indices_stay(axis: int, indices: list[int], because: str) -> None
     io = IO.format("A,B,C")
     text = f"{io} <int64[{len(indices)}] k> {{ y = Gather<axis={axis}>(x, k) }}"
     check(P, before=text, after=None, because=because, constants={"k": indices})
+
+
+@pytest.mark.parametrize("indices", [[0, 2, 4, 6], [4, 5, 6, 7], [-8, -7, -6, -5], [-6, -4, -2, 0]])
+def test_indices_beyond_the_axis_stay(indices: list[int]) -> None:
+    module = read(
+        _model("g (float[4,6] x) => (float[4,4] y) <int64[4] k> { y = Gather<axis=1>(x, k) }", 21, {"k": indices}, 0)
+    )
+    shapes.infer(module)
+    assert run_pass(P, module, PassContext(get_target("cpu"), Log(strict=True))) == 0
 
 
 def test_indices_that_are_no_vector_or_no_constant_stay() -> None:

@@ -117,18 +117,27 @@ def test_one_of_two_repeated_parts() -> None:
     check(P, before=text, after=after, constants={"shape": [1, 4, 2], "full": [1, 4, 3]})
 
 
-def test_parts_that_are_joined_have_the_same_rows() -> None:
+def test_rows_that_are_not_known_stay() -> None:
     io = "g (float[N,T,3] x, float[N,1,2] g, int64[3] s) => (float[N,T,5] y)"
     text = f"{io} <float[5,5] w> {{ e = Expand(g, s) j = Concat<axis=2>(x, e) y = MatMul(j, w) }}"
     module = read(_model(text, 21, {}, 0))
     shapes.infer(module)
-    assert run_pass(P, module, PassContext(target=get_target("cpu"), log=Log(strict=True))) == 1
+    log = Log(strict=True, explain=frozenset({P.name}))
+    assert run_pass(P, module, PassContext(target=get_target("cpu"), log=log)) == 0
+    assert [r.reason for r in log.refused] == ["the rows of the Expand are not known"]
 
 
 def test_rows_that_may_differ_stay() -> None:
-    io = "g (float[N,T,3] x, float[M,T,2] z, float[1,1,2] g, int64[3] s) => (float[N,T,5] y)"
-    text = f"{io} <float[7,5] w> {{ e = Expand(g, s) j = Concat<axis=2>(x, z, e) y = MatMul(j, w) }}"
-    check(P, before=text, after=None, because="not known to have all rows", sizes={"N": 2, "M": 2})
+    io = "g (float[N,T,3] x, float[M,T,2] z, float[1,1,2] g) => (float[N,T,5] y)"
+    text = f"{io} <float[7,5] w, int64[1] two> {{ {EXPAND} j = Concat<axis=2>(x, z, e) y = MatMul(j, w) }}"
+    check(
+        P,
+        before=text,
+        after=None,
+        because="not known to have all rows",
+        sizes={"N": 2, "M": 2},
+        constants={"two": 2},
+    )
 
 
 def test_matrices_and_other_layers_are_no_site() -> None:
