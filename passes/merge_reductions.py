@@ -68,6 +68,8 @@ def _merged(m: Match) -> list[int] | str:
         second = [left[a] for a in second]
     if m.root.op_type == "ReduceMean" and set(first) & set(second):
         return "an axis is reduced twice"
+    if m.root.op_type == "ReduceMean" and (m["x"].dtype is None or not m["x"].dtype.is_floating_point()):
+        return "a mean of integers is rounded otherwise"
     return sorted({*first, *second})
 
 

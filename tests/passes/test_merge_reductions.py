@@ -171,3 +171,9 @@ def test_a_mean_times_its_count_is_a_sum(scale: str) -> None:
 def test_a_mean_divided_by_its_count_stays() -> None:
     text = "g (float[N,3] x) => (float[N] y) <int64[1] a, float n> { t = ReduceMean<keepdims=0>(x, a) y = Div(t, n) }"
     check(MergeReductions(), text, None, because="expected ReduceSum", constants={"a": [1], "n": 3.0})
+
+
+def test_means_of_integers_stay() -> None:
+    body = "{ t = ReduceMean<keepdims=0>(x, a) y = ReduceMean<keepdims=0>(t, a) }"
+    text = f"g (int64[2,3,2] x) => (int64[2] y) <int64[1] a> {body}"
+    check(MergeReductions(), text, None, because="rounded otherwise", constants={"a": 0})
