@@ -16,6 +16,7 @@ from .report import Report
 from .rewrite.manager import Instrument
 from .search.bisect import MAX_PER_PASS, Outcome
 from .trial import Trial
+from .tuned import never_slower, plan_of, tune
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,6 +42,8 @@ def compile(
     seed: int = 0,
     plugins: Any = (),
     executor: Any = None,
+    tune_seconds: float = 0.0,
+    plan: Any = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
     **more: Any,
@@ -51,7 +54,9 @@ def compile(
     docs/architecture.md; ``precision``, ``low_rank`` and level 3 move the outputs and are judged against ``budget``.
     ``calibration`` fits, ``data`` judges (the last third of the calibration data when absent, generated probes
     without any). ``shapes`` binds dimensions; ``opt_shapes`` only says what is modelled, timed and profiled.
-    ``executor`` is a concurrent.futures.Executor that calibration samples run on; ``progress`` is called with (phase,
+    ``executor`` is a concurrent.futures.Executor that calibration samples run on; ``tune_seconds`` is the time for
+    measuring choices that no table answers (the result is then held to be no slower than the source); ``plan`` replays
+    the ``plan`` of an earlier CompiledModel, as an object or a file. ``progress`` is called with (phase,
     done, total) when a phase begins, and (phase, done, 0) as it goes on where that can be counted. ``more`` takes the
     other fields of fcc.options.Options. Thread-safe.
 
@@ -77,6 +82,8 @@ def compile(
         seed=seed,
         plugins=several(plugins),
         executor=executor,
+        tune_seconds=tune_seconds,
+        plan=plan,
         **more,
     )
     driver = Driver(options, model, progress, tuple(instruments))
@@ -87,9 +94,13 @@ def compile(
     fit, check = lossy.samples(options, source)
     with driver.phase("probe"):
         trial = Trial.prepare(options, driver.target.providers[0], source, check)
+    if options.tune_seconds > 0:
+        tune(driver, report)
     exact = _exact(driver, trial, report)
     product = lossy.compress(driver, trial, report, exact, fit) if options.lossy else exact
     driver, product = _never_larger(driver, trial, report, product, exact)
+    if options.tune_seconds > 0 and not options.lossy and not trial.untimed:
+        product = never_slower(driver, trial, report, product)
     _lint(driver, report, product)
     return _closed(driver, report, product)
 
@@ -238,27 +249,34 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
     o = driver.options
     if o.lossy:
         yield "the exact model", driver, exact
+    applied = exact.log.counts()
+    finishing = [p for p in driver.pipeline.passes() if p.finishing and applied[p.name]]
+    leaner = [str(p.lean()) for p in finishing if p.lean() != p]
+    if leaner:
+        yield f"the model by {' and '.join(leaner)}", *_exactly(driver, passes=str(driver.pipeline.lean()))
+    if finishing:
+        names = tuple(p.name for p in finishing)
+        yield f"the model without {' and '.join(names)}", *_exactly(driver, disable=(*o.disable, *names))
     names = tuple(p.name for p in driver.plugins)
     tried = o.opt_level if o.passes is None else 1
     for level, disable in ((1, o.disable), (0, (*o.disable, *names))):
         if level < tried or (level == 0 and names):
-            plain = replace(o, opt_level=level, precision=None, low_rank=None, passes=None, disable=disable)
-            other = Driver(plain, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
-            yield f"-O{level}", other, other.attempt().product
+            yield f"-O{level}", *_exactly(driver, opt_level=level, passes=None, disable=disable)
     lowerings = tuple(p.name for p in driver.backend.lowerings.passes())
     if driver.target.name == "cpu" and lowerings:  # the CPU provider runs every standard operator, if not as fast
-        other = Driver(
-            replace(o, precision=None, low_rank=None, disable=(*o.disable, *lowerings)),
-            driver.source,
-            driver.progress,
-            seconds=driver.seconds,
-            skip=driver.skip,
-        )
-        yield "the model without lowering", other, other.attempt().product
+        yield "the model without lowering", *_exactly(driver, disable=(*o.disable, *lowerings))
     if not o.shapes:
         unchanged = driver.unchanged()
         if unchanged is not None:
             yield "the source itself", driver, unchanged
+
+
+def _exactly(driver: Driver, **changed: Any) -> tuple[Driver, Product | Broken]:
+    """Compile with changed options and nothing lossy."""
+    options = replace(driver.options, precision=None, low_rank=None, **changed)
+    other = Driver(options, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
+    other.costs = driver.costs  # what this run measured
+    return other, other.attempt().product
 
 
 def _lint(driver: Driver, report: Report, product: Product) -> None:
@@ -273,4 +291,7 @@ def _closed(driver: Driver, report: Report, product: Product) -> CompiledModel:
     symbols = driver.opt_symbols(product.module)
     report.after = measure(product.module, symbols, product.emitted.size)
     describe(report, driver, product)
-    return CompiledModel(product.emitted, report, product.module, product.log, driver.options.custom_ops)
+    plan = plan_of(driver, report, product)
+    report.choices = [dict(c) for c in plan.choices]
+    rows = tuple(driver.costs.fresh.rows.values())
+    return CompiledModel(product.emitted, report, product.module, product.log, driver.options.custom_ops, plan, rows)

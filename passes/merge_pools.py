@@ -11,13 +11,8 @@ from fcc.analysis.interval_moves import computes_padding
 from fcc.rewrite import PassContext
 
 from ._no_op_layout import Found, first
-from ._reductions import axes_of, reduced
-from ._table import Rule, TablePass, kernel_refusal, only_for, producer_of, roots
-
-# Where a mean without the reduced axes is faster than the pooling and what takes the axes away (onnxruntime 1.31.1, one
-# thread: [1, 32, 14, 14] 0.82, [1, 256, 7, 7] 0.77, [1, 64, 56, 56] 0.67; behind a Conv 0.87 to 0.99).
-_MEAN_PAYS = frozenset({"cpu"})
-_FLATTENING = ("Flatten", "Reshape", "Squeeze")
+from ._reductions import axes_of
+from ._table import Rule, TablePass, kernel_refusal, only_for, roots
 
 
 def _covers(node: ir.Node) -> bool:
@@ -71,26 +66,9 @@ def _whole_window(node: ir.Node, ctx: PassContext) -> Found:
     return kernel_refusal(ctx, node.outputs[0], whole) or (lambda rw: rw.op(whole, first(node)))
 
 
-def _mean(node: ir.Node, ctx: PassContext) -> Found:
-    """[N, C] of a GlobalAveragePool."""
-    inner = only_for(node, node.inputs[0], "GlobalAveragePool")
-    if inner is None:
-        return "it flattens no GlobalAveragePool that nobody else uses"
-    if ctx.target.name not in _MEAN_PAYS:
-        return f"no measurement says that a mean is faster on {ctx.target.name}"
-    source, out = ir.dims_of(inner.inputs[0]), ir.dims_of(node.outputs[0])
-    if source is None or out is None or None in out or out != source[:2]:
-        return "the result is not known to be [N, C]"
-    if producer_of(inner.inputs[0], "DequantizeLinear") is not None:
-        return "a quantized pooling has a kernel of its own"
-    axes, refusal = list(range(2, len(source))), kernel_refusal(ctx, node.outputs[0], "ReduceMean")
-    return refusal or (lambda rw: reduced(rw, "ReduceMean", first(inner), axes, 0))
-
-
 RULES: Mapping[str, tuple[Rule, ...]] = {
     **dict.fromkeys(("AveragePool", "MaxPool"), (_whole_window,)),
     **dict.fromkeys(("GlobalMaxPool", "ReduceMax"), (_max_of_max,)),
-    **dict.fromkeys(_FLATTENING, (_mean,)),
 }
 
 
@@ -100,10 +78,9 @@ class MergePools(TablePass):
 
     ReduceMax(MaxPool(x), space), GlobalMaxPool(MaxPool(x)) -> ReduceMax(x, space), GlobalMaxPool(x)
     AveragePool<kernel = all of space>(x), MaxPool likewise -> GlobalAveragePool(x), GlobalMaxPool(x)
-    Flatten(GlobalAveragePool(x)), or Squeeze, or Reshape to [N, C] -> ReduceMean<keepdims=0>(x, space), where measured
 
     Shapes: x [N, C, *spatial]; the windows of a MaxPool leave no element out, and its sizes are known.
-    Numerics: exact to rounding of the mean. Source: ONNX GlobalAveragePool-1, ReduceMean-18; recorded measurements.
+    Numerics: exact to rounding of the mean. Source: ONNX GlobalAveragePool-1, MaxPool-12.
     """
 
     name: ClassVar[str] = "merge-pools"

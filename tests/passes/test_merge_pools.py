@@ -96,41 +96,8 @@ def test_other_windows_stay(attributes: str, because: str) -> None:
 def test_types_without_a_kernel_stay() -> None:
     text = "g (double[N,3,6,8] x) => (double[N,3,1,1] y) { y = MaxPool<kernel_shape=[6,8]>(x) }"
     check(P, before=text, after=None, because="GlobalMaxPool")
-    text = "g (float16[N,3,6,8] x) => (float16[N,3] y) { p = GlobalAveragePool(x) y = Flatten(p) }"
-    check(P, before=text, after=None, because="ReduceMean")
 
 
 def test_indices_of_one_window_stay() -> None:
     text = "g (float[1,3,6,8] x) => (float[1,3,1,1] y, int64[1,3,1,1] i) { y, i = MaxPool<kernel_shape=[6,8]>(x) }"
     check(P, before=text, after=None, because="used")
-
-
-@pytest.mark.parametrize("flatten", ["Flatten(p)", "Squeeze(p, space)", "Reshape(p, flat)"])
-def test_a_mean_without_its_axes(flatten: str) -> None:
-    body = f"p = GlobalAveragePool(x) f = {flatten} y = Sin(f)"
-    rewritten("N,3", body, "f = ReduceMean<keepdims=0>(x, s) y = Sin(f)")
-    rewritten("N,3", body, None, "no measurement says", target="cuda")
-
-
-@pytest.mark.parametrize(
-    ("shape", "body", "because"),
-    [
-        ("N,3,1", "p = GlobalAveragePool(x) y = Squeeze(p, one)", "not known to be [N, C]"),
-        ("N,3", "p = GlobalMaxPool(x) y = Flatten(p)", "flattens no GlobalAveragePool"),
-        (
-            "N,3,1,1",
-            "p = GlobalAveragePool(x) f = Flatten(p) s = ReduceSum<keepdims=0>(f) y = Mul(p, s)",
-            "nobody else uses",
-        ),
-    ],
-)
-def test_means_that_stay(shape: str, body: str, because: str) -> None:
-    rewritten(shape, body, None, because)
-
-
-def test_a_quantized_mean_stays() -> None:
-    text = (
-        "g (int8[N,3,6,8] q) => (float[N,3] y) <float s, int8 z> "
-        "{ x = DequantizeLinear(q, s, z) p = GlobalAveragePool(x) y = Flatten(p) }"
-    )
-    check(P, before=text, after=None, because="a kernel of its own", constants={"s": 0.1, "z": 0})
