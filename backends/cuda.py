@@ -7,8 +7,9 @@ from fcc.rewrite.pipeline import Pipeline
 from fcc.target import TargetSpec
 
 from .base import Backend
-from .lint import missing_kernels, opset_window, static_int8
+from .lint import borders, missing_kernels, opset_window, static_int8
 from .lower_activations import LowerActivations
+from .lower_borders import LowerBorders
 from .lower_normalization import LowerNormalization
 from .lower_reductions import LowerReductions
 from .lower_shape_chains import LowerShapeChains
@@ -27,6 +28,7 @@ def backend(target: TargetSpec) -> Backend:
             LowerTrigonometry(),
             LowerWindows(),
             LowerShapeChains(),
+            LowerBorders(),
         )
     )
-    return Backend(target, lowerings, rules=(missing_kernels, opset_window, static_int8))
+    return Backend(target, lowerings, rules=(missing_kernels, borders, opset_window, static_int8))

@@ -97,6 +97,21 @@ class Emitted:
         set_metadata(changed, meta)
         return replace(self, skeleton=changed)
 
+    def without_repeats(self) -> Emitted:
+        """Return the output where what nodes of a rewrite tell of the node they replace is on the last one only."""
+        changed = ModelProto()
+        changed.CopyFrom(self.skeleton)
+        seen = set[tuple[Any, ...]]()
+        for node in reversed(changed.graph.node):
+            own = [p for p in node.metadata_props if p.key.startswith(OWN)]
+            told = (node.doc_string, *((p.key, p.value) for p in node.metadata_props if p not in own))
+            if own and told in seen:
+                node.ClearField("doc_string")
+                del node.metadata_props[:]
+                node.metadata_props.extend(own)
+            seen.add(told)
+        return replace(self, skeleton=changed)
+
 
 def emit(
     module: ir.Module,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fcc import ir
+from fcc.analysis.partition import partition
 from fcc.target import TargetSpec
 
-from .node_facts import support_of
+from .placement import placement_of
 
 Severity = Literal["error", "warning"]
 
@@ -33,13 +34,31 @@ def name_of(node: ir.Node) -> str:
 
 def missing_kernels(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
     """Nodes that the first provider has no kernel for; onnxruntime falls back to the next provider."""
-    local = {(f.domain, f.name) for f in module.model.functions.values()}
-    for node in module.nodes():
-        if (node.domain, node.op_type) in local:
-            continue
-        reason = support_of(node, module, spec).refusal
-        if reason is not None:
+    for graph in module.graphs():
+        for node, reason in placement_of(module, graph, spec).reasons.items():
             yield LintRow(name_of(node), reason)
+
+
+def borders(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
+    """Nodes on the CPU that tensors are copied to and from, and what that moves; sizes that are open count as 1."""
+    for graph in module.graphs():
+        for node, copies in placement_of(module, graph, spec).culprits().items():
+            moved = sum(c.bytes() for c in copies)
+            count = f"{len(copies)} copies" if len(copies) > 1 else "1 copy"
+            text = f"{node.op_type} runs on the CPU: {count} between device and host ({moved} bytes), no CUDA graph"
+            yield LintRow(name_of(node), text, "warning")
+
+
+def engines(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
+    """More than one TensorRT engine: what cuts the graph."""
+    placed = placement_of(module, module.graph, spec)
+    if not placed.reasons:
+        return
+    pieces = partition(module.graph, placed.labels())
+    count = sum(p.label == "TensorRT" for p in pieces)
+    if count > 1:
+        cutting = ", ".join(sorted({n.op_type for n in placed.reasons}))
+        yield LintRow("", f"TensorRT runs {count} subgraphs, cut by {cutting}", "warning")
 
 
 def opset_window(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:

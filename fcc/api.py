@@ -224,6 +224,10 @@ def _never_larger(
     before, grown = report.before.bytes, product.emitted.size
     if driver.options.allow_growth or grown <= before:
         return driver, product
+    lean = product.emitted.without_repeats()
+    if lean.size <= before:
+        report.notes.append("metadata that nodes would repeat is on one of them, for the file not to grow")
+        return driver, replace(product, emitted=lean)
     for what, other, found in _fallbacks(driver, exact):
         rows = Report()
         if not isinstance(found, Product) or found.emitted.size > before or not trial.exact(found.emitted, rows):

@@ -228,8 +228,8 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
 
 
 def _low_rank(options: dict[str, float]) -> Any:
-    rank, ratio = options.get("rank"), options.get("ratio")
-    return passes.BY_NAME["factorize-linear"](**({"rank": int(rank)} if rank else {"ratio": ratio}))
+    given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in options.items()}
+    return passes.BY_NAME["factorize-linear"](**given)
 
 
 def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,10 +138,10 @@ def parse_shapes(items: Sequence[str] | None, option: str = "shape") -> dict[str
 
 
 def parse_low_rank(text: str | float | Mapping[str, float] | None) -> dict[str, float] | None:
-    """Return {"ratio": r} or {"rank": k} from ``ratio=0.25``, ``rank=64``, a number (a ratio) or a mapping.
+    """Return {"ratio": r}, {"energy": e} or {"rank": k} from ``ratio=0.25``, a number (a ratio) or a mapping.
 
     Raises:
-        OptionError: neither a ratio in (0, 1) nor a rank of at least 1.
+        OptionError: neither a ratio or energy in (0, 1) nor a rank of at least 1.
     """
     if text is None:
         return None
@@ -154,10 +154,25 @@ def parse_low_rank(text: str | float | Mapping[str, float] | None) -> dict[str, 
         try:
             found = {key: float(value)}
         except ValueError:
-            raise OptionError(f"low_rank is written ratio=0.25 or rank=64, not {text!r}") from None
-    legal = set(found) in ({"ratio"}, {"rank"}) and (
-        0 < found.get("ratio", 0.5) < 1 and found.get("rank", 1) >= 1 and found.get("rank", 1) % 1 == 0
-    )
-    if not legal:
-        raise OptionError(f"low_rank takes ratio= between 0 and 1, or rank= of at least 1, not {text!r}")
+            raise OptionError(f"low_rank is written ratio=0.25, energy=0.99 or rank=64, not {text!r}") from None
+    if len(found) != 1 or not all(_LOW_RANK.get(key, _never)(value) for key, value in found.items()):
+        raise OptionError(
+            f"low_rank takes ratio= or energy= between 0 and 1, or rank= of at least 1, not {text!r}",
+            "energy=0.99 keeps the smallest rank that holds 99 % of every layer",
+        )
     return found
+
+
+def _share(number: float) -> bool:
+    return 0 < number < 1
+
+
+def _count(number: float) -> bool:
+    return number >= 1 and number % 1 == 0
+
+
+def _never(number: float) -> bool:
+    return False
+
+
+_LOW_RANK: Mapping[str, Callable[[float], bool]] = {"ratio": _share, "energy": _share, "rank": _count}

@@ -13,14 +13,18 @@ from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
 from .convert_conv1d import ConvertConv1d
 from .convert_conv_to_gemm import ConvertConvToGemm
+from .convert_diagonal_linears import ConvertDiagonalLinears
 from .convert_einsum import ConvertEinsum
+from .convert_gather import ConvertGather
 from .convert_global_pool import ConvertGlobalPool
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
+from .convert_powers import ConvertPowers
 from .convert_reshape import ConvertReshape
 from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
+from .convert_split import ConvertSplit
 from .convert_transpose import ConvertTranspose
 from .convert_winograd import ConvertWinograd
 from .eliminate_affine_gather import EliminateAffineGather
@@ -29,14 +33,18 @@ from .eliminate_dead_neurons import EliminateDeadNeurons
 from .eliminate_expand import EliminateExpand
 from .eliminate_gemm_reshapes import EliminateGemmReshapes
 from .eliminate_identity import EliminateIdentity
+from .eliminate_idle_clamps import EliminateIdleClamps
 from .eliminate_impossible_branches import EliminateImpossibleBranches
+from .eliminate_negations import EliminateNegations
 from .eliminate_no_ops import EliminateNoOps
 from .eliminate_zero_states import EliminateZeroStates
+from .eliminate_zero_taps import EliminateZeroTaps
 from .factorize_linear import FactorizeLinear
 from .fold_affine import FoldAffine
 from .fold_affine_forward import FoldAffineForward
 from .fold_batchnorm import FoldBatchNorm
 from .fold_batchnorm_forward import FoldBatchNormForward
+from .fold_concat_constants import FoldConcatConstants
 from .fold_constants import FoldConstants
 from .fold_norm import FoldNorm
 from .fold_one_hot import FoldOneHot
@@ -59,13 +67,18 @@ from .fuse_softmax import FuseSoftmax
 from .inline_if import InlineConstantIfs
 from .insert_qdq import InsertQdq
 from .merge_chains import MergeChains
+from .merge_clamps import MergeClamps
 from .merge_common_subexpressions import MergeCommonSubexpressions
 from .merge_concats import MergeConcats
+from .merge_constants import MergeConstants
 from .merge_duplicate_initializers import MergeDuplicateInitializers
+from .merge_logic import MergeLogic
 from .merge_parallel_linears import MergeParallelLinears
+from .merge_pools import MergePools
 from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
 from .merge_transposes import MergeTransposes
+from .sink_expand import SinkExpand
 from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
 from .sink_transpose import SinkTranspose
@@ -85,6 +98,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeDuplicateInitializers,
     MergeCommonSubexpressions,
     EliminateDeadCode,
+    EliminateIdleClamps,
     EliminateDeadNeurons,
     FoldBatchNorm,
     FoldBatchNormForward,
@@ -130,6 +144,18 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldSpaceToDepth,
     FuseIm2col,
     MergeReductions,
+    MergeConstants,
+    MergeClamps,
+    MergeLogic,
+    EliminateNegations,
+    ConvertPowers,
+    ConvertGather,
+    ConvertSplit,
+    MergePools,
+    EliminateZeroTaps,
+    ConvertDiagonalLinears,
+    FoldConcatConstants,
+    SinkExpand,
     FactorizeLinear,
     ConvertWinograd,
     ConvertGlobalPool,
@@ -145,17 +171,23 @@ _CLEAN = (
 )
 _LINEAR = (
     "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
-    "fuse-matmul-add"
+    "fuse-matmul-add,eliminate-zero-taps,convert-diagonal-linears,fold-concat-constants,sink-expand"
+)
+# Elementwise algebra; behind the recovery of operators, which knows their spelling in primitives better.
+_ALGEBRA = (
+    "merge-constants,merge-clamps,merge-logic,eliminate-negations,convert-powers,eliminate-idle-clamps,"
+    "convert-split,merge-pools"
 )
 
 # What exporters write in primitives, as the operator it means; exact look-ups of finite domains.
 _RECOVER = (
-    "convert-einsum,fold-zero-products,fuse-layer-norm,fuse-rms-norm,fuse-instance-norm,fuse-softmax,fuse-gelu,fuse-activations,"
-    "fold-one-hot,fold-norm,fold-table,convert-masks,eliminate-affine-gather,fuse-rotary,fuse-attention,sink-scale"
+    "convert-einsum,fold-zero-products,fuse-layer-norm,fuse-rms-norm,fuse-instance-norm,fuse-softmax,fuse-gelu,"
+    "fuse-activations,fold-one-hot,fold-norm,fold-table,convert-masks,eliminate-affine-gather,fuse-rotary,fuse-attention,sink-scale"
 )
 _MOVES = (
-    "convert-reshape,merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
-    "fuse-im2col,fold-space-to-depth,fuse-depth-to-space,convert-conv-to-gemm,eliminate-gemm-reshapes,squeeze-conv,merge-transposes"
+    "convert-gather,convert-reshape,merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,"
+    "sink-reshape,merge-reductions,fuse-im2col,fold-space-to-depth,fuse-depth-to-space,convert-conv-to-gemm,"
+    "eliminate-gemm-reshapes,squeeze-conv,merge-transposes"
 )
 
 PIPELINES: dict[int, str] = {
@@ -164,7 +196,7 @@ PIPELINES: dict[int, str] = {
     2: (
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
         f"fixpoint(convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
-        f"fixpoint({_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
+        f"fixpoint({_ALGEBRA},{_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
         f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear,"
         f"convert-winograd,fixpoint(sink-reshape,convert-global-pool,{_CLEAN})"
     ),

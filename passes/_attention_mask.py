@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from fcc import ir
+from fcc.analysis.intervals import Intervals
 from fcc.rewrite import Rewriter
 
 from ._attention import LOW_HALF, Attention, Term, masks, producer
 from ._attention_heads import Past, Sizes
 from ._axes import Size, layouts, number, reshaped, same_size
-from ._float_bounds import float_bounds
 from ._raised import Raiser
 from ._rearrange import Rearrangement, counted, rearrangement
 from ._triangle import Triangle, triangle
@@ -107,12 +107,12 @@ def _is_causal(term: Term, sizes: Sizes, past: Past | None, dtype: ir.DataType |
 
 def _may_be_infinite(term: Term) -> bool:
     """Return whether a mask may hold -inf: without it no row becomes NaN."""
-    return (term.fill if term.keep is not None else float_bounds(term.value)[0]) == -inf
+    return (term.fill if term.keep is not None else Intervals().of(term.value).least) == -inf
 
 
 def _may_be_lowest(term: Term) -> bool:
     """Return whether a mask of half precision, which cannot hold -1e30, may hold a number near its lowest."""
-    return term.keep is not None or float_bounds(term.value)[0] <= LOW_HALF
+    return term.keep is not None or Intervals().of(term.value).least <= LOW_HALF
 
 
 def _go_together(causal: list[Term], rest: tuple[Term, ...]) -> bool:
@@ -120,7 +120,7 @@ def _go_together(causal: list[Term], rest: tuple[Term, ...]) -> bool:
 
     There is none where the others do not mask; it is 0 or NaN where all of them do so with -inf.
     """
-    if all(t.keep is None and float_bounds(t.value)[0] >= _NO_MASK for t in rest):
+    if all(t.keep is None and Intervals().of(t.value).least >= _NO_MASK for t in rest):
         return True
     return all(_fill(t) == -inf for t in (*causal, *rest))
 
@@ -131,7 +131,7 @@ def _fill(term: Term) -> float:
 
 
 def _refusal(term: Term, terms: tuple[Term, ...], found: Attention, sizes: Sizes) -> str | None:
-    beside = any(t.keep is None and float_bounds(t.value)[0] < _NO_MASK for t in terms)
+    beside = any(t.keep is None and Intervals().of(t.value).least < _NO_MASK for t in terms)
     if term.keep is not None and not (term.fill <= ABSORBING if beside else masks(term.fill, found.q.dtype)):
         return f"a masked score is set to {term.fill:g}, which other scores may lie below"
     if term.keep is None and term.value.dtype != found.q.dtype:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fcc import ir
 from fcc.analysis.linear import Linear, linear_of
+from fcc.rewrite import Rewriter
 
 from ._affine import FLOATS
 
@@ -74,3 +75,20 @@ def used_elsewhere(layer: Linear) -> bool:
     """Return whether other nodes, or a graph output, use the weight or the bias too; a bias of zeros does not count."""
     constants = [layer.weight] if layer.bias is None or row(layer) is None else [layer.weight, layer.bias]
     return any(v.is_graph_output() or any(u.node not in layer.nodes for u in v.uses()) for v in constants)
+
+
+def rebuilt(layer: Linear, x: ir.Value, weight: Array, bias: Array | None, rw: Rewriter) -> ir.Value:
+    """Return the output of a layer of the same kind, ``weight`` [out, in, *kernel] and ``bias`` [out] in float64."""
+    assert layer.weight.dtype is not None
+    dtype, name = layer.weight.dtype.numpy(), f"{layer.weight.name}/kept"
+    added = [] if bias is None else [rw.const(bias.astype(dtype))]
+    made: ir.Value
+    if layer.kind == "Conv":
+        made = rw.like(layer.nodes[0], x, rw.const(weight.astype(dtype), name), *added)
+        return made
+    matrix = rw.const(np.ascontiguousarray(weight.T.astype(dtype)), name)
+    if layer.kind == "Gemm":
+        made = rw.op("Gemm", x, matrix, *added)
+        return made
+    made = rw.op("MatMul", x, matrix)
+    return rw.op("Add", made, *added) if added else made

@@ -1,153 +1,160 @@
-"""Which neurons of a layer a rewrite can do without: exact tests on weights, cheap where there is nothing to find."""
+"""Which neurons of layers a rewrite can do without: exact tests on weights, cheap where there is nothing to find."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fcc import ir
-from fcc.analysis.channel_rules import Cut
-from fcc.analysis.channel_values import Known, along, is_padded, propagate
-from fcc.analysis.channels import End, Flow, Layer, positions
+from fcc.analysis.channel_steps import Cut
+from fcc.analysis.channels import Channels, End, Source
+from fcc.analysis.interval_moves import is_padded
+from fcc.analysis.intervals import Intervals
 from fcc.analysis.linear import linear_of
+from fcc.analysis.units import Ids
 from fcc.compress.prune import constant_rows, duplicate_rows
 
 Array = np.ndarray[Any, Any]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 SAMPLES = 8
-NONNEGATIVE = frozenset({"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid", "Softplus"})
-KEEPS_SIGN = frozenset(
-    {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Flatten", "Reshape", "Transpose", "Squeeze"}
-    | {"Unsqueeze", "Identity", "Gather", "Slice"}
-)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Per index of what an end reads: where it holds one number, and which."""
+
+    mask: Mask
+    value: Array
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which channels stay, which go because no end needs them, and which go because another one equals them.
+    """Which units of a graph go, by their smallest number: ``needless`` ones, and those ``merged`` into another.
 
-    ``needless`` and ``merged`` are disjoint and hold what goes; ``representative`` names, per channel, the one it is
-    merged into; ``known`` holds, per end, the constants that it must add to its bias.
+    ``roots`` gives the smallest number of the unit of every number, ``representative`` the unit that takes over;
+    ``known`` holds, per end, the constants that it must add to its bias; ``reasons`` why units must stay; ``spared``
+    how many channels of a layer could go and stay, since its kernel works on several at once.
     """
 
-    flow: Flow
-    keep: Array
-    needless: Array
-    merged: Array
-    representative: Array
-    known: dict[End, Known]
+    found: Channels
+    roots: Ids
+    needless: Mask
+    merged: Mask
+    representative: Ids
+    known: Mapping[End, Known]
+    reasons: Mapping[int, str]
+    spared: Mapping[Source, int]
 
-    @property
-    def removed(self) -> int:
-        """Number of channels that go."""
-        return int(self.needless.size + self.merged.size)
-
-    def __bool__(self) -> bool:
-        return self.removed > 0
-
-
-def aligned(found: Plan, block: int) -> Plan:
-    """Return the plan that removes only a multiple of ``block`` channels; duplicates are spared first."""
-    allowed = found.removed // block * block
-    if allowed == found.removed:
+    def stays(self, ids: Ids) -> Mask:
+        """Return which of these numbers stay."""
+        found: Mask = ~(self.needless | self.merged)[self.roots[ids]]
         return found
-    needless, merged = found.needless[:allowed], found.merged[: max(0, allowed - found.needless.size)]
-    own = np.arange(found.flow.source.channels)
-    goes = np.isin(own, np.concatenate([needless, merged]))
-    representative = np.where(np.isin(own, merged), found.representative, own)
-    return replace(found, keep=own[~goes], needless=needless, merged=merged, representative=representative)
+
+    def goes(self, source: Source) -> int:
+        """Return how many output channels of a layer go."""
+        return int((~self.stays(source.ids)).sum())
+
+    def why(self, source: Source) -> str | None:
+        """Return why all channels of a layer must stay, None when some could go."""
+        reasons = [self.reasons.get(r) for r in self.roots[source.ids].tolist()]
+        return reasons[0] if all(r is not None for r in reasons) else None
 
 
-def plan(flow: Flow, opset: int) -> Plan:
-    """Decide which output channels of the source of a flow can go: every end must agree.
+def plan(found: Channels, intervals: Intervals, blocks: tuple[int, ...]) -> Plan:
+    """Decide which units can go: every layer that reads one must agree.
 
-    An end does without a channel that holds a constant its bias can take, or that its weights ignore (all zero).
-    Channels with equal weights, bias and operands on the way are duplicates. One channel always stays. All weights
-    are read only of channels whose samples are suspicious.
+    An end does without a channel that holds a constant its bias can take, or that its weights ignore (all zero). Units
+    with equal weights, biases and operands on the way are duplicates. One channel of each tensor stays, and a number
+    of channels of each Conv that is a multiple of one of ``blocks`` if it was before. All weights are read only of
+    channels whose samples are suspicious.
     """
-    channels = flow.source.channels
-    known = propagate(flow, _start(flow.source), opset)
-    needless = np.ones(channels, bool)
-    for end in flow.ends:
-        found = known[end.value]
-        constant = found.mask & ((found.value == 0) | _takes_constants(end))
-        rest = np.flatnonzero(~constant & np.repeat(needless, end.block))
-        ignored = np.zeros(constant.size, bool)
-        ignored[rest[zero_slices(_array(end.cut), end.cut.axis, rest)]] = True
-        needless &= (constant | ignored).reshape(channels, end.block).all(axis=1)
-    _spare_infinite(flow, needless)
-    representative = _representatives(flow, needless)
-    if needless.all():
-        needless[0] = False
-    own = np.arange(channels)
-    merged = ~needless & (representative != own)
-    ends = {end: known[end.value] for end in flow.ends}
-    return Plan(flow, own[~needless & ~merged], own[needless], own[merged], representative, ends)
+    count = len(found.units)
+    roots = found.units.find(np.arange(count))
+    reasons = found.units.reasons()
+    needless = np.ones(count, bool)
+    needless[list(reasons)] = False
+    known = {end: _known(end, intervals) for end in found.ends}
+    for end, constants in known.items():
+        taken = constants.mask & ((constants.value == 0) | _takes_constants(end))
+        rest = np.flatnonzero(~taken & needless[roots[end.ids]])
+        taken[rest[zero_slices(_array(end.cut), end.cut.axis, rest)]] = True
+        needless[roots[end.ids[~taken]]] = False
+    _spare_infinite(found, roots, needless)
+    _spare_one(found, roots, needless)
+    allowed = np.zeros(count, bool)
+    allowed[roots] = True
+    allowed[list(reasons)] = False
+    representative = _representatives(found, roots, allowed & ~needless)
+    merged = representative != np.arange(count)
+    spared = _align(found, roots, needless, merged, blocks)
+    representative = np.where(merged, representative, np.arange(count))
+    return Plan(found, roots, needless, merged, representative, known, reasons, spared)
 
 
-def _spare_infinite(flow: Flow, needless: Array) -> None:
+def _known(end: End, intervals: Intervals) -> Known:
+    """Return which channels that an end reads hold one number, by their bounds."""
+    bounds, rank = intervals.of(end.value), len(ir.dims_of(end.value) or ())
+    low, high = bounds.low, bounds.high
+    if bounds.axis is not None and bounds.axis + rank != end.layer.axis:
+        low, high = np.asarray(bounds.least), np.asarray(bounds.greatest)
+    size = end.ids.size
+    mask = np.broadcast_to(np.isfinite(low) & (low == high), (size,))
+    return Known(mask.copy(), np.where(mask, np.broadcast_to(low, (size,)), 0.0))
+
+
+# -- what must stay ----------------------------------------------------------------------------------------------------
+def _spare_infinite(found: Channels, roots: Ids, needless: Mask) -> None:
     """A channel computed with NaN or infinity spreads it, even through weights that are zero."""
-    for cut in flow.cuts:
-        found = np.flatnonzero(needless)
-        rows = _rows(cut, found)
-        needless[found[~np.isfinite(rows.astype(np.float64)).all(axis=1)]] = False
+    for cut in found.cuts:
+        at = np.flatnonzero(needless[roots[cut.ids]])
+        if at.size == 0:
+            continue
+        finite = np.isfinite(_rows(cut, at).astype(np.float64)).all(axis=1)
+        needless[roots[cut.ids[at[~finite]]]] = False
 
 
-def _rows(cut: Cut, channels: Array) -> Array:
-    """Return what an operand holds for these channels, [channels, entries]."""
-    rows = np.moveaxis(_array(cut), cut.axis, 0)[positions(channels, cut.block)]
-    return rows.reshape(channels.size, -1) if channels.size else np.zeros((0, 1))
+def _spare_one(found: Channels, roots: Ids, needless: Mask) -> None:
+    """One channel of every tensor that is used stays."""
+    for value, lane in found.lanes.items():
+        if lane.ids.size and ir.is_used(value) and needless[roots[lane.ids]].all():
+            needless[roots[lane.ids[0]]] = False
 
 
+def _align(found: Channels, roots: Ids, needless: Mask, merged: Mask, blocks: tuple[int, ...]) -> dict[Source, int]:
+    """Let a Conv lose a multiple of the channels that its kernels work on at once; duplicates are spared first."""
+    changed, before = True, dict[Source, int]()
+    while changed:
+        changed = False
+        for source in found.sources if blocks else ():
+            if "Conv" not in source.layer.node.op_type:
+                continue
+            own = roots[source.ids]
+            gone = np.concatenate([own[needless[own]], own[merged[own] & ~needless[own]]])
+            block = next((b for b in blocks if own.size % b == 0), 1)
+            spared = gone[gone.size // block * block :]
+            if spared.size:
+                before.setdefault(source, gone.size)
+                needless[spared] = merged[spared] = False
+                changed = True
+    return before
+
+
+# -- weights ---------------------------------------------------------------------------------------------------------
 def _array(cut: Cut) -> Array:
     array = ir.Module.constant(cut.value)
     assert array is not None
     return array
 
 
-# -- what the source computes ----------------------------------------------------------------------------------------
-def _start(layer: Layer) -> Known:
-    """Return which outputs of a layer are constant (zero weights), and which are <= 0 for inputs >= 0."""
-    weight = ir.Module.constant(layer.weight)
-    assert weight is not None
-    size = layer.channels
-    value, uniform = np.zeros(size), np.ones(size, bool)
-    bias = ir.Module.constant(layer.bias) if layer.bias is not None else None
-    if bias is not None and layer.node.op_type == "Gemm":
-        value, uniform = along(bias, layer.axis, 2, size)
-        value = value * layer.node.attributes.get_float("beta", 1.0)
-    elif bias is not None:
-        value = bias.astype(np.float64)
-    mask = np.zeros(size, bool)
-    mask[zero_slices(weight, layer.out_axis, np.arange(size))] = True
-    return Known(mask & uniform, value, uniform & (value <= 0) & _nonpositive(layer, weight))
+def _rows(cut: Cut, at: Ids) -> Array:
+    """Return what an operand holds at these indices, [indices, entries]."""
+    rows = np.moveaxis(_array(cut), cut.axis, 0)[at]
+    return rows.reshape(at.size, -1) if at.size else np.zeros((0, 1))
 
 
-def _nonpositive(layer: Layer, weight: Array) -> Array:
-    """Return which outputs cannot be positive because the input is >= 0 and their weights are <= 0."""
-    found = np.zeros(layer.channels, bool)
-    if layer.node.attributes.get_float("alpha", 1.0) >= 0 and _is_nonnegative(layer.node.inputs[0]):
-        rows = np.moveaxis(weight, layer.out_axis, 0)
-        suspects = np.flatnonzero((_sample(weight, layer.out_axis) <= 0).all(axis=1))
-        found[suspects] = (rows[suspects] <= 0).all(axis=tuple(range(1, rows.ndim)))
-    return found
-
-
-def _is_nonnegative(value: ir.Value | None) -> bool:
-    while value is not None:
-        node = value.producer()
-        if node is None or node.domain or value.index() != 0:
-            return False
-        if node.op_type in NONNEGATIVE:
-            return True
-        if node.op_type not in KEEPS_SIGN:
-            return False
-        value = node.inputs[0]
-    return False
-
-
-# -- weights ---------------------------------------------------------------------------------------------------------
 def _sample(array: Array, axis: int) -> Array:
     """Return a few entries of every slice along ``axis``, [slices, samples]."""
     rows = np.moveaxis(array, axis, 0)
@@ -169,26 +176,101 @@ def zero_slices(array: Array, axis: int, among: Array) -> Array:
     return suspects[constant_rows(np.take(np.moveaxis(array, axis, 0), among[suspects], axis=0))]
 
 
-def _representatives(flow: Flow, needless: Array) -> Array:
-    """Return, per channel, the first channel with equal operands everywhere on the way (itself when it is needless)."""
-    channels = flow.source.channels
-    own = np.arange(channels)
-    rest = np.flatnonzero(~needless)
-    samples = [_sample(_array(cut), cut.axis).reshape(channels, -1)[rest].astype(np.float64) for cut in flow.cuts]
-    outline = np.ascontiguousarray(np.concatenate(samples, axis=1) + 0.0)
-    keys = outline.view(np.dtype((np.void, outline.dtype.itemsize * outline.shape[1]))).reshape(-1)
-    _, group, count = np.unique(keys, return_inverse=True, return_counts=True)
-    suspects = rest[count[group.reshape(-1)] > 1]
+# -- duplicates --------------------------------------------------------------------------------------------------------
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
+
+
+def _representatives(found: Channels, roots: Ids, allowed: Mask) -> Ids:
+    """Return, per unit, the first unit with equal operands everywhere (itself when it is not allowed to go)."""
+    own = np.arange(roots.size)
+    allowed = _suspicious(found, roots, allowed)
+    if not allowed.any():
+        return own
+    keys = np.zeros(roots.size, np.uint64)
+    for index, cut in enumerate(found.cuts):
+        at = np.flatnonzero(allowed[roots[cut.ids]])
+        if at.size:
+            _hash(keys, roots[cut.ids[at]], _outline(cut)[at], index)
+    for index, end in enumerate(found.ends, len(found.cuts)):
+        at = np.flatnonzero(allowed[roots[end.ids]])
+        _hash(keys, roots[end.ids[at]], np.zeros(at.size), index)
+    units = own[allowed & (roots == own)]
+    _, alike, count = np.unique(keys[units], return_inverse=True, return_counts=True)
+    suspects = units[count[alike.reshape(-1)] > 1]
     if suspects.size == 0:
         return own
-    found = np.zeros(suspects.size, np.intp)
-    for cut in flow.cuts:
-        found = duplicate_rows(np.stack([found, duplicate_rows(_rows(cut, suspects))], axis=1))
-    own[suspects] = suspects[found]
+    kind = np.full(roots.size, -1)
+    kind[suspects] = np.unique(keys[suspects], return_inverse=True)[1].reshape(-1)
+    for cut in found.cuts:
+        _tell_apart(kind, cut, roots)
+    first = np.full(int(kind.max()) + 1, roots.size)
+    np.minimum.at(first, kind[suspects], suspects)
+    own[suspects] = first[kind[suspects]]
     return own
 
 
-# -- what an end can take over ---------------------------------------------------------------------------------------
+def _suspicious(found: Channels, roots: Ids, allowed: Mask) -> Mask:
+    """Return the units of which a layer has another one with the same few weights."""
+    suspects = np.zeros(roots.size, bool)
+    for source in found.sources:
+        units = roots[source.ids]
+        if not allowed[units].any():
+            continue
+        lines = np.where(allowed[units], _outline(Cut(source.layer.node, 1, source.layer.out_axis, source.ids)), np.nan)
+        order = np.argsort(lines)
+        same = np.flatnonzero(np.diff(lines[order]) == 0)
+        suspects[units[order[same]]] = suspects[units[order[same + 1]]] = True
+    return suspects & allowed
+
+
+def _outline(cut: Cut) -> Array:
+    """Return one number per index of an operand, equal where a few of its entries are."""
+    sample = _sample(_array(cut), cut.axis).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return np.asarray((sample * _PRIMES[: sample.shape[1]]).sum(axis=1) + 0.0)
+
+
+_PRIMES = np.sqrt(np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0]))
+
+
+def _hash(keys: Array, units: Ids, outline: Array, place: int) -> None:
+    """Add to the key of every unit what it holds at a place, entry by entry."""
+    with np.errstate(over="ignore"):
+        mixed = (
+            outline.astype(np.float64).view(np.uint64) * _MIX[0]
+            + _rank(units).astype(np.uint64) * _MIX[1]
+            + np.uint64(place + 1) * _MIX[2]
+        )
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX[3]
+        np.add.at(keys, units, mixed ^ (mixed >> np.uint64(32)))
+
+
+def _rank(units: Ids) -> Ids:
+    """Return, per index, how many indices before it belong to the same unit."""
+    order = np.argsort(units, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(units[order]) != 0])) if units.size else units
+    rank = np.empty(units.size, np.int64)
+    rank[order] = np.arange(units.size) - np.repeat(starts, np.diff(np.append(starts, units.size)))
+    return rank
+
+
+def _tell_apart(kind: Ids, cut: Cut, roots: Ids) -> None:
+    """Give units that look alike, and differ in an operand, another kind."""
+    units = roots[cut.ids]
+    at = np.flatnonzero(kind[units] >= 0)
+    at = at[np.argsort(units[at], kind="stable")]
+    present, counts = np.unique(units[at], return_counts=True)
+    starts = np.cumsum(counts) - counts
+    for count in np.unique(counts).tolist():
+        chosen = counts == count
+        places = at[starts[chosen][:, None] + np.arange(count)]
+        rows = duplicate_rows(_rows(cut, places.reshape(-1)).reshape(len(places), -1))
+        pairs = np.stack([kind[present[chosen]], rows], axis=1)
+        kinds = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        kind[present[chosen]] = kinds + (kind.max() + 1)
+
+
+# -- what an end can take over -----------------------------------------------------------------------------------------
 def _takes_constants(end: End) -> bool:
     """Return whether the end can add constant channels to its bias: nothing is padded, the bias is a constant row."""
     node = end.layer.node
@@ -214,10 +296,10 @@ def bias_of(end: End) -> tuple[ir.Node, int] | None:
     return linear.nodes[1], list(linear.nodes[1].inputs).index(linear.bias)
 
 
-def contribution(end: End, known: Known, needless: Array) -> Array:
-    """Return what these constant channels add to every output of an end, in float64 (alpha not applied)."""
-    at = positions(needless, end.block)
-    at = at[known.mask[at] & (known.value[at] != 0)]
+def contribution(end: End, plan: Plan) -> Array:
+    """Return what the constant channels that go add to every output of an end, in float64 (alpha not applied)."""
+    known = plan.known[end]
+    at = np.flatnonzero(plan.needless[plan.roots[end.ids]] & known.mask & (known.value != 0))
     if at.size == 0:
         return np.zeros(end.layer.channels)
     axes = (end.layer.in_axis, end.layer.out_axis)
@@ -225,17 +307,37 @@ def contribution(end: End, known: Known, needless: Array) -> Array:
     return np.asarray(np.einsum("p,pm->m", known.value[at], weight.reshape(*weight.shape[:2], -1).sum(axis=2)))
 
 
-def merged_weight(end: End, plan: Plan) -> Array:
-    """Return the weight of an end without the channels that go, those of duplicates added in float64, rounded once."""
-    array, axis = _array(end.cut), end.layer.in_axis
-    kept = np.take(array, positions(plan.keep, end.block), axis=axis)
-    if plan.merged.size == 0:
-        return kept
-    rows = np.moveaxis(array, axis, 0)
-    targets = np.searchsorted(plan.keep, plan.representative[plan.merged])
-    changed = np.unique(targets)
-    sums = rows[positions(plan.keep[changed], end.block)].astype(np.float64)
-    places = positions(np.searchsorted(changed, targets), end.block)
-    np.add.at(sums, places, rows[positions(plan.merged, end.block)].astype(np.float64))
-    np.moveaxis(kept, axis, 0)[positions(changed, end.block)] = sums.astype(array.dtype)
-    return kept
+def with_merged(end: End, plan: Plan, array: Array) -> Array:
+    """Return a weight whose columns of merged channels are added to those of the channel that stays, in float64."""
+    units = plan.roots[end.ids]
+    gone = np.flatnonzero(plan.merged[units])
+    if gone.size == 0:
+        return array
+    rank = _rank(units)
+    place = {(int(u), int(r)): i for i, (u, r) in enumerate(zip(units, rank, strict=True))}
+    targets = [place[int(plan.representative[units[i]]), int(rank[i])] for i in gone.tolist()]
+    changed, position = np.unique(targets, return_inverse=True)
+    rows = np.moveaxis(array, end.layer.in_axis, 0)
+    sums = rows[changed].astype(np.float64)
+    np.add.at(sums, position.reshape(-1), rows[gone].astype(np.float64))
+    made = np.array(array)
+    np.moveaxis(made, end.layer.in_axis, 0)[changed] = sums.astype(array.dtype)
+    return made
+
+
+def touched(plan: Plan, group: Mask) -> Iterator[ir.Node]:
+    """Yield the nodes that hold, or pass on, units of a group."""
+    found = plan.found
+    for source in found.sources:
+        if group[source.ids[0]]:
+            yield source.layer.node
+    for value, lane in found.lanes.items():
+        producer = value.producer()
+        if producer is not None and lane.ids.size and group[lane.ids].any():
+            yield producer
+    for end in found.ends:
+        if group[end.ids].any():
+            yield end.layer.node
+            at = bias_of(end)
+            if at is not None:
+                yield at[0]

@@ -12,6 +12,7 @@ from fcc.analysis.shapes import static_size
 
 from ._no_op_layout import Found, first
 from ._operands import READABLE, small_constant, uniform
+from ._reductions import axes_of
 
 
 def _dropout(node: ir.Node) -> Found:
@@ -34,9 +35,20 @@ def _only_operand(node: ir.Node) -> Found:
 
 
 def _reduce(node: ir.Node) -> Found:
+    """Over no axes, or over axes of size 1, which only go."""
+    axes, dims = axes_of(node), ir.dims_of(first(node))
     absent = len(node.inputs) < 2 or node.inputs[1] is None or static_size(node.inputs[1]) == 0
-    noop = absent and node.attributes.get_int("noop_with_empty_axes", 0) != 0
-    return first(node) if noop else "it reduces"
+    noop: int = node.attributes.get_int("noop_with_empty_axes", 0)
+    if absent and noop:
+        return first(node)
+    if isinstance(axes, str) or dims is None or any(dims[a] != 1 for a in axes):
+        return "it reduces"
+    keeps: int = node.attributes.get_int("keepdims", 1)
+    if keeps:
+        return first(node)
+    if "axes" in node.attributes:
+        return "Squeeze takes its axes as the node does from opset 13"
+    return lambda rw: rw.op("Squeeze", first(node), np.asarray(axes, np.int64))
 
 
 def keeps_shape(kept: ir.Value, others: list[ir.Value]) -> bool:
@@ -116,6 +128,7 @@ ELEMENTWISE: dict[str, Callable[[ir.Node], Found]] = {
     "Mul": _neutral(1, True),
     "Or": _logic(False),
     "Pow": _neutral(1, False),
+    "ReduceLogSumExp": _reduce,
     "ReduceMax": _reduce,
     "ReduceMean": _reduce,
     "ReduceMin": _reduce,

@@ -8,10 +8,10 @@ from math import inf
 import numpy as np
 
 from fcc import ir
+from fcc.analysis.intervals import Intervals
 from fcc.rewrite import Rewriter
 
 from ._attention import producer
-from ._float_bounds import float_bounds
 from ._operands import small_constant
 
 _RAISED = "fcc.raised"  # on a constant: the value that took its place, so that all layers share one
@@ -31,7 +31,7 @@ class Raiser:
         """Return a tensor of floats without finite numbers below the floor."""
         if ir.Module.is_constant(value):
             return self._constant(value)
-        if float_bounds(value)[0] >= self.floor:
+        if Intervals().of(value).least >= self.floor:
             return value
         node = producer(value, "Add", "Mul", "Where", *_MOVES)
         made: ir.Value

@@ -9,7 +9,7 @@ from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, ops, var
 
 from ._permutations import UNARY
-from .merge_reductions import reduced
+from ._reductions import reduced
 
 _KINDS = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
 _TARGETS = frozenset({"cpu"})

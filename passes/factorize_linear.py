@@ -48,34 +48,38 @@ class FactorizeLinear(SitePass):
     y = x W + b  ->  y = (x A) B + b,  W [in, out] = A [in, rank] B [rank, out]
 
     Without options: only where W is numerically rank deficient, every output within rounding of its own size, and
-    bytes and multiplications fall (rank (in + out) < in out). With ``rank``, or ``ratio`` = parameters after / before:
-    every layer whose parameters fall (by ratio: at rank 8 or above), lossy. A and B then minimize the error of the
-    outputs ||X (W - A B)||_F where ``ctx.stats`` has the Gram matrix of the input, that of the weight ||W - A B||_F
-    elsewhere; the report tells rank and error per layer. A factor is not factorized again. Weights with other users
-    stay.
+    bytes and multiplications fall (rank (in + out) < in out). With ``rank``, ``ratio`` = parameters after / before, or
+    ``energy`` = what the smallest rank must keep of the squares of the weight (of the outputs, where the Gram matrix is
+    known): every layer whose parameters fall (by ratio: at rank 8 or above), lossy. A and B then minimize the error of
+    the outputs ||X (W - A B)||_F where ``ctx.stats`` has the Gram matrix of the input, that of the weight
+    ||W - A B||_F elsewhere; the report tells rank and error per layer. A factor is not factorized again. Weights with
+    other users stay.
 
     Shapes: x of any rank >= 2 (Conv: [N, in, *spatial], kernel 1, stride 1, no padding, one group).
     Numerics: decomposed in float64, rounded once to the dtype of W (float16, float32, float64).
-    Errors: OptionError when both options are given, or out of range.
+    Errors: OptionError when several options are given, or one is out of range.
     Source: Eckart & Young 1936; Zhang et al. 2015 (arXiv 1505.06798), sec. 3.
     """
 
     name: ClassVar[str] = "factorize-linear"
     rank: int | None = None
     ratio: float | None = None
+    energy: float | None = None
 
     def __post_init__(self) -> None:
-        if self.rank is not None and self.ratio is not None:
-            raise OptionError("factorize-linear takes rank or ratio, not both")
+        if sum(option is not None for option in (self.rank, self.ratio, self.energy)) > 1:
+            raise OptionError("factorize-linear takes one of rank, ratio and energy")
         if self.rank is not None and self.rank < 1:
             raise OptionError(f"rank {self.rank} of factorize-linear is below 1")
         if self.ratio is not None and not 0 < self.ratio < 1:
             raise OptionError(f"ratio {self.ratio} of factorize-linear is not between 0 and 1")
+        if self.energy is not None and not 0 < self.energy < 1:
+            raise OptionError(f"energy {self.energy} of factorize-linear is not between 0 and 1")
 
     @property
     def exact(self) -> bool:  # type: ignore[override]  # depends on the options, which a ClassVar cannot
-        """Whether outputs stay within rounding: with neither ``rank`` nor ``ratio``."""
-        return self.rank is None and self.ratio is None
+        """Whether outputs stay within rounding: without ``rank``, ``ratio`` and ``energy``."""
+        return self.rank is None and self.ratio is None and self.energy is None
 
     def grams(self, module: ir.Module) -> dict[str, int]:
         """Return tensor -> feature axis of the inputs whose Gram matrices in ``ctx.stats`` lower the error.
@@ -132,14 +136,17 @@ class FactorizeLinear(SitePass):
         if self.exact:
             return _exact_pair(view)
         rank = self._rank(view)
-        return rank if isinstance(rank, str) else _lossy_pair(view, rank, ctx)
+        return rank if isinstance(rank, str) else _lossy_pair(view, rank, self.energy, ctx)
 
-    def _rank(self, view: Linear) -> int | str:
+    def _rank(self, view: Linear) -> int | str | None:
+        """Return the rank to keep, why there is none, or None where the energy decides."""
         m, n = view.out_features, view.in_features
         if ORIGIN in view.nodes[0].metadata_props and f"{self.name}(" in view.nodes[0].metadata_props[ORIGIN]:
             return "it is a factor already"
         from fcc.compress.factorize import rank_for, shrinks
 
+        if self.energy is not None:
+            return None if shrinks(m, n, 1) else f"two factors of {m} x {n} are no smaller at any rank"
         rank = self.rank if self.rank is not None else rank_for(self.ratio or 1.0, m, n)
         if self.rank is None and rank < _LEAST_RANK:
             return f"rank {rank} at this ratio is below {_LEAST_RANK}: the layer is too small to be worth its error"
@@ -165,15 +172,18 @@ def _contents(weight: Array) -> str | None:
     return None if weight.any() else "the weight is zero"
 
 
-def _lossy_pair(view: Linear, rank: int, ctx: PassContext) -> _Pair | str:
-    from fcc.compress.factorize import factorize
+def _lossy_pair(view: Linear, rank: int | None, energy: float | None, ctx: PassContext) -> _Pair | str:
+    from fcc.compress.factorize import factorize, shrinks
 
     weight = view.array()
     reason = _contents(weight)
     if reason is not None:
         return reason
     gram = None if ctx.stats is None else ctx.stats.gram(view.x.name)
-    a, b, error = factorize(weight.T, rank, gram=gram)
+    a, b, error = factorize(weight.T, rank, energy=energy, gram=gram)
+    if not shrinks(view.out_features, view.in_features, len(b)):
+        size = f"{view.out_features} x {view.in_features}"
+        return f"energy {energy:g} takes rank {len(b)}, which holds no fewer parameters than {size}"
     return _Pair(b.T, a.T, error, "weight" if gram is None else "output")
 
 

@@ -9,6 +9,7 @@ from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, ops, var
 
 from ._fold import Folded
+from ._fused import in_fused_function
 from ._sites import ahead_of, ahead_patterns, others_refusal
 
 _SOURCES = (
@@ -41,7 +42,7 @@ class FoldAffineForward(PatternPass):
         folded = site if isinstance(site, str) else site.fold()
         if isinstance(folded, str):
             return folded
-        if _in_fused_function(m["x"]):
+        if in_fused_function(m["x"]):
             return "it belongs to a normalization or an activation that runtimes fuse"
         return folded.refusal(m.ctx.target, self.max_copy) or others_refusal(m, operand, self.max_copy)
 
@@ -55,17 +56,3 @@ class FoldAffineForward(PatternPass):
 
 def _operand(m: Match) -> int:
     return next(i for i, v in enumerate(m.nodes["source"].inputs) if v is m["x"])
-
-
-_STEPS = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Reciprocal"})
-_HEARTS = frozenset({"ReduceMean", "Erf", "Tanh"})
-
-
-def _in_fused_function(value: ir.Value, depth: int = 6) -> bool:
-    """Whether ``value`` is an elementwise function, at most ``depth`` ops away, of a mean, an Erf or a Tanh."""
-    node = value.producer()
-    if node is None or depth == 0 or node.domain != "":
-        return False
-    if node.op_type in _HEARTS:
-        return True
-    return node.op_type in _STEPS and any(_in_fused_function(v, depth - 1) for v in node.inputs if v is not None)

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fcc import ir
+from fcc.analysis.intervals import Intervals
 from fcc.rewrite import Match, PatternPass, Rewriter, any_of, const, op, var
 from fcc.rewrite.pattern import Op
 
-from ._domains import bounds
 from ._operands import small_constant
 
 Array = np.ndarray[Any, Any]
@@ -48,9 +48,8 @@ class _Table:
     @cached_property
     def is_guarded(self) -> bool:
         """Whether an index without a row may occur, so that a row without weight stands at the end."""
-        found = bounds(self.index)
-        lowest = -self.size if self.wraps else 0
-        return found is None or found[0] < lowest or found[1] >= self.size
+        found = Intervals().of(self.index)
+        return found.least < (-self.size if self.wraps else 0) or found.greatest >= self.size
 
     @property
     def is_weight(self) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, ops, var
 
-from ._operands import integers, present, small_constant
+from ._operands import small_constant
+from ._reductions import axes_of, reduced
 
 _CHAINS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 
@@ -21,6 +22,7 @@ class MergeReductions(PatternPass):
 
     ReduceSum(ReduceSum(x, a), b) -> ReduceSum(x, a and b), likewise Max, Min, Prod, Mean, and without keepdims
     ReduceSum(x, a) * (1 / n) -> ReduceMean(x, a), n elements being reduced; likewise divided by n
+    ReduceMean(x, a) * n -> ReduceSum(x, a)
 
     Shapes: known axes; keepdims equal, or false for both in any order; for a mean the reduced sizes are known.
     Numerics: the order of additions changes; the mean divides once instead of multiplying by a rounded 1 / n.
@@ -30,7 +32,7 @@ class MergeReductions(PatternPass):
     name: ClassVar[str] = "merge-reductions"
     pattern = (
         *(ops(f)(ops(f)(var("x"), variadic=True, name="inner"), variadic=True, name="outer") for f in _CHAINS),
-        op.Mul(op.ReduceSum(var("x"), variadic=True, name="sum"), const("n"), name="scale"),
+        op.Mul(ops("ReduceSum", "ReduceMean")(var("x"), variadic=True, name="sum"), const("n"), name="scale"),
         op.Div(op.ReduceSum(var("x"), variadic=True, name="sum"), const("n"), name="scale"),
     )
 
@@ -43,41 +45,18 @@ class MergeReductions(PatternPass):
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
         if "scale" in m.nodes:
             node = m.nodes["sum"]
-            axes = _axes(node)
+            axes = axes_of(node)
             assert not isinstance(axes, str)
-            return reduced(rw, "ReduceMean", m["x"], axes, node.attributes.get_int("keepdims", 1))
+            kind = "ReduceMean" if node.op_type == "ReduceSum" else "ReduceSum"
+            return reduced(rw, kind, m["x"], axes, node.attributes.get_int("keepdims", 1))
         merged = _merged(m)
         assert not isinstance(merged, str)
         return reduced(rw, m.root.op_type, m["x"], merged, m.root.attributes.get_int("keepdims", 1))
 
 
-def reduced(rw: Rewriter, kind: str, x: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
-    """Return a new reduction, its axes where the opset takes them."""
-    as_input = rw.module.opset() >= (13 if kind == "ReduceSum" else 18)
-    made: ir.Value
-    if as_input:
-        made = rw.op(kind, x, np.asarray(axes, np.int64), keepdims=keepdims)
-    else:
-        made = rw.op(kind, x, axes=axes, keepdims=keepdims)
-    return made
-
-
-def _axes(node: ir.Node) -> list[int] | str:
-    """Return the axes that a node reduces, counted from the front."""
-    dims = ir.dims_of(node.inputs[0])
-    if dims is None:
-        return "the rank is not known"
-    if not present(node, 1, "axes"):
-        return "it reduces none" if node.attributes.get_int("noop_with_empty_axes", 0) else list(range(len(dims)))
-    found = integers(node, 1, "axes")
-    if not found or any(not isinstance(a, int) for a in found):
-        return "the axes are not known, or there are none"
-    return sorted(a % len(dims) for a in found)
-
-
 def _merged(m: Match) -> list[int] | str:
     inner, outer = m.nodes["inner"], m.nodes["outer"]
-    first, second = _axes(inner), _axes(outer)
+    first, second = axes_of(inner), axes_of(outer)
     if isinstance(first, str) or isinstance(second, str):
         return first if isinstance(first, str) else str(second)
     kept = [n.attributes.get_int("keepdims", 1) for n in (inner, outer)]
@@ -89,12 +68,14 @@ def _merged(m: Match) -> list[int] | str:
         second = [left[a] for a in second]
     if m.root.op_type == "ReduceMean" and set(first) & set(second):
         return "an axis is reduced twice"
+    if m.root.op_type == "ReduceMean" and (m["x"].dtype is None or not m["x"].dtype.is_floating_point()):
+        return "a mean of integers is rounded otherwise"
     return sorted({*first, *second})
 
 
 def _mean_refusal(m: Match) -> str | None:
     node, scale = m.nodes["sum"], m.nodes["scale"]
-    axes, dims, factor = _axes(node), ir.dims_of(m["x"]), small_constant(m["n"])
+    axes, dims, factor = axes_of(node), ir.dims_of(m["x"]), small_constant(m["n"])
     if isinstance(axes, str) or dims is None:
         return "the axes are not known"
     if scale.op_type == "Div" and scale.inputs[1] is not m["n"]:
@@ -107,7 +88,9 @@ def _mean_refusal(m: Match) -> str | None:
     sizes = [dims[a] for a in axes]
     if not all(isinstance(d, int) for d in sizes) or 0 in sizes:
         return "a reduced size is not known, or 0"
-    return None if _is_mean(factor, int(np.prod([int(str(d)) for d in sizes])), scale.op_type) else "it is no mean"
+    count = int(np.prod([int(str(d)) for d in sizes]))
+    same = _is_mean(factor, count, scale.op_type if node.op_type == "ReduceSum" else "Div")
+    return None if same else "it is no mean" if node.op_type == "ReduceSum" else f"the factor is not {count}"
 
 
 def _is_mean(factor: np.ndarray[Any, Any], count: int, kind: str) -> bool:

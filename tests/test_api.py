@@ -136,6 +136,11 @@ def test_verify(verify: str) -> None:
         ({"budget": "much"}, "budget is a share"),
         ({"metric": "mse"}, "metric has no value"),
         ({"low_rank": "ratio=2"}, "low_rank takes"),
+        ({"low_rank": "energy=1"}, "low_rank takes"),
+        ({"low_rank": "energy=nan"}, "low_rank takes"),
+        ({"low_rank": "rank=1.5"}, "low_rank takes"),
+        ({"low_rank": "size=3"}, "low_rank takes"),
+        ({"low_rank": {"rank": 4, "energy": 0.5}}, "low_rank takes"),
         ({"low_rank": "x"}, "low_rank is written"),
         ({"prune": 0.5}, "prune"),
         ({"disable": "fold-batchnrm"}, "no pass is named"),
@@ -224,6 +229,24 @@ def test_a_pass_that_grows_the_file_is_left_out_unless_allowed() -> None:
     assert not any("was used" in n for n in allowed.notes)
 
 
+def test_metadata_is_repeated_only_where_there_is_room() -> None:
+    source = model(
+        "g (float[1,3,4] x, float[1,2,1] g) => (float[1,6,4] y) <float[6,5,1] w, int64[3] shape = {1, 2, 4}> "
+        "{ e = Expand(g, shape) r = Relu(x) j = Concat<axis=1>(r, e) y = Conv(j, w) }"
+    )
+    source.graph.node[-1].metadata_props.add(key="trace", value="a line of a program " * 40)
+    allowed = fcc.compile(source, allow_growth=True)
+    assert allowed.report.after is not None
+    assert allowed.report.before is not None
+    assert allowed.report.after.bytes > allowed.report.before.bytes
+    compiled = fcc.compile(source)
+    assert compiled.report.after is not None
+    assert compiled.report.after.bytes <= allowed.report.before.bytes
+    assert compiled.report.notes == ["metadata that nodes would repeat is on one of them, for the file not to grow"]
+    traces = [n for n in compiled.proto().graph.node for p in n.metadata_props if p.key == "trace"]
+    assert [n.op_type for n in traces] == ["Add"]
+
+
 def test_int8_that_grows_a_tiny_model_gives_the_exact_one_back() -> None:
     source = model("g (float[N,4] x) => (float[N,4] y) <float[4,4] w> { y = MatMul(x, w) }")
     data = {"x": np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)}
@@ -273,6 +296,15 @@ def test_without_a_budget_ten_decibels_are_asked_for_unless_forced() -> None:
     forced = fcc.compile(MLP, low_rank="rank=1", calibration=DIGITS, force=True).report
     assert next(r for r in forced.parity if r.phase == "lossy").limit is None
     assert forced.layers
+
+
+def test_low_rank_by_energy() -> None:
+    compiled = fcc.compile(MLP, low_rank="energy=0.9", calibration=DIGITS, force=True)
+    layers = [layer for layer in compiled.report.layers if "rank" in layer]
+    assert layers
+    assert all(layer["output_error"] ** 2 <= 0.1 for layer in layers)
+    bolder = fcc.compile(MLP, low_rank={"energy": 0.5}, calibration=DIGITS, force=True).report.layers
+    assert sum(layer["rank"] for layer in bolder) < sum(layer["rank"] for layer in layers)
 
 
 def test_low_rank_that_reaches_no_layer_says_so() -> None:

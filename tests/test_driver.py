@@ -192,6 +192,7 @@ def test_options_read_text_as_the_command_line_does() -> None:
     assert (parse_budget("1%"), parse_budget("0.01"), parse_budget(None)) == (0.01, 0.01, None)
     assert parse_shapes(["x=1x3", "n=4"]) == {"x": (1, 3), "n": 4}
     assert parse_low_rank("rank=8") == {"rank": 8}
+    assert parse_low_rank("energy=0.99") == {"energy": 0.99}
     assert parse_low_rank({"ratio": 0.5}) == {"ratio": 0.5}
     assert (several(None), several("a"), several(["a", "b"]), several(Raises)) == ((), ("a",), ("a", "b"), (Raises,))
     for text in ("x", "x=", "=3", "x=1xa"):

@@ -1,104 +1,58 @@
-"""What each operator that treats channels alone does to the place where they lie: one rule per kind of operator."""
+"""What each operator does to the place where channels lie: one rule per kind of operator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import prod
 
+import numpy as np
+
 from .. import ir
+from .channel_parts import PARTS
+from .channel_steps import Change, Cut, Lane, Rule, Step, aligned_axis, broadcast_cut, integers, only_data
+from .units import Units
 
 
-@dataclass(frozen=True)
-class Lane:
-    """Channel c lies at indices [c * block, (c + 1) * block) along ``axis``."""
-
-    axis: int
-    block: int
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Input ``index`` of ``node`` is a constant with channels along ``axis``, ``block`` entries each."""
-
-    node: ir.Node
-    index: int
-    axis: int
-    block: int
-
-    @property
-    def value(self) -> ir.Value:
-        """The operand."""
-        value = self.node.inputs[self.index]
-        assert value is not None
-        return value
-
-
-@dataclass(frozen=True)
-class Resize:
-    """A number that counts channels times ``block``: attribute ``group`` (index None), or one element of a shape."""
-
-    node: ir.Node
-    block: int
-    index: int | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """The lane behind an operator, its operands with channels, and the numbers in it that count them."""
-
-    lane: Lane
-    cuts: tuple[Cut, ...] = ()
-    resizes: tuple[Resize, ...] = ()
-
-
-Rule = Callable[[ir.Node, Mapping[int, Lane]], Step | str]
-
-
-def broadcast_cut(node: ir.Node, index: int, lane: Lane, rank: int) -> tuple[Cut, ...] | str:
-    """Return the cut of a constant operand that is broadcast to ``rank`` axes: none when all channels share it."""
-    value = node.inputs[index]
-    dims = ir.dims_of(value)
-    if not ir.Module.is_constant(value) or dims is None:
-        return "an operand is not constant"
-    axis = lane.axis - (rank - len(dims))
-    if len(dims) > rank:
-        return "an operand has a higher rank"
-    return (Cut(node, index, axis, lane.block),) if axis >= 0 and dims[axis] != 1 else ()
-
-
-def _elementwise(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
-    lane = next(iter(lanes.values()))
-    ranks = {len(ir.dims_of(node.inputs[i]) or ()) for i in lanes}
-    if len(set(lanes.values())) != 1 or len(ranks) != 1:
+def _elementwise(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
+    """Channels of all operands meet at one place; what has none there is shared by all channels."""
+    ranks = {i: len(ir.dims_of(v) or ()) for i, v in enumerate(node.inputs) if v is not None}
+    rank = max(ranks.values())
+    places = {aligned_axis(lane, ranks[i]) for i, lane in lanes.items()}
+    if len(places) != 1 or len({lane.ids.size for lane in lanes.values()}) != 1:
         return "its operands hold the channels at different places"
-    cuts: list[Cut] = []
+    first = next(iter(lanes.values()))
+    out, cuts = Lane(rank + places.pop(), first.ids), list[Cut]()
     for i, value in enumerate(node.inputs):
         if value is None or i in lanes:
             continue
-        found = broadcast_cut(node, i, lane, next(iter(ranks)))
+        dims = ir.dims_of(value)
+        at = out.axis - (rank - len(dims)) if dims is not None else 0
+        if dims is not None and (at < 0 or dims[at] == 1):
+            continue
+        found = broadcast_cut(node, i, out, rank)
         if isinstance(found, str):
             return found
         cuts += found
-    return Step(lane, tuple(cuts))
+    for lane in lanes.values():
+        units.unite(first.ids, lane.ids)
+    return Step((out,), tuple(cuts))
 
 
-def _normalization(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
+def _normalization(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
     if set(lanes) != {0} or lanes[0].axis != 1:
         return "the channels do not lie along axis 1"
     if node.attributes.get_int("training_mode", 0) != 0:
         return "it computes statistics over the batch"
     if not all(ir.Module.is_constant(v) for v in node.inputs[1:]):
         return "an operand is not constant"
-    block = lanes[0].block
-    return Step(lanes[0], tuple(Cut(node, i, 0, block) for i in range(1, len(node.inputs))))
+    return Step((lanes[0],), tuple(Cut(node, i, 0, lanes[0].ids) for i in range(1, len(node.inputs))))
 
 
-def _pool(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
-    return Step(lanes[0]) if lanes[0].axis == 1 else "the channels do not lie along axis 1"
+def _pool(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
+    return Step((lanes[0],)) if lanes[0].axis == 1 else "the channels do not lie along axis 1"
 
 
-def _depthwise(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
+def _depthwise(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
     weight, x = ir.dims_of(node.inputs[1]), ir.dims_of(node.inputs[0])
     group = node.attributes.get_int("group", 1)
     if set(lanes) != {0} or lanes[0].axis != 1 or weight is None or x is None:
@@ -107,19 +61,19 @@ def _depthwise(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
         return "the convolution is grouped" if group > 1 else "the weight is not constant"
     if not all(ir.Module.is_constant(v) for v in node.inputs[1:] if v is not None):
         return "an operand is not constant"
-    block = lanes[0].block * (weight[0] // group)
-    cuts = tuple(Cut(node, i, 0, block) for i, v in enumerate(node.inputs) if i > 0 and v is not None)
-    return Step(Lane(1, block), cuts, (Resize(node, lanes[0].block),))
+    ids = np.repeat(lanes[0].ids, weight[0] // group)
+    cuts = tuple(Cut(node, i, 0, ids) for i, v in enumerate(node.inputs) if i > 0 and v is not None)
+    return Step((Lane(1, ids),), cuts, (Change("group", node, (lanes[0].ids,)),))
 
 
-def _transpose(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
+def _transpose(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
     rank = len(ir.dims_of(node.inputs[0]) or ())
     perm = list(node.attributes.get_ints("perm", ()) or range(rank)[::-1])
-    return Step(Lane(perm.index(lanes[0].axis), lanes[0].block))
+    return Step((Lane(perm.index(lanes[0].axis), lanes[0].ids),))
 
 
-def _reshape(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
-    """Row-major order keeps channels together where everything behind them is known and split no further."""
+def _reshape(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
+    """Row-major order spreads a channel over a larger axis, or makes heads of several; other reshapes mix channels."""
     if set(lanes) != {0}:
         return "the channels are its shape"
     before, after, lane = ir.dims_of(node.inputs[0]), ir.dims_of(node.outputs[0]), lanes[0]
@@ -127,15 +81,20 @@ def _reshape(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
         return "it removes whichever axis has length 1"
     if before is None or after is None:
         return "its shape is unknown"
-    behind = _size(before[lane.axis + 1 :])
-    size = before[lane.axis]
+    behind, size = _size(before[lane.axis + 1 :]), lane.ids.size
     for axis, count in enumerate(after):
         rest = _size(after[axis + 1 :])
-        if not behind or not rest or not isinstance(size, int) or not isinstance(count, int):
+        if not behind or not rest or not isinstance(count, int) or count * rest != size * behind:
             continue
-        if count * rest == size * behind and behind % rest == 0:
-            found = Lane(axis, lane.block * (behind // rest))
-            return _reshaped(node, lane, found) if node.op_type == "Reshape" else Step(found)
+        if behind % rest == 0:
+            found = Lane(axis, np.repeat(lane.ids, behind // rest))
+        elif rest % behind == 0:
+            heads = lane.ids.reshape(count, rest // behind)
+            units.unite(heads, np.broadcast_to(heads[:, :1], heads.shape))
+            found = Lane(axis, heads[:, 0])
+        else:
+            continue
+        return _reshaped(node, lane, found) if node.op_type == "Reshape" else Step((found,))
     return "it mixes the channels with another axis"
 
 
@@ -148,19 +107,16 @@ def _reshaped(node: ir.Node, lane: Lane, found: Lane) -> Step | str:
     if shape is None:
         return "its shape is not constant"
     wanted = int(shape[found.axis])
-    if wanted == -1 or (wanted == 0 and found == lane):
-        return Step(found)
+    if wanted == -1 or (wanted == 0 and found.axis == lane.axis and np.array_equal(found.ids, lane.ids)):
+        return Step((found,))
     if wanted == 0:
         return "its shape copies an axis"
-    return Step(found, (), (Resize(node, found.block, found.axis),))
+    return Step((found,), (), (Change("entry", node, (found.ids,), found.axis),))
 
 
-def _reduce(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
+def _reduce(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
     rank = len(ir.dims_of(node.inputs[0]) or ())
-    axes = node.attributes.get_ints("axes", None)
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
-        array = ir.Module.constant(node.inputs[1])
-        axes = None if array is None else [int(a) for a in array.reshape(-1)]
+    axes = integers(node, 1, "axes")
     if set(lanes) != {0} or not axes:
         return "it reduces every axis"
     gone = {a % rank for a in axes}
@@ -168,23 +124,73 @@ def _reduce(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
         return "it reduces over the channels"
     keep = node.attributes.get_int("keepdims", 1) != 0
     axis = lanes[0].axis - (0 if keep else sum(a < lanes[0].axis for a in gone))
-    return Step(Lane(axis, lanes[0].block))
+    return Step((Lane(axis, lanes[0].ids),))
 
 
-def _pad(node: ir.Node, lanes: Mapping[int, Lane]) -> Step | str:
+def _along(attribute: str, otherwise: int) -> Rule:
+    """An operator over the axes from one of its attributes on, or over that one: Softmax, LayerNormalization."""
+
+    def rule(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
+        rank = len(ir.dims_of(node.inputs[0]) or ())
+        axis = node.attributes.get_int(attribute, otherwise) % max(rank, 1)
+        return "it mixes channels" if set(lanes) != {0} or lanes[0].axis >= axis else Step((lanes[0],))
+
+    return rule
+
+
+def _pad(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
     pads = ir.Module.constant(node.inputs[1]) if len(node.inputs) > 1 else None
     rank = len(ir.dims_of(node.inputs[0]) or ())
     if set(lanes) != {0} or pads is None or pads.size != 2 * rank:
         return "its pads are not constant, or given by axis"
     axis = lanes[0].axis
-    return Step(lanes[0]) if pads[axis] == 0 and pads[axis + rank] == 0 else "it pads the channels"
+    return Step((lanes[0],)) if pads[axis] == 0 and pads[axis + rank] == 0 else "it pads the channels"
+
+
+def _product(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
+    """A product of computed tensors: channels are batches of both, rows of the left, or columns of the right one."""
+    ranks = [len(ir.dims_of(v) or ()) for v in node.inputs]
+    rank = max(ranks)
+    places = {i: aligned_axis(lane, ranks[i]) for i, lane in lanes.items()}
+    place = next(iter(places.values()))
+    ids = next(iter(lanes.values())).ids
+    if place < -2:
+        if len(set(places.values())) != 1 or len({lane.ids.size for lane in lanes.values()}) != 1:
+            return "its operands hold the channels at different places"
+        for i, value in enumerate(node.inputs):
+            dims = ir.dims_of(value) or ()
+            if i not in lanes and -place <= len(dims) and dims[place] != 1:
+                return "an operand is not constant"
+        for lane in lanes.values():
+            units.unite(ids, lane.ids)
+        return Step((Lane(rank + place, ids),))
+    kept = len(lanes) == 1 and min(ranks) >= 2 and places in ({0: -2}, {1: -1})
+    return Step((Lane(rank + place, ids),)) if kept else "it multiplies channels by each other"
+
+
+def _attention(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
+    """Heads of packed queries, keys and values go together, with the result."""
+    heads = node.attributes.get_int("q_num_heads", 0)
+    packed = heads > 0 and heads == node.attributes.get_int("kv_num_heads", 0)
+    if set(lanes) != {0, 1, 2} or not packed or any(lane.axis != 2 for lane in lanes.values()):
+        return "not all of queries, keys and values are packed channels of one number of heads"
+    mask = ir.dims_of(node.inputs[3]) if len(node.inputs) > 3 else ()
+    if len(mask or ()) > 3 and mask is not None and mask[1] != 1:
+        return "its mask differs by head"
+    if any(v is not None for v in node.inputs[4:]):
+        return "it has a past"
+    blocks = [lane.ids.reshape(heads, -1) for lane in lanes.values()]
+    for block in blocks:
+        units.unite(block, np.broadcast_to(blocks[0][:, :1], block.shape))
+    return Step((Lane(2, blocks[2].reshape(-1)),), (), (Change("heads", node, (blocks[0][:, 0],)),))
 
 
 ELEMENTWISE = frozenset(
-    {"Abs", "Add", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid"}
-    | {"HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal"}
-    | {"Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish"}
-    | {"Tanh", "ThresholdedRelu"}
+    {"Abs", "Add", "And", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu"}
+    | {"Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less", "LessOrEqual", "Log"}
+    | {"Max", "Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu"}
+    | {"Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu"}
+    | {"Where"}
 )
 POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum")
@@ -192,12 +198,16 @@ REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum")
 RULES: Mapping[tuple[str, str], Rule] = {
     **{("", op): _elementwise for op in ELEMENTWISE},
     **{("com.microsoft", op): _elementwise for op in ("Gelu", "QuickGelu")},
-    **{("", op): _pool for op in POOLS},
+    **{("", op): only_data(_pool) for op in POOLS},
     **{("", op): _reduce for op in REDUCTIONS},
     **{("", op): _reshape for op in ("Flatten", "Reshape", "Squeeze", "Unsqueeze")},
+    **{("", op): _along("axis", -1) for op in ("LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")},
+    ("", "Attention"): _attention,
     ("", "BatchNormalization"): _normalization,
     ("", "InstanceNormalization"): _normalization,
     ("", "Conv"): _depthwise,
+    ("", "MatMul"): _product,
     ("", "Pad"): _pad,
-    ("", "Transpose"): _transpose,
+    ("", "Transpose"): only_data(_transpose),
+    **PARTS,
 }

@@ -1,21 +1,20 @@
-"""Channels: how the output channels of a linear layer travel to the layers that read them.
+"""Channels: which output channels of layers are one unit all over a graph, and who reads them.
 
-A layer is Conv or ConvTranspose (group 1), Gemm (transA = 0), or MatMul with a constant matrix on the right. Between
-layers, channels pass through operators that treat every channel alone: elementwise ones, pooling, BatchNormalization,
-depthwise Conv, spatial reductions, Flatten and what reshapes like it. Everything else blocks.
+A layer is Conv or ConvTranspose (group 1), Gemm (transA = 0), or MatMul with a constant matrix on the right. Its output
+channels pass through operators that treat every channel alone (``channel_rules``), are added to those of other layers
+(then both are one unit: a residual group), joined, cut, counted as heads, and end in layers that read them. One pass
+over a graph, O(nodes * channels).
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
 
 from .. import ir
-from .channel_rules import RULES, Cut, Lane, Resize, Step, broadcast_cut
+from .channel_rules import RULES
+from .channel_steps import Change, Cut, Lane, Step, broadcast_cut
+from .units import Ids, Units
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
@@ -44,34 +43,39 @@ class Layer:
         return self.node.inputs[2] if len(self.node.inputs) > 2 else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A layer and the units that its output channels are."""
+
+    layer: Layer
+    ids: Ids
+
+
+@dataclass(frozen=True, eq=False)
 class End:
-    """A layer that reads the channels: index [c * block, (c + 1) * block) of its ``in_axis`` belongs to channel c."""
+    """A layer that reads units: index i of its ``in_axis`` belongs to unit ``ids[i]``."""
 
     layer: Layer
     value: ir.Value
-    block: int
+    ids: Ids
 
     @property
     def cut(self) -> Cut:
         """The weight of the layer as an operand with channels."""
-        return Cut(self.layer.node, 1, self.layer.in_axis, self.block)
+        return Cut(self.layer.node, 1, self.layer.in_axis, self.ids)
 
 
 @dataclass
-class Flow:
-    """Where the output channels of ``source`` go.
+class Channels:
+    """Where the units of a graph are: in which layers, operands, numbers and values, and which must stay (and why)."""
 
-    ``nodes`` are the operators on the way in order, ``lanes`` where each value holds the channels, ``cuts`` the
-    operands with one entry per channel (those of the source included), ``resizes`` what counts channels in numbers.
-    """
-
-    source: Layer
-    nodes: list[ir.Node] = field(default_factory=list)
-    lanes: dict[ir.Value, Lane] = field(default_factory=dict)
-    cuts: list[Cut] = field(default_factory=list)
-    resizes: list[Resize] = field(default_factory=list)
+    units: Units = field(default_factory=Units)
+    sources: list[Source] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
+    cuts: list[Cut] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    lanes: dict[ir.Value, Lane] = field(default_factory=dict)
+    refused: dict[ir.Node, str] = field(default_factory=dict)
 
 
 def layer_of(node: ir.Node) -> Layer | str:
@@ -102,106 +106,142 @@ def layer_of(node: ir.Node) -> Layer | str:
 _AXES = {"Conv": (0, 1), "ConvTranspose": (1, 0), "Gemm": (1, 0), "MatMul": (1, 0)}
 
 
-def trace(source: Layer, order: Mapping[ir.Node, int]) -> Flow | str:
-    """Follow the output channels of a layer to the layers that read them; ``order`` numbers the nodes of its graph.
+def channels_of(graph: ir.Graph) -> Channels:
+    """Return where the channels of the layers of a graph go."""
+    found = Channels()
+    for node in graph:
+        lanes = {i: found.lanes[v] for i, v in enumerate(node.inputs) if v is not None and v in found.lanes}
+        layer = layer_of(node) if node.op_type in _AXES else f"{node.op_type} is no linear operator"
+        if isinstance(layer, Layer):
+            _end(layer, lanes, found)
+            _source(layer, found)
+        elif lanes:
+            if node.op_type in _AXES:
+                found.refused[node] = layer
+            _step(node, lanes, found)
+        elif node.op_type in _AXES:
+            found.refused[node] = layer
+        for value in node.outputs:
+            if value in found.lanes:
+                _guard(value, graph, found)
+    return found
 
-    Returns the reason, naming the node, where something else than a layer reads them. O(nodes on the way * log).
-    """
-    node = source.node
-    flow = Flow(source, lanes={node.outputs[0]: Lane(source.axis, 1)})
-    flow.cuts.append(Cut(node, 1, source.out_axis, 1))
-    found = _bias_cut(source)
-    if isinstance(found, str):
-        return found
-    flow.cuts += found
-    queue = _Queue(node, order)
-    reason = queue.enter(node.outputs[0])
-    while queue.heap and reason is None:
-        user = queue.pop()
-        reason = _visit(user, flow)
-        if reason is None and user in flow.nodes[-1:]:
-            reason = queue.enter(user.outputs[0])
-    return flow if reason is None else reason
+
+def _end(layer: Layer, lanes: Mapping[int, Lane], found: Channels) -> None:
+    lane = lanes.get(0)
+    for index, other in lanes.items():
+        if index > 0 or other.axis != layer.axis:
+            found.units.block(other.ids, f"its channels reach {label(layer.node)} where it has none")
+    if lane is None or lane.axis != layer.axis or len(lanes) > 1:
+        return
+    end = End(layer, layer.node.inputs[0], lane.ids)  # type: ignore[arg-type]
+    if not _is_whole(end.cut):
+        found.units.block(lane.ids, f"the weight {layer.weight.name!r} misses channels")
+        return
+    found.ends.append(end)
+    reason = _weight_refusal(layer)
+    if reason is not None:
+        found.units.block(lane.ids, reason)
 
 
-def _bias_cut(source: Layer) -> tuple[Cut, ...] | str:
-    if source.bias is None:
+def _source(layer: Layer, found: Channels) -> None:
+    ids = found.units.new(layer.channels)
+    found.sources.append(Source(layer, ids))
+    found.lanes[layer.node.outputs[0]] = Lane(layer.axis, ids)
+    found.cuts.append(Cut(layer.node, 1, layer.out_axis, ids))
+    reason = _weight_refusal(layer)
+    bias = _bias_cut(layer, ids)
+    if isinstance(bias, str):
+        reason = reason or bias
+    else:
+        found.cuts += bias
+    if reason is not None:
+        found.units.block(ids, reason)
+
+
+def _weight_refusal(layer: Layer) -> str | None:
+    """Return why a weight may not be cut: another node uses it too, or it is computed only at save."""
+    weight = layer.weight
+    if isinstance(weight.const_value, ir.LazyTensor):
+        return f"the weight {weight.name!r} is computed at save"
+    if len(weight.uses()) > 1:
+        return f"the weight {weight.name!r} is shared"
+    return f"the weight {weight.name!r} is an output" if weight.is_graph_output() else None
+
+
+def _bias_cut(layer: Layer, ids: Ids) -> tuple[Cut, ...] | str:
+    if layer.bias is None:
         return ()
-    if not ir.Module.is_constant(source.bias):
+    if not ir.Module.is_constant(layer.bias):
         return "the bias is not constant"
-    if source.node.op_type == "Gemm":
-        return broadcast_cut(source.node, 2, Lane(1, 1), 2)
-    return (Cut(source.node, 2, 0, 1),)
+    if layer.node.op_type == "Gemm":
+        return broadcast_cut(layer.node, 2, Lane(1, ids), 2)
+    cut = Cut(layer.node, 2, 0, ids)
+    return (cut,) if _is_whole(cut) else "the bias misses channels"
 
 
-@dataclass
-class _Queue:
-    """The users still to visit, in the order of the graph, so that a node comes after all it reads."""
-
-    source: ir.Node
-    order: Mapping[ir.Node, int]
-    heap: list[int] = field(default_factory=list)
-    nodes: dict[int, ir.Node] = field(default_factory=dict)
-
-    def enter(self, value: ir.Value) -> str | None:
-        """Add the users of a value; return why one of them blocks."""
-        if value.is_graph_output():
-            return f"its channels are the output {value.name!r}"
-        for user, _ in value.uses():
-            if user.graph is not self.source.graph:
-                return f"its channels are read inside a subgraph, by {_label(user)}"
-            at = self.order[user]
-            if at not in self.nodes:
-                self.nodes[at] = user
-                heapq.heappush(self.heap, at)
-        return None
-
-    def pop(self) -> ir.Node:
-        """Return the first user."""
-        return self.nodes[heapq.heappop(self.heap)]
-
-
-def _visit(node: ir.Node, flow: Flow) -> str | None:
-    lanes = {i: flow.lanes[v] for i, v in enumerate(node.inputs) if v is not None and v in flow.lanes}
-    end = _end_of(node, lanes)
-    if end is not None:
-        flow.ends.append(end)
-        return None
+def _step(node: ir.Node, lanes: Mapping[int, Lane], found: Channels) -> None:
+    """Let channels pass a node, or keep them all because it does something else with them."""
     rule = RULES.get((node.domain, node.op_type))
-    if rule is None:
-        return f"its channels reach {_label(node)}"
-    step = rule(node, lanes)
+    step: Step | str = f"its channels reach {label(node)}"
+    if rule is not None:
+        step = rule(node, lanes, found.units)
+        step = f"{step} ({label(node)})" if isinstance(step, str) else step
+    if isinstance(step, Step):
+        step = _fits(node, step) or step
     if isinstance(step, str):
-        return f"{step} ({_label(node)})"
-    if any(ir.is_used(v) for v in node.outputs[1:]):
-        return f"another output of {_label(node)} is used"
-    dims = ir.dims_of(node.outputs[0])
-    if dims is None or dims[step.lane.axis] != flow.source.channels * step.lane.block:
-        return f"the shape behind {_label(node)} is unknown"
-    _take(node, step, flow)
-    return None
+        for lane in lanes.values():
+            found.units.block(lane.ids, step)
+        return
+    for value, out in zip(node.outputs, step.lanes, strict=False):
+        found.lanes[value] = out
+    found.cuts += step.cuts
+    found.changes += step.changes
+    for cut in step.cuts:
+        reason = _operand_refusal(cut)
+        if reason is not None:
+            found.units.block(cut.ids, reason)
 
 
-def _end_of(node: ir.Node, lanes: Mapping[int, Lane]) -> End | None:
-    layer = layer_of(node)
-    if isinstance(layer, str) or set(lanes) != {0} or lanes[0].axis != layer.axis:
-        return None
-    value = node.inputs[0]
-    assert value is not None
-    return End(layer, value, lanes[0].block)
+def _fits(node: ir.Node, step: Step) -> str | None:
+    if any(ir.is_used(v) for v in node.outputs[len(step.lanes) :]):
+        return f"another output of {label(node)} is used"
+    for value, lane in zip(node.outputs, step.lanes, strict=False):
+        dims = ir.dims_of(value)
+        if dims is None or dims[lane.axis] != lane.ids.size:
+            return f"the shape behind {label(node)} is unknown"
+    return None if all(_is_whole(cut) for cut in step.cuts) else f"an operand of {label(node)} misses channels"
 
 
-def _take(node: ir.Node, step: Step, flow: Flow) -> None:
-    flow.nodes.append(node)
-    flow.lanes[node.outputs[0]] = step.lane
-    flow.cuts += step.cuts
-    flow.resizes += step.resizes
+def _is_whole(cut: Cut) -> bool:
+    """Return whether an operand has as many entries along its axis as there are channels: not so in invalid models."""
+    dims = ir.dims_of(cut.value) or ()
+    return len(dims) > cut.axis and dims[cut.axis] == cut.ids.size
 
 
-def _label(node: ir.Node) -> str:
+def _operand_refusal(cut: Cut) -> str | None:
+    """Return why an operand on the way may not be cut; small shared ones are copied."""
+    value = cut.value
+    if isinstance(value.const_value, ir.LazyTensor):
+        return f"the weight {value.name!r} is computed at save"
+    if len(ir.dims_of(value) or ()) > 1 and len(value.uses()) > 1:
+        return f"the weight {value.name!r} is shared"
+    return f"the weight {value.name!r} is an output" if value.is_graph_output() else None
+
+
+def _guard(value: ir.Value, graph: ir.Graph, found: Channels) -> None:
+    """Keep channels that are an output, are read inside a nested graph, or by nobody (a part of a Split may go)."""
+    producer = value.producer()
+    if not ir.is_used(value) and (producer is None or producer.op_type != "Split"):
+        found.units.block(found.lanes[value].ids, "nothing reads its channels")
+    if value.is_graph_output():
+        found.units.block(found.lanes[value].ids, f"its channels are the output {value.name!r}")
+    for user, _ in value.uses():
+        if user.graph is not graph:
+            reason = f"its channels are read inside a subgraph, by {label(user)}"
+            found.units.block(found.lanes[value].ids, reason)
+
+
+def label(node: ir.Node) -> str:
+    """Return how a reason names a node."""
     return f"{node.op_type} {node.name or (node.outputs[0].name if node.outputs else '')!r}"
-
-
-def positions(channels: np.ndarray[Any, Any], block: int) -> np.ndarray[Any, Any]:
-    """Return the indices along an axis that belong to these channels."""
-    return np.asarray((channels[:, None] * block + np.arange(block)).reshape(-1))

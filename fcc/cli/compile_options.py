@@ -49,7 +49,7 @@ def params() -> list[click.Parameter]:
         option("-O", "opt_level", metavar="0|1|2|3", default="2", group=WHAT, help="level: -O0 to -O3 (-O2)"),
         target_option(WHAT),
         _text("--precision", WHAT, "TYPE", "fp32, fp16 (cuda, tensorrt) or int8 (cpu)"),
-        _text("--low-rank", WHAT, "ratio=R|rank=K", "factorize linear layers by hand"),
+        _text("--low-rank", WHAT, "KEY=VALUE", "factorize linear layers: ratio=R, energy=E or rank=K"),
         _text("--budget", WHAT, "SHARE", "how far outputs may move: 1% or 0.01"),
         _text("--metric", WHAT, "NAME", "rel, agreement, sqnr, max_abs or file.py:function (rel)", default="rel"),
         _text("--objective", WHAT, "NAME", "latency or size, for -O3 (latency)", default="latency"),

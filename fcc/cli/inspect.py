@@ -28,6 +28,8 @@ PARAMS: list[click.Parameter] = [
 def run(model: str, text: bool, target: str | None, shape: Any, opt_shapes: Any, debug: bool) -> None:
     """Show inputs, outputs, opset, parameters, FLOPs, peak memory and op types; with --target, what it lacks.
 
+    With --target, also the convex partitions that its providers run, and what is copied between them.
+
     FLOPs and memory are at --opt-shape, open sizes 1. A multiply-add counts 2 FLOPs.
     """
     if target is not None and target not in TARGETS:
@@ -46,7 +48,7 @@ def run(model: str, text: bool, target: str | None, shape: Any, opt_shapes: Any,
     for line in _lines(model, module, _symbols(module, sizes), stopped):
         echo(line)
     if target is not None:
-        for line in _lint(module, target):
+        for line in (*_placed(module, target, _symbols(module, sizes)), *_lint(module, target)):
             echo(line)
 
 
@@ -112,6 +114,36 @@ def _op_types(module: Any, symbols: dict[str, int]) -> Iterator[str]:
     for name, (nodes, flops, moved) in sorted(found.items(), key=lambda x: (-x[1][1], -x[1][0])):
         rows.append((name, str(nodes), count(flops), f"{100 * flops / total:.1f} %", size(moved)))
     yield from columns(rows, "<>>>>")
+
+
+def _placed(module: Any, target: str, symbols: dict[str, int]) -> Iterator[str]:
+    """Show the convex partitions of the main graph by provider, what crosses their borders, and the nodes that cut."""
+    from fcc.analysis.partition import borders, partition
+    from fcc.backends.placement import placement_of
+    from fcc.target import get_target
+
+    placed = placement_of(module, module.graph, get_target(target))
+    pieces = partition(module.graph, placed.labels())
+    if len(pieces) < 2:
+        return
+    crossing = borders(pieces)
+    yield ""
+    yield heading(f"partitions for {target}: {len(pieces)}")
+    rows = [("", "provider", "nodes", "tensors in", "out", "op types")]
+    for i, piece in enumerate(pieces):
+        kinds = sorted({n.op_type for n in piece.nodes})
+        shown = ", ".join(kinds[:3]) + (", ..." if len(kinds) > 3 else "")
+        inward, outward = (sum(hit) for hit in ([i in b.targets for b in crossing], [b.source == i for b in crossing]))
+        rows.append((str(i), piece.label, str(len(piece.nodes)), str(inward), str(outward), shown))
+    yield from columns(rows, "><>>><")
+    for copy in placed.copies:
+        yield item(
+            "copy", f"{copy.value.name} to the {'host' if copy.to_host else 'device'}, {size(copy.bytes(symbols))}"
+        )
+    for node in placed.reasons:
+        copies = placed.culprits().get(node, [])
+        text = f"{node.name or node.op_type}: {placed.reasons[node]}"
+        yield item("cut by", text + (f" ({len(copies)} copied)" if copies else ""), fg="yellow")
 
 
 def _lint(module: Any, target: str) -> Iterator[str]:

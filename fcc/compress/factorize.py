@@ -21,8 +21,15 @@ class Factors(NamedTuple):
     error: float
 
 
-def factorize(weight: Array, rank: int, *, gram: Array | None = None, ridge: float = 1e-2) -> Factors:
-    """Return the best factors of a rank.
+def factorize(
+    weight: Array,
+    rank: int | None = None,
+    *,
+    energy: float | None = None,
+    gram: Array | None = None,
+    ridge: float = 1e-2,
+) -> Factors:
+    """Return the best factors of a rank, or of the smallest rank that keeps a share ``energy`` of all squares.
 
     Without ``gram``: min ||W - A B||_F by the SVD W = U S V', A = U_r S_r^1/2, B = S_r^1/2 V_r' (balanced);
     error = ||W - A B||_F / ||W||_F.
@@ -31,15 +38,36 @@ def factorize(weight: Array, rank: int, *, gram: Array | None = None, ridge: flo
     K = W' (G + ridge * tr(G)/m * I) W and V_r its leading eigenvectors, A = W V_r, B = V_r';
     error = ||X (W - A B)|| / ||X W||. The ridge is the prior that inputs are white: 0 trusts the data alone.
 
-    Raises ValueError unless 1 <= rank <= min(m, n) and everything is finite.
+    The energy of a weight is ||W||_F^2 = sum S^2, with ``gram`` that of its outputs ||X W||_F^2; kept is 1 - error^2.
+
+    Raises ValueError unless one of 1 <= rank <= min(m, n) and 0 < energy <= 1 is given, and everything is finite.
     Source: Eckart & Young 1936; output PCA as in Zhang et al. 2015 (arXiv 1505.06798), sec. 3.
     """
     matrix = _finite(weight, "weight")
-    if not 1 <= rank <= min(matrix.shape):
+    if (rank is None) == (energy is None):
+        raise ValueError("give a rank or an energy")
+    if rank is not None and not 1 <= rank <= min(matrix.shape):
         raise ValueError(f"rank {rank} is not within 1..{min(matrix.shape)}")
+    if energy is not None and not 0 < energy <= 1:
+        raise ValueError(f"energy {energy} is not within 0..1")
+    keep = _Keep(rank, energy)
     if gram is None:
-        return _by_svd(matrix, rank)
-    return _by_outputs(matrix, rank, _finite(gram, "Gram matrix"), ridge)
+        return _by_svd(matrix, keep)
+    return _by_outputs(matrix, keep, _finite(gram, "Gram matrix"), ridge)
+
+
+class _Keep(NamedTuple):
+    """How many directions to keep: a number of them, or a share of their energy."""
+
+    rank: int | None
+    energy: float | None
+
+    def of(self, energies: Floats) -> int:
+        """Return the number for directions of these energies, the most important first."""
+        if self.rank is not None or self.energy is None:
+            return self.rank or 1
+        sums = np.cumsum(energies)
+        return min(int(np.searchsorted(sums, self.energy * sums[-1])) + 1, len(energies))
 
 
 def numerical_rank(weight: Array, rtol: float | None = None) -> int:
@@ -84,15 +112,16 @@ def rank_for(ratio: float, m: int, n: int) -> int:
     return max(1, largest - largest % 8 if largest >= 8 else largest)
 
 
-def _by_svd(matrix: Floats, rank: int) -> Factors:
+def _by_svd(matrix: Floats, keep: _Keep) -> Factors:
     u, s, vt = scipy.linalg.svd(matrix, full_matrices=False)
+    rank = keep.of(s**2)
     root = np.sqrt(s[:rank])
     total = float(np.linalg.norm(s))
     error = float(np.linalg.norm(s[rank:])) / total if total else 0.0
     return Factors(u[:, :rank] * root, root[:, None] * vt[:rank], error)
 
 
-def _by_outputs(matrix: Floats, rank: int, gram: Floats, ridge: float) -> Factors:
+def _by_outputs(matrix: Floats, keep: _Keep, gram: Floats, ridge: float) -> Factors:
     m = len(matrix)
     if gram.shape != (m, m):
         raise ValueError(f"the Gram matrix is {gram.shape}, not {(m, m)}")
@@ -101,8 +130,8 @@ def _by_outputs(matrix: Floats, rank: int, gram: Floats, ridge: float) -> Factor
     rotated = vectors.T @ matrix
     # K = R'R with R = sqrt(D) Q' W: its eigenvectors are R's right singular vectors, without squaring the condition.
     _, _, vt = scipy.linalg.svd(np.sqrt(values + ridge * values.mean())[:, None] * rotated, full_matrices=False)
-    basis = vt[:rank]
     outputs = np.sqrt(values)[:, None] * rotated
+    basis = vt[: keep.of(np.sum((outputs @ vt.T) ** 2, axis=0))]
     total = float(np.linalg.norm(outputs))
     lost = float(np.linalg.norm(outputs - (outputs @ basis.T) @ basis))
     return Factors(matrix @ basis.T, basis, lost / total if total else 0.0)

@@ -109,7 +109,7 @@ class Rewriter:
 
     def _constant(self, tensor: Any, name: str) -> ir.Value:
         value = ir.Value(
-            name=self.module.fresh(name or f"{self.anchor.outputs[0].name}/const"),
+            name=self.module.fresh(name or f"{self.anchor.outputs[0].name}/c"),
             type=ir.TensorType(tensor.dtype),
             shape=ir.Shape(tuple(int(d) for d in tensor.shape)),
             const_value=tensor,

@@ -216,3 +216,27 @@ def test_an_unknown_target_is_named() -> None:
     other = TargetSpec(**{**{k: getattr(spec, k) for k in spec.__dataclass_fields__}, "name": "cudaa"})
     with pytest.raises(TargetError, match="cudaa"):
         get_backend(other)
+
+
+def test_metadata_of_a_node_that_became_several_can_be_kept_once() -> None:
+    proto = model()
+    origin = {"fcc.origin": "split(mm0)"}
+    tags: list[dict[str, str]] = [{"stage": "one"}, {}, {"stage": "one"}, {}, {"stage": "two"}, {"stage": "one"}]
+    for node, tag, made in zip(proto.graph.node, tags, (True, True, True, False, True, False), strict=True):
+        del node.metadata_props[:]
+        node.doc_string = "a layer" if tag else ""
+        for key, text in {**(origin if made else {}), **tag}.items():
+            node.metadata_props.add(key=key, value=text)
+    full = emitted(proto)
+    lean = full.without_repeats()
+    found = [({p.key: p.value for p in n.metadata_props}, n.doc_string) for n in lean.proto().graph.node]
+    assert found == [
+        (origin, ""),
+        (origin, ""),
+        (origin, ""),
+        ({}, ""),
+        ({**origin, "stage": "two"}, "a layer"),
+        ({"stage": "one"}, "a layer"),
+    ]
+    assert lean.size < full.size
+    assert full.proto().graph.node[0].metadata_props[-1].value == "one"

@@ -111,6 +111,22 @@ def test_data_dependent_ops_on_tensorrt() -> None:
     assert "NonZero" in options["trt_op_types_to_exclude"]
 
 
+def test_copies_around_a_node_on_the_cpu_are_a_warning() -> None:
+    text = "g (float[2,8,8] x) => (float[2,8,8] y) { a = Sin(x) d = Det(a) e = Unsqueeze(d, k) y = Mul(a, e) }"
+    (row,) = [r for r in lint(text, "cuda", k=np.array([1, 2])) if r.severity == "warning"]
+    assert row.node == "Det_d"
+    assert row.reason == "Det runs on the CPU: 2 copies between device and host (520 bytes), no CUDA graph"
+    assert not [r for r in lint(text, "cpu", k=np.array([1, 2])) if r.severity == "warning"]
+
+
+def test_several_engines_are_a_warning() -> None:
+    text = "g (float[2,8,8] x) => (float[2,8,8] y) { a = Sin(x) d = Det(a) e = Unsqueeze(d, k) y = Mul(a, e) }"
+    rows = lint(text, "tensorrt", k=np.array([1, 2]))
+    assert "TensorRT runs 2 subgraphs, cut by Det" in reasons(rows, "warning")
+    end = "g (float[2,8,8] x) => (float[2] y) { a = Sin(x) y = Det(a) }"
+    assert not [r for r in reasons(lint(end, "tensorrt"), "warning") if "subgraphs" in r]
+
+
 def test_rows_group_by_reason() -> None:
     rows = [LintRow("a", "r"), LintRow("b", "r"), LintRow("c", "s")]
     assert by_reason(rows) == {"r": ["a", "b"], "s": ["c"]}
@@ -123,7 +139,7 @@ def test_legalize_removes_what_it_can_express_and_reports_the_rest() -> None:
     backend.legalize(module, ctx)
     assert [n.op_type for n in module.nodes()] == ["Sin", "Cos", "Div", "Det"]
     assert [r.pass_name for r in ctx.log.applied] == ["lower-trigonometry"]
-    assert [r.reason for r in backend.lint(module)] == ["no CUDA kernel for Det"]
+    assert reasons(backend.lint(module)) == ["no CUDA kernel for Det"]
 
 
 def test_legalize_admits_what_the_gate_admits() -> None:

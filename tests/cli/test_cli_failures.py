@@ -106,6 +106,7 @@ USAGE = {
     "budget": (["net.onnx", "--budget", "much"], "budget"),
     "metric": (["net.onnx", "--metric", "agrement"], "did you mean 'agreement'?"),
     "low rank": (["net.onnx", "--low-rank", "ratio=2"], "low_rank"),
+    "energy": (["net.onnx", "--low-rank", "energy=0"], "low_rank"),
     "shape": (["net.onnx", "--shape", "x=axb"], "--shape"),
     "opt-shape": (["net.onnx", "--opt-shape", "64"], "--opt-shape"),
     "unknown symbol": (["net.onnx", "--shape", "M=3"], "M"),

@@ -99,6 +99,28 @@ def test_inspect_at_an_opt_shape(fcc: Fcc, model: str) -> None:
     assert re.search(r"MatMul +2 +700 ", fcc("inspect", model, "--opt-shape", "x=10x4").out)
 
 
+CUT = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,4,4] x) => (float[N,4,4] y) <int64[2] k = {1,2}> {
+    a = Sin(x) d = Det(a) e = Unsqueeze(d, k) y = Mul(a, e) }"""
+
+
+@pytest.mark.parametrize(("target", "device"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
+def test_inspect_shows_partitions_and_what_cuts(fcc: Fcc, folder: Path, target: str, device: str) -> None:
+    onnx.save(onnx.parser.parse_model(CUT), folder / "cut.onnx")
+    out = fcc("inspect", "cut.onnx", "--target", target, "--opt-shape", "N=5").out
+    for pattern in (
+        rf"partitions for {target}: 3",
+        rf"0 +{device} +1 +0 +1 +Sin",
+        r"1 +CPU +1 +1 +1 +Det",
+        rf"2 +{device} +2 +2 +0 +Mul, Unsqueeze",
+        r"copy +a to the host, 320 B",
+        r"copy +d to the device, 20 B",
+        r"cut by +Det_d: .*Det \(2 copied\)",
+    ):
+        assert re.search(pattern, out), (pattern, out)
+    assert "partitions" not in fcc("inspect", "cut.onnx", "--target", "cpu").out
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_inspect_text(fcc: Fcc, model: str) -> None:
     out = fcc("inspect", model, "--text").out
     assert "BatchNormalization" in out

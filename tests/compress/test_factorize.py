@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,3 +145,38 @@ def test_rank_for_keeps_the_ratio(ratio: float, m: int, n: int) -> None:
 def test_ratio_must_mean_something(ratio: float, m: int) -> None:
     with pytest.raises(ValueError, match="ratio"):
         rank_for(ratio, m, 4)
+
+
+@pytest.mark.parametrize("energy", [0.2, 0.5, 0.9, 0.99, 0.999999, 1.0])
+def test_energy_is_kept_by_the_smallest_rank(energy: float) -> None:
+    weight = low_rank(40, 30, 30) * np.logspace(0, -3, 30)
+    a, b, error = factorize(weight, energy=energy)
+    singular = np.linalg.svd(weight, compute_uv=False) ** 2
+    assert 1 - error**2 >= energy - 1e-12
+    assert singular[: len(b) - 1].sum() < energy * singular.sum()
+    np.testing.assert_allclose(a @ b, factorize(weight, len(b)).a @ factorize(weight, len(b)).b)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-2])
+def test_energy_of_the_outputs(ridge: float) -> None:
+    rng = np.random.default_rng(1)
+    weight, x = low_rank(20, 12, 12), rng.normal(size=(200, 20)) * np.logspace(0, -2, 20)
+    gram = x.T @ x / 200
+    a, b, error = factorize(weight, energy=0.95, gram=gram, ridge=ridge)
+    lost = np.linalg.norm(x @ (weight - a @ b)) / np.linalg.norm(x @ weight)
+    assert lost == pytest.approx(error, rel=1e-6)
+    assert 1 - error**2 >= 0.95
+    assert len(b) == 1 or 1 - factorize(weight, len(b) - 1, gram=gram, ridge=ridge).error ** 2 < 0.95
+    assert len(b) < len(factorize(weight, energy=0.95).b)
+
+
+def test_a_weight_of_zeros_has_no_energy_to_lose() -> None:
+    assert len(factorize(np.zeros((4, 3)), energy=0.5).b) == 1
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"rank": 1, "energy": 0.5}, {"energy": 0.0}, {"energy": 1.5}, {"energy": float("nan")}]
+)
+def test_energy_must_mean_something(how: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="energy"):
+        factorize(np.eye(3), **how)

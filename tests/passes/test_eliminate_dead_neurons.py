@@ -8,11 +8,12 @@ from onnx_ir import serde
 
 from fcc import ir
 from fcc.analysis import shapes
+from fcc.frontend import read
 from fcc.ir.text import parse
 from fcc.passes.eliminate_dead_neurons import EliminateDeadNeurons
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
-from fcc.testing import check, same_outputs
+from fcc.testing import check, model_from, same_outputs
 
 P = EliminateDeadNeurons()
 Array = np.ndarray[Any, Any]
@@ -126,6 +127,34 @@ def test_beta_of_zero() -> None:
     before = MLP.replace("Gemm(r", "Gemm<beta=0.0>(r")
     after = HEAD + "{ h = Gemm(x, w, b) r = Relu(h) y = Gemm<beta=1.0>(r, v, c) }"
     assert removed(before, after, w=w, b=b)["y"] == [(4, 3), (3,)]
+
+
+def test_beta_of_zero_where_channels_go() -> None:
+    w, b, v = weight((4, 5)), weight((5,), 1), weight((5, 3), 2)
+    w[:, 2] = v[4] = 0
+    before = MLP.replace("Gemm(x", "Gemm<beta=0.0>(x")
+    after = HEAD + "{ h = Gemm<beta=0.0>(x, w, b) r = Relu(h) y = Gemm(r, v, c) }"
+    assert removed(before, after, w=w, b=b, v=v)["h"] == [(4, 3), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("body", "because"),
+    [
+        ("h = Conv(x, w, short) y = Conv(h, v)", "the bias misses channels"),
+        ("h = Conv(x, w) y = Conv(h, narrow)", "the weight 'narrow' misses channels"),
+        ("h = Conv(x, w) n = Conv<group=5>(h, s, short) y = Conv(n, v)", "misses channels"),
+    ],
+)
+def test_operands_of_invalid_models(body: str, because: str) -> None:
+    text = (
+        "g (float[N,2,3] x) => (float[A,B,C] y) <float[5,2,1] w, float[4,5,1] v, float[4,2,1] narrow, float[1] short, "
+        f"float[5,1,1] s> {{ {body} }}"
+    )
+    module = read(model_from(text, 21, {}, 0))
+    shapes.infer(module)
+    log = Log(strict=True, explain=frozenset({P.name}))
+    assert run_pass(P, module, PassContext(get_target("cpu"), log)) == 0
+    assert because in str(log.refused)
 
 
 def test_reader_without_bias_gets_one() -> None:
@@ -336,11 +365,11 @@ def test_transpose_and_constants_per_channel() -> None:
 @pytest.mark.parametrize(
     ("body", "because"),
     [
-        ("h = Gemm(x, w) s = Softmax(h) y = Gemm(s, v)", "its channels reach Softmax 'Softmax_s'"),
-        ("h = Gemm(x, w) s = LayerNormalization(h, k) y = Gemm(s, v)", "its channels reach LayerNormalization"),
+        ("h = Gemm(x, w) s = Softmax(h) y = Gemm(s, v)", "it mixes channels (Softmax 'Softmax_s')"),
+        ("h = Gemm(x, w) s = LayerNormalization(h, k) y = Gemm(s, v)", "it mixes channels (LayerNormalization"),
+        ("h = Gemm(x, w) s = CumSum(h, k0) y = Gemm(s, v)", "its channels reach CumSum 'CumSum_s'"),
         ("h = Gemm(x, w) s = Add(h, u) y = Gemm(s, v)", "an operand is not constant (Add 'Add_s')"),
-        ("h = Gemm(x, w) i = Gemm(x, w2) s = Add(h, i) y = Gemm(s, v)", "an operand is not constant"),
-        ("h = Gemm(x, w) s = Concat<axis=0>(h, u) y = Gemm(s, v)", "its channels reach Concat"),
+        ("h = Gemm(x, w) s = Concat<axis=0>(h, u) y = Gemm(s, v)", "an operand is not constant (Concat"),
         ("h = Gemm(x, w) s = ReduceSum<keepdims=1>(h, k1) y = Mul(s, c)", "it reduces over the channels"),
         ("h = Gemm(x, w) r = Relu(h) y = Gemm(r, v) z = Neg(r)", "its channels are the output 'z'"),
         ("h = Gemm(x, w, u) y = Gemm(h, v)", "the bias is not constant"),
@@ -349,8 +378,8 @@ def test_transpose_and_constants_per_channel() -> None:
 def test_blocked(body: str, because: str) -> None:
     extra = ", float[N,5] z" if "z =" in body else ""
     text = f"""g (float[N,4] x, float[N,5] u) => (float[N,3] y{extra}) <float[4,5] w, float[4,5] w2, float[5,3] v,
-        float[5] k, int64[1] k1, float[1,3] c> {{ {body} }}"""
-    refused(text, because, w=0.0, w2=0.0, k1=[1])
+        float[5] k, int64[1] k1, int64 k0, float[1,3] c> {{ {body} }}"""
+    refused(text, because, w=0.0, w2=0.0, k1=[1], k0=0)
 
 
 def test_shared_weight() -> None:

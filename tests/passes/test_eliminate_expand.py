@@ -61,6 +61,58 @@ def test_where_takes_all_three_operands_into_account() -> None:
 
 
 @pytest.mark.parametrize(
+    ("repeat", "left"),
+    [
+        ("t = Tile(z, rows)", "y = Add(x, z)"),
+        ("t = Tile(z, rows) u = Neg(t) v = Exp(u)", "u = Neg(z) v = Exp(u) y = Add(x, v)"),
+        ("t = Concat<axis=0>(z, z, z)", "y = Add(x, z)"),
+        ("s = Shape(x) t = ConstantOfShape<value=float[1]{2.5}>(s)", "s = Shape(x) y = Add(x, k)"),
+        ("s = Shape(x) t = ConstantOfShape(s) u = Exp(t)", "s = Shape(x) u = Exp(k) y = Add(x, u)"),
+    ],
+)
+def test_other_repetitions(repeat: str, left: str) -> None:
+    head = "g (float[3,4] x, float[1,4] z) => (float[3,4] y)"
+    end = repeat.split(" = ")[-2].split()[-1]
+    check(
+        EliminateExpand(),
+        f"{head} <int64[2] rows> {{ {repeat} y = Add(x, {end}) }}",
+        f"{head} {{ {left} }}",
+        constants={"rows": [3, 1]},
+    )
+
+
+def test_integers_of_one_number() -> None:
+    head = "g (int64[N] x) => (int64[N] y)"
+    check(
+        EliminateExpand(),
+        f"{head} {{ s = Shape(x) t = ConstantOfShape<value=int64[1]{{7}}>(s) y = Mul(t, x) }}",
+        f"{head} {{ s = Shape(x) y = Mul(k, x) }}",
+    )
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        "t = Tile(z, columns)",
+        "t = Tile(z, open)",
+        "t = Concat<axis=1>(h, h)",
+        "t = Concat<axis=0>(z, z, w)",
+        "t = Concat<axis=0>(x)",
+    ],
+)
+def test_repetitions_of_more_than_one_are_no_site(repeat: str) -> None:
+    head = "g (float[3,4] x, float[1,4] z, float[1,4] w, float[3,2] h, int64[2] open) => (float[3,4] y)"
+    text = f"{head} <int64[2] columns> {{ {repeat} y = Add(x, t) }}"
+    check(EliminateExpand(), text.replace("(z, columns)", "(h, columns)"), None, constants={"columns": [1, 2]})
+
+
+def test_a_number_that_gives_the_shape_stays() -> None:
+    head = "g (float[3,4] x) => (float[2,3,4] y)"
+    text = f"{head} <int64[3] s> {{ t = ConstantOfShape(s) y = Add(x, t) }}"
+    check(EliminateExpand(), text, None, because="not known to", constants={"s": [2, 3, 4]})
+
+
+@pytest.mark.parametrize(
     ("text", "because"),
     [
         (

@@ -299,3 +299,32 @@ def test_bounds_that_are_not_as_many_as_the_axes_stay(name: str) -> None:
         f"int64[2] two = {{1, 1}}> {{ r = Relu(x) k = Slice(r, {', '.join(operands.values())}) y = Neg(k) }}"
     )
     check(EliminateNoOps(), text, None, because="not as many bounds")
+
+
+@pytest.mark.parametrize("kind", ["ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd", "ReduceLogSumExp"])
+def test_reductions_over_axes_of_size_1(kind: str) -> None:
+    io = "g (float[N,1,3,1] x) => (float[{}] y)"
+    body = f"<int64[2] axes> {{{{ r = {kind}<keepdims={{}}>(x, axes) y = Sin(r) }}}}"
+    given = {"axes": [-1, 1]}
+    kept = io.format("N,1,3,1")
+    check(EliminateNoOps(), before=f"{kept} {body.format(1)}", after=f"{kept} {{ y = Sin(x) }}", constants=given)
+    gone = io.format("N,3")
+    module = check(
+        EliminateNoOps(),
+        before=f"{gone} {body.format(0)}",
+        after=f"{gone} {{ r = Squeeze(x, a) y = Sin(r) }}",
+        constants=given,
+    )
+    (axes,) = module.graph.initializers.values()
+    assert axes.const_value is not None
+    assert axes.const_value.numpy().tolist() == [1, 3]
+    text = f"g (float[N,1,3,1] x) => (float[N,1] y) {body.format(0)}"
+    check(EliminateNoOps(), before=text, after=None, because="it reduces", constants={"axes": [2, 1]})
+
+
+def test_a_reduction_of_everything_that_is_one_element() -> None:
+    check(
+        EliminateNoOps(),
+        before="g (float[1,1] x) => (float[1,1] y) { r = ReduceMax(x) y = Sin(r) }",
+        after="g (float[1,1] x) => (float[1,1] y) { y = Sin(x) }",
+    )

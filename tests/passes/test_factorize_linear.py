@@ -244,10 +244,21 @@ def test_exact_depends_on_the_options() -> None:
     assert FactorizeLinear().exact
     assert not FactorizeLinear(rank=4).exact
     assert not FactorizeLinear(ratio=0.5).exact
+    assert not FactorizeLinear(energy=0.5).exact
 
 
 @pytest.mark.parametrize(
-    "options", [{"rank": 4, "ratio": 0.5}, {"rank": 0}, {"ratio": 0.0}, {"ratio": 1.0}, {"ratio": float("nan")}]
+    "options",
+    [
+        {"rank": 4, "ratio": 0.5},
+        {"rank": 4, "energy": 0.5},
+        {"energy": 0.0},
+        {"energy": 1.0},
+        {"rank": 0},
+        {"ratio": 0.0},
+        {"ratio": 1.0},
+        {"ratio": float("nan")},
+    ],
 )
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
@@ -292,3 +303,46 @@ def test_products_of_factors_are_found(m: int, n: int, rank: int, seed: int, sca
 def test_largest_rank(m: int, n: int) -> None:
     rank = largest_rank(m, n)
     assert rank * (m + n) < m * n <= (rank + 1) * (m + n)
+
+
+def spectrum(values: list[float], out: int = 40) -> np.ndarray[Any, Any]:
+    """A weight [48, out] with these singular values."""
+    rng = np.random.default_rng(0)
+    u, v = (np.linalg.qr(rng.standard_normal((n, len(values))))[0] for n in (48, out))
+    return np.asarray(u * values @ v.T, np.float32)
+
+
+ONE = "g (float[N,48] x) => (float[N,40] y) <float[48,40] w, float[40] b> { y = Gemm(x, w, b) }"
+FACTORS = "g (float[N,48] x) => (float[N,40] y) { t = Gemm(x, u) y = Gemm(t, v, b) }"
+
+
+@pytest.mark.parametrize(("energy", "rank"), [(0.79, 1), (0.81, 2), (0.95, 2), (0.97, 3), (0.9999, 4)])
+def test_energy_decides_the_rank(energy: float, rank: int) -> None:
+    module = check(
+        FactorizeLinear(energy=energy), ONE, FACTORS, constants={"w": spectrum([4, 1.8, 0.8, 0.1])}, tolerance=2
+    )
+    first = next(iter(module.nodes())).inputs[1]
+    assert ir.dims_of(first) == (48, rank)
+
+
+def test_energy_that_takes_too_many_directions_leaves_the_layer() -> None:
+    flat = spectrum([1.0] * 40)
+    because = "energy 0.9 takes rank 36, which holds no fewer parameters than 40 x 48"
+    check(FactorizeLinear(energy=0.9), ONE, None, because=because, constants={"w": flat})
+    text = "g (float[N,1] x) => (float[N,40] y) <float[1,40] w> { y = Gemm(x, w) }"
+    check(FactorizeLinear(energy=0.9), text, None, because="no smaller at any rank")
+
+
+def test_energy_of_the_outputs_needs_fewer_directions() -> None:
+    module = read_text(TWO)
+    p = FactorizeLinear(energy=0.9)
+    assert p.grams(module) == {"x": -1, "z": 1}
+    x = np.random.default_rng(0).standard_normal((200, 48)) * np.logspace(0, -3, 48)
+    stats = CalibrationStats(grams={"x": Gram(-1)})
+    stats.update({"x": x.astype(np.float32)})
+    ranks = []
+    for known in (None, stats):
+        ctx = PassContext(target=get_target("cpu"), log=Log(strict=True), stats=known)
+        run_pass(p, read_text(TWO), ctx)
+        ranks.append(next((layer["rank"] for layer in ctx.log.layers if layer["name"] == "y"), 48))
+    assert ranks[1] < ranks[0]

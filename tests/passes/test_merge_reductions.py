@@ -157,3 +157,23 @@ def test_everything_is_reduced_without_axes() -> None:
         "g (float[2,N,3] x) => (float[1,1,1] y) { y = ReduceMax<keepdims=1>(x, c) }",
         constants={"a": 1},
     )
+
+
+@pytest.mark.parametrize("scale", ["y = Mul(t, n)", "y = Mul(n, t)"])
+def test_a_mean_times_its_count_is_a_sum(scale: str) -> None:
+    text = f"g (float[N,3,7] x) => (float[N] y) <int64[2] a, float n> {{ t = ReduceMean<keepdims=0>(x, a) {scale} }}"
+    after = "g (float[N,3,7] x) => (float[N] y) { y = ReduceSum<keepdims=0>(x, c) }"
+    check(MergeReductions(), text, after, constants={"a": [1, 2], "n": 21.0})
+    check(MergeReductions(), text, None, because="the factor is not 21", constants={"a": [1, 2], "n": 20.0})
+    check(MergeReductions(), text, None, because="the factor is not 21", constants={"a": [1, 2], "n": 1 / 21})
+
+
+def test_a_mean_divided_by_its_count_stays() -> None:
+    text = "g (float[N,3] x) => (float[N] y) <int64[1] a, float n> { t = ReduceMean<keepdims=0>(x, a) y = Div(t, n) }"
+    check(MergeReductions(), text, None, because="expected ReduceSum", constants={"a": [1], "n": 3.0})
+
+
+def test_means_of_integers_stay() -> None:
+    body = "{ t = ReduceMean<keepdims=0>(x, a) y = ReduceMean<keepdims=0>(t, a) }"
+    text = f"g (int64[2,3,2] x) => (int64[2] y) <int64[1] a> {body}"
+    check(MergeReductions(), text, None, because="rounded otherwise", constants={"a": 0})
