@@ -61,9 +61,11 @@ from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
 from .sink_transpose import SinkTranspose
 from .squeeze_conv import SqueezeConv
+from .unroll_loops import UnrollLoops
 
 ALL_PASSES: tuple[type[Pass], ...] = (
     InlineConstantIfs,
+    UnrollLoops,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,
