@@ -25,6 +25,7 @@ from .eliminate_expand import EliminateExpand
 from .eliminate_gemm_reshapes import EliminateGemmReshapes
 from .eliminate_identity import EliminateIdentity
 from .eliminate_impossible_branches import EliminateImpossibleBranches
+from .eliminate_loop_values import EliminateLoopValues
 from .eliminate_no_ops import EliminateNoOps
 from .eliminate_zero_states import EliminateZeroStates
 from .factorize_linear import FactorizeLinear
@@ -66,6 +67,7 @@ from .unroll_loops import UnrollLoops
 ALL_PASSES: tuple[type[Pass], ...] = (
     InlineConstantIfs,
     UnrollLoops,
+    EliminateLoopValues,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,
