@@ -68,28 +68,28 @@ def looped(node: ir.Node) -> Looped | str:
     """Return the view of a Loop or Scan node, or why it has none."""
     if "body" not in node.attributes or len(node.inputs) < 2 - (node.op_type == "Scan"):
         return "it lacks a body or operands"
-    found = _loop(node) if node.op_type == "Loop" else _scan(node)
-    if found is None or len(node.outputs) != len(found.carried) + len(found.stacked):
-        return "its body has another number of inputs or outputs than it"
-    return found
-
-
-def _loop(node: ir.Node) -> Looped | None:
     body = node.attributes["body"].as_graph()
+    decides = 1 if node.op_type == "Loop" else 0
+    if len(body.inputs) != len(node.inputs) or len(body.outputs) != decides + len(node.outputs):
+        return "its body has another number of inputs or outputs than it"
+    return _loop(node, body) if decides else _scan(node, body)
+
+
+def _loop(node: ir.Node, body: ir.Graph) -> Looped | str:
     inner, given = list(body.inputs), list(body.outputs)
-    if len(inner) != len(node.inputs) or None in node.inputs[2:] or not given:
-        return None
+    if None in node.inputs[2:]:
+        return "it carries what is absent"
     carried = _carried(node.inputs[2:], inner[2:], given[1:], node.outputs)
     stacked = _stacked(given[1 + len(carried) :], node.outputs[len(carried) :], (), ())
     return Looped(node, body, carried, (), stacked, inner[0], inner[1], given[0])
 
 
-def _scan(node: ir.Node) -> Looped | None:
-    body, attributes = node.attributes["body"].as_graph(), node.attributes
+def _scan(node: ir.Node, body: ir.Graph) -> Looped | str:
+    attributes = node.attributes
     split = len(node.inputs) - attributes.get_int("num_scan_inputs", 0)
     inner, given = list(body.inputs), list(body.outputs)
-    if len(inner) != len(node.inputs) or split < 0 or None in node.inputs:
-        return None
+    if split < 0 or None in node.inputs:
+        return "it carries what is absent"
     axes, reverse = attributes.get_ints("scan_input_axes", ()), attributes.get_ints("scan_input_directions", ())
     elements = tuple(
         Element(source, value, _at(axes, i), _at(reverse, i) == 1)
