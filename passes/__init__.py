@@ -15,6 +15,7 @@ from .convert_conv1d import ConvertConv1d
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
 from .convert_residual_adds import ConvertResidualAdds
+from .convert_sequence_states import ConvertSequenceStates
 from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
 from .convert_transpose import ConvertTranspose
@@ -49,6 +50,7 @@ from .fuse_layer_norm import FuseLayerNorm
 from .fuse_matmul_add import FuseMatMulAdd
 from .fuse_rms_norm import FuseRmsNorm
 from .fuse_softmax import FuseSoftmax
+from .hoist_invariants import HoistInvariants
 from .inline_if import InlineConstantIfs
 from .insert_qdq import InsertQdq
 from .merge_chains import MergeChains
@@ -68,6 +70,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     InlineConstantIfs,
     UnrollLoops,
     EliminateLoopValues,
+    HoistInvariants,
+    ConvertSequenceStates,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,

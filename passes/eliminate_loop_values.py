@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from fcc import ir
 from fcc.analysis.loops import LOOPS, Carried, Looped, control_flow, looped, plain
-from fcc.rewrite import PassContext, Rewriter, Signature, Site, SitePass
+from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._live import live_values
+from ._loop_signature import signature
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ class EliminateLoopValues(SitePass):
                 if ir.is_used(old):
                     rw.replace(old, c.init)
         if kept.outputs:
-            rw.resign(site.anchor, _signature(loop, kept), **_attributes(loop, kept))
-            nodes = [n for n in loop.body if n.outputs and kept.live.isdisjoint(n.outputs)]
-            rw.erase(*reversed(nodes))
-        else:
-            rw.erase(site.anchor)
+            kept_in = signature(loop, kept.carried, kept.elements, kept.stacked)
+            rw.resign(site.anchor, kept_in, **_attributes(loop, kept))
+            dead = [n for n in loop.body if n.outputs and kept.live.isdisjoint(n.outputs)]
+            rw.erase(*reversed(dead))
+        rw.erase(site.anchor)
 
 
 def _kept(loop: Looped) -> _Kept:
@@ -96,16 +97,6 @@ def _fits(value: ir.Value, declared: ir.Value) -> bool:
         return True
     pairs = zip(a, b, strict=False)
     return len(a) == len(b) and not any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in pairs)
-
-
-def _signature(loop: Looped, kept: _Kept) -> Signature:
-    """A Loop has its bound and condition in front of what it carries, and its body a condition among the outputs."""
-    fixed = 2 if loop.goes_on is not None else 0
-    count = len(loop.carried)
-    inputs = [*range(fixed), *(fixed + i for i in kept.carried), *(count + i for i in kept.elements)]
-    outputs = [*kept.carried, *(count + i for i in kept.stacked)]
-    shift = 1 if fixed else 0
-    return Signature(inputs, outputs, inputs, [*range(shift), *(shift + i for i in outputs)])
 
 
 def _attributes(loop: Looped, kept: _Kept) -> dict[str, Any]:

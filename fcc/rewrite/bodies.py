@@ -44,9 +44,6 @@ class Bodies:
     def replace(self, old: ir.Value, new: ir.Value) -> None:
         raise NotImplementedError
 
-    def erase(self, *nodes: ir.Node) -> None:
-        raise NotImplementedError
-
     def inline(self, body: ir.Graph) -> list[ir.Value]:
         """Move the nodes and constants of a nested graph before the anchor; return the values it gave."""
         self._inlined.append(body)
@@ -78,7 +75,10 @@ class Bodies:
         self._hoisted.extend(nodes)
 
     def resign(self, node: ir.Node, signature: Signature, **attributes: Any) -> list[ir.Value]:
-        """Replace a Loop or Scan by one with the same body and another signature; return its new scan outputs."""
+        """Replace a Loop or Scan by one with the same body and another signature; return its new scan outputs.
+
+        The node is left without a body, to be erased.
+        """
         kept = {k: a for k, a in node.attributes.items() if k != "body" and k not in attributes}
         changed = [ir.attribute(k, v) for k, v in attributes.items() if v is not None]
         made = ir.Node(
@@ -102,7 +102,6 @@ class Bodies:
         self._made.append(made)
         self._places[made] = self._place
         self._signed.append((node, made, signature))
-        self.erase(node)
         return added
 
     # -- at commit -----------------------------------------------------------------------------------------------

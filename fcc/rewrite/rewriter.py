@@ -182,7 +182,7 @@ class Rewriter(Bodies):
         self._erase()
         self._infer(stale)
         self.module.touch()
-        return touched
+        return [*touched, *self._hoisted]
 
     def _insert(self) -> None:
         last: dict[ir.Node, ir.Node] = {}
