@@ -51,6 +51,7 @@ from .fuse_matmul_add import FuseMatMulAdd
 from .fuse_rms_norm import FuseRmsNorm
 from .fuse_softmax import FuseSoftmax
 from .hoist_invariants import HoistInvariants
+from .inline_equal_branches import InlineEqualBranches
 from .inline_if import InlineConstantIfs
 from .insert_qdq import InsertQdq
 from .merge_chains import MergeChains
@@ -68,6 +69,7 @@ from .unroll_loops import UnrollLoops
 
 ALL_PASSES: tuple[type[Pass], ...] = (
     InlineConstantIfs,
+    InlineEqualBranches,
     UnrollLoops,
     EliminateLoopValues,
     HoistInvariants,
