@@ -48,6 +48,7 @@ from .fuse_gelu import FuseGelu
 from .fuse_instance_norm import FuseInstanceNorm
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_matmul_add import FuseMatMulAdd
+from .fuse_recurrent import FuseRecurrent
 from .fuse_rms_norm import FuseRmsNorm
 from .fuse_softmax import FuseSoftmax
 from .hoist_invariants import HoistInvariants
@@ -74,6 +75,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     EliminateLoopValues,
     HoistInvariants,
     ConvertSequenceStates,
+    FuseRecurrent,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,

@@ -1,4 +1,4 @@
-"""Which values of a graph others depend on."""
+"""Which values of a graph others depend on, and which values nodes use."""
 
 from __future__ import annotations
 
@@ -31,3 +31,11 @@ def needs(nodes: Iterable[ir.Node]) -> Iterator[ir.Value]:
         for nested in ir.subgraphs_of(node):
             yield from nested.outputs
             yield from needs(n for n in nested if not n.outputs)
+
+
+def reads(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the values that a node uses, those that its nested graphs use included."""
+    yield from (v for v in node.inputs if v is not None)
+    for nested in ir.subgraphs_of(node):
+        for inner in nested:
+            yield from reads(inner)

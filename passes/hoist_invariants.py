@@ -12,6 +12,7 @@ from fcc.analysis.trips import trips
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._constant_nodes import QUANTIZED, RANDOM
+from ._live import reads
 from ._permutations import NARY, UNARY
 
 Dims = tuple[ir.Dim | int | None, ...]
@@ -53,19 +54,12 @@ def _invariants(loop: Looped) -> list[ir.Node]:
     own: set[ir.Value] = set(loop.body.inputs)
     found: list[ir.Node] = []
     for node in loop.body:
-        fixed = own.isdisjoint(_reads(node)) and not any(v.is_graph_output() for v in node.outputs)
+        fixed = own.isdisjoint(reads(node)) and not any(v.is_graph_output() for v in node.outputs)
         if fixed and _repeatable(node) and (runs or _cannot_fail(node)):
             found.append(node)
         else:
             own.update(node.outputs)
     return found
-
-
-def _reads(node: ir.Node) -> Iterator[ir.Value]:
-    yield from (v for v in node.inputs if v is not None)
-    for nested in ir.subgraphs_of(node):
-        for inner in nested:
-            yield from _reads(inner)
 
 
 def _repeatable(node: ir.Node) -> bool:

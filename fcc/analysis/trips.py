@@ -177,7 +177,7 @@ def _margin(node: ir.Node, number: Any) -> Size | None:
 
 def _counted(margin: Size, before: Size | None) -> _Lasting | None:
     """A margin d - s * TRIP (s >= 1) lets the loop go on to trip TRIP + 1 while it is at least 1."""
-    step = -_coefficient(margin)
+    step = -coefficient(margin)
     left = margin + step * TRIP
     if step < 1 or _depends(left):
         return None
@@ -188,7 +188,13 @@ def _counted(margin: Size, before: Size | None) -> _Lasting | None:
     return _Lasting((left + 1,), starts) if step == 1 and surely else None
 
 
-def _coefficient(d: Size) -> int:
+def at_trip(d: Size, trip: Size) -> Size:
+    """Return a polynomial of degree 1 in TRIP for one trip."""
+    return d + coefficient(d) * (trip - TRIP)
+
+
+def coefficient(d: Size) -> int:
+    """Return by how much a polynomial of degree 1 in TRIP grows with each trip."""
     (symbol,) = TRIP.terms
     return d.terms.get(symbol, 0) if isinstance(d, ir.Dim) else 0
 

@@ -42,13 +42,11 @@ class Rewriter(Bodies):
 
     # -- making ------------------------------------------------------------------------------------------------
     def before(self, place: ir.Node) -> None:
-        """Place the nodes made from now on before ``place``, a node of the anchor's graph."""
-        assert place.graph is self.graph
+        """Place the nodes made from now on before ``place``, a node of the anchor's graph or of one nested in it."""
         self._place = (place, False)
 
     def after(self, place: ir.Node) -> None:
-        """Place the nodes made from now on after ``place``, a node of the anchor's graph, in the order made."""
-        assert place.graph is self.graph
+        """Place the nodes made from now on after ``place``, in the order made."""
         self._place = (place, True)
 
     def op(
@@ -188,11 +186,13 @@ class Rewriter(Bodies):
         last: dict[ir.Node, ir.Node] = {}
         for node in self._made:
             place, after = self._places.get(node, (self.anchor, False))
+            graph = place.graph
+            assert graph is not None
             if after:
-                self.graph.insert_after(last.get(place, place), node)
+                graph.insert_after(last.get(place, place), node)
                 last[place] = node
             else:
-                self.graph.insert_before(place, node)
+                graph.insert_before(place, node)
 
     def _infer(self, stale: list[ir.Node]) -> None:
         """Infer what is new or reads something new, and on down while results are known better."""

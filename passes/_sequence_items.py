@@ -1,0 +1,101 @@
+"""Values that are one element of a sequence: which, of what, along which axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fcc import ir
+from fcc.analysis.trips import Size, at_trip
+from fcc.rewrite import Rewriter
+
+from ._intervals import parts_of, pieces
+
+Number = Callable[[ir.Value | None], Size | None]
+
+
+@dataclass(frozen=True)
+class Item:
+    """Element ``at`` of ``sequence`` along ``axis``; the axis itself may be kept with size 1."""
+
+    sequence: ir.Value
+    axis: int
+    at: Size
+
+    @property
+    def dims(self) -> tuple[ir.Dim | int | None, ...]:
+        """The shape of the sequence."""
+        return ir.dims_of(self.sequence) or ()
+
+    @property
+    def length(self) -> Size | None:
+        return self.dims[self.axis]
+
+    @property
+    def rest(self) -> tuple[ir.Dim | int | None, ...]:
+        """The shape of an element, without axes of size 1 in front of its last two."""
+        rest = self.dims[: self.axis] + self.dims[self.axis + 1 :]
+        while len(rest) > 2 and rest[0] == 1:
+            rest = rest[1:]
+        return rest
+
+
+def item_of(value: ir.Value, number: Number) -> Item | None:
+    """Return the element of a sequence that a value is, ``number`` giving the only element of an integer tensor."""
+    node = value.producer()
+    if node is None or node.domain or node.op_type not in _RULES:
+        return None
+    found = _RULES[node.op_type](node, value, number)
+    x = node.inputs[0]
+    if found is None or x is None or not ir.dims_of(x):
+        return None
+    axis, at = found
+    item = Item(x, axis, at)
+    first = at_trip(at, 0)
+    if isinstance(first, int) and first < 0:  # counted from the end
+        return None if item.length is None else Item(x, axis, item.length + at)
+    return item
+
+
+def _gather(node: ir.Node, value: ir.Value, number: Number) -> tuple[int, Size] | None:
+    dims, at = ir.dims_of(node.inputs[0]), number(node.inputs[1])
+    return None if not dims or at is None else (node.attributes.get_int("axis", 0) % len(dims), at)
+
+
+def _slice(node: ir.Node, value: ir.Value, number: Number) -> tuple[int, Size] | None:
+    found = pieces(node)
+    if found is not None:
+        return (found[1], found[2]) if found[3] - found[2] == 1 else None
+    dims, given = ir.dims_of(node.inputs[0]), [number(v) for v in node.inputs[1:]]
+    if not dims or len(given) < 3 or given[0] is None or given[1] is None or not isinstance(given[2], int):
+        return None
+    step = given[3] if len(given) > 3 else 1
+    return (given[2] % len(dims), given[0]) if step == 1 and given[1] - given[0] == 1 else None
+
+
+def _split(node: ir.Node, value: ir.Value, number: Number) -> tuple[int, Size] | None:
+    found, index = parts_of(node), value.index() or 0
+    if found is None or found[1][index + 1] - found[1][index] != 1:
+        return None
+    return found[0], found[1][index]
+
+
+_RULES = {"Gather": _gather, "Slice": _slice, "Split": _split}
+
+
+def time_major(item: Item, count: Size, rw: Rewriter) -> ir.Value:
+    """Return ``count`` elements of a sequence, from an item on, as [count, batch, columns]."""
+    value, dims = item.sequence, list(item.dims)
+    if (item.at, count) != (0, item.length):
+        assert isinstance(count, int)
+        assert isinstance(item.at, int)
+        bounds = (np.array([k], np.int64) for k in (item.at, item.at + count, item.axis))
+        value = rw.op("Slice", value, *bounds)
+    if item.axis:
+        order = [item.axis, *(i for i in range(len(dims)) if i != item.axis)]
+        value, dims = rw.op("Transpose", value, perm=order), [dims[i] for i in order]
+    if len(dims) > 3:
+        value = rw.op("Squeeze", value, np.arange(1, len(dims) - 2, dtype=np.int64))
+    return rw.op("Unsqueeze", value, np.array([1], np.int64)) if len(dims) == 2 else value
