@@ -167,7 +167,7 @@ def executed(
     return module
 
 
-@pytest.fixture(name="executed")
+@pytest.fixture(name="executed", scope="session")
 def executed_fixture() -> Any:
     """``executed(pass, text, after, ...)``: ``check`` by onnxruntime."""
     return executed
