@@ -51,6 +51,7 @@ from .fuse_matmul_add import FuseMatMulAdd
 from .fuse_recurrent import FuseRecurrent
 from .fuse_rms_norm import FuseRmsNorm
 from .fuse_softmax import FuseSoftmax
+from .fuse_unrolled_recurrent import FuseUnrolledRecurrent
 from .hoist_invariants import HoistInvariants
 from .inline_equal_branches import InlineEqualBranches
 from .inline_if import InlineConstantIfs
@@ -76,6 +77,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     HoistInvariants,
     ConvertSequenceStates,
     FuseRecurrent,
+    FuseUnrolledRecurrent,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fcc import ir
+from fcc.analysis import shapes
 from fcc.analysis.trips import Size, at_trip
 from fcc.rewrite import Rewriter
 
@@ -57,6 +58,13 @@ def item_of(value: ir.Value, number: Number) -> Item | None:
     if isinstance(first, int) and first < 0:  # counted from the end
         return None if item.length is None else Item(x, axis, item.length + at)
     return item
+
+
+def known_number(value: ir.Value | None) -> int | None:
+    """Return the only element of an integer tensor, None where it is not known or depends on symbols."""
+    found = shapes.elements(value)
+    only = None if found is None or found.size != 1 else found.reshape(-1)[0]
+    return None if only is None or isinstance(only, ir.Dim) else int(only)
 
 
 def _gather(node: ir.Node, value: ir.Value, number: Number) -> tuple[int, Size] | None:

@@ -5,13 +5,13 @@ A Sum maps products of activations to linear forms of rows: z * h + n - z * n is
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
 
-from ._forms import Array, Form, constant, joined, rows
+from ._forms import Array, Form, Piece, constant, joined, rows
 
 Product = tuple["Atom", ...]
 
@@ -151,6 +151,23 @@ class Algebra:
             cut = {p: f.columns(start, stop) for p, f in terms.items()}
             self._columns[key] = self._opened(Sum(stop - start, {p: f for p, f in cut.items() if not f.is_zero}))
         return self._columns[key]
+
+    def without(self, a: Sum, sources: Collection[Hashable]) -> Sum:
+        """Return a sum with some rows of zeros."""
+        terms: dict[Product, Form] = {}
+        for product, form in a.terms.items():
+            pieces = [q for p in form.pieces if (q := self._piece_without(p, sources)) is not None]
+            left = Form(tuple(pieces), form.bias)
+            if not left.is_zero:
+                factors = (self._atom(f.kind, f.parameters, self.without(f.of, sources)) for f in product)
+                terms[_ordered(factors)] = left
+        return Sum(a.width, terms)
+
+    def _piece_without(self, piece: Piece, sources: Collection[Hashable]) -> Piece | None:
+        if not isinstance(piece.source, Sum):
+            return None if piece.source in sources else piece
+        left = self.without(piece.source, sources)
+        return replace(piece, source=left) if left.terms else None
 
     def _opened(self, a: Sum) -> Sum:
         """Return the sum that is the only source of a form which takes all its columns as they are."""

@@ -15,7 +15,7 @@ from ._operands import uniform
 from ._terms import Algebra, Sum
 
 Rule = Callable[["Reader", ir.Node, int], Sum | None]
-_MOST = 256  # nodes of one step
+_MOST = 128  # nodes of one step
 _READABLE = 1 << 24  # elements of a weight
 _VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 
@@ -24,13 +24,14 @@ _VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 class Reader:
     """Sums of the values of one graph. What is not known to be linear, and moves with no state, is rows of its own.
 
-    ``states`` are rows, whatever computes them; ``moves`` says whether a value depends on one. ``nodes`` are those that
-    were read through.
+    ``states`` are rows, whatever computes them; ``moves`` says whether a value depends on one. ``eager``: what moves
+    with no state is read as far as possible, too. ``nodes`` are those that were read through.
     """
 
     graph: ir.Graph
     states: Collection[ir.Value]
     moves: Callable[[ir.Value], bool]
+    eager: bool = False
     algebra: Algebra = field(default_factory=Algebra)
     nodes: dict[ir.Node, None] = field(default_factory=dict)
     _known: dict[ir.Value, Sum | None] = field(default_factory=dict)
@@ -54,12 +55,12 @@ class Reader:
         inside = node is not None and node.graph is self.graph and node.domain == ""
         rule = _RULES.get(node.op_type) if inside and node is not None else None
         moves = self.moves(value)
-        found = None
-        if rule is not None and node is not None and (moves or node.op_type in _LINEAR) and len(self.nodes) < _MOST:
+        deep = moves or self.eager
+        if rule is not None and node is not None and (deep or node.op_type in _LINEAR) and len(self.nodes) < _MOST:
             kept = dict(self.nodes)
             self.nodes[node] = None
             found = rule(self, node, value.index() or 0)
-            if found is not None and (moves or found.linear is not None):
+            if found is not None and (deep or found.linear is not None):
                 return found
             self.nodes = kept
         return None if moves else self._rows(value)
