@@ -28,6 +28,7 @@ _KINDS = frozenset({"Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softp
 # fewer than 8 steps and for more (measured over batch 1, 8, units 8..512, steps 2..128: benchmarks/recurrent.py).
 _GAINING = {"LSTM": (512, 1 << 62), "GRU": (512, 1 << 62), "RNN": (128, 256)}
 _FEW = 8
+_BACKWARDS = (-1, -(2**63) + 1, 0, -1)  # start, end, axis, step of a Slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +156,16 @@ def unstacked(y: ir.Value, like: ir.Value, rw: Rewriter) -> ir.Value:
     rank = len(ir.dims_of(like) or ())
     made: ir.Value = y if rank == 3 else rw.op("Squeeze", y, np.arange(1, 4 - rank, dtype=np.int64))
     return made
+
+
+def stacked(hidden: ir.Value, axis: int, turned: bool, rw: Rewriter) -> ir.Value:
+    """Return hidden states, in the order of time along the first axis, along another one, the last first if turned."""
+    if turned:
+        hidden = rw.op("Slice", hidden, *(np.array([k], np.int64) for k in _BACKWARDS))
+    rank = len(ir.dims_of(hidden) or ())
+    axis %= rank
+    order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
+    return rw.op("Transpose", hidden, perm=order) if axis else hidden
 
 
 def leaving(state: ir.Value, like: ir.Value, rw: Rewriter) -> ir.Value:

@@ -9,14 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from fcc import ir
-from fcc.analysis.loops import LOOPS, Looped, Stacked, control_flow, looped
+from fcc.analysis.loops import LOOPS, Looped, control_flow, looped
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._cone import freed_bytes
 from ._loop_cells import LoopLayer, layer_of
-from ._recurrent import leaving, unstacked
-
-_BACKWARDS = (-1, -(2**63) + 1, 0, -1)  # start, end, axis, step of a Slice
+from ._recurrent import leaving, stacked, unstacked
 
 
 @dataclass
@@ -83,7 +81,8 @@ class FuseRecurrent(SitePass):
         hidden = unstacked(y, found.h.init, rw)
         for stack in found.loop.stacked:
             if ir.is_used(stack.result) and found.gives(stack):
-                rw.replace(stack.result, _stacked(hidden, stack, found.layer.reverse, rw))
+                turned = found.layer.reverse != stack.reverse
+                rw.replace(stack.result, stacked(hidden, stack.axis, turned, rw))
         if found.whole:
             rw.erase(site.anchor)
         elif found.is_read:
@@ -105,16 +104,6 @@ def _nodes(node: ir.Node) -> Iterator[ir.Node]:
         for inner in nested:
             yield inner
             yield from _nodes(inner)
-
-
-def _stacked(hidden: ir.Value, stack: Stacked, reverse: bool, rw: Rewriter) -> ir.Value:
-    """Return the hidden states, in the order of time along the first axis, as a scan output has them."""
-    if reverse != stack.reverse:
-        hidden = rw.op("Slice", hidden, *(np.array([k], np.int64) for k in _BACKWARDS))
-    rank = len(ir.dims_of(hidden) or ())
-    axis = stack.axis % rank
-    order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
-    return rw.op("Transpose", hidden, perm=order) if axis else hidden
 
 
 def _element(hidden: ir.Value, found: LoopLayer, rw: Rewriter) -> ir.Value:

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from fcc import ir
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._cone import freed_bytes
-from ._recurrent import Layer, leaving, unstacked
+from ._recurrent import Layer, leaving, stacked, unstacked
 from ._sequence_items import Item, item_of, known_number
 from ._unrolled_cells import Chain, Finder, rows_of_products, shared_matrices
+from ._unrolled_stacks import elements, stacks_of
 from ._zero_steps import with_zero_step
 
 
@@ -85,15 +84,21 @@ class FuseUnrolledRecurrent(SitePass):
         assert first is not None
         rw.before(first)
         y, *finals = layer.emit(rw)
-        inside = set(candidate.nodes)
+        stacks = stacks_of(chain)
+        rows = {n for s in stacks for n in s.rows}
+        inside = rows.union(candidate.nodes)
+        for stack in stacks:
+            hidden = unstacked(y, layer.state, rw)
+            rw.replace(stack.node.outputs[0], stacked(hidden, stack.axis, stack.turned != layer.reverse, rw))
+            rw.erase(stack.node)
         for old, final in zip(last.ends, finals, strict=True):
             if _is_used(old, inside):
                 rw.replace(old, leaving(final, layer.state, rw))
         used = [i for i, s in enumerate(chain.steps[:-1]) if _is_used(s.h, inside)]
-        for i, value in zip(used, _elements(y, layer, len(chain.steps), used, rw), strict=True):
+        for i, value in zip(used, elements(y, layer, len(chain.steps), used, rw), strict=True):
             rw.replace(chain.steps[i].h, value)
         order = {n: i for i, n in enumerate(rw.graph)}
-        rw.erase(*sorted(candidate.nodes, key=lambda n: -order[n]))
+        rw.erase(*sorted(inside, key=lambda n: -order[n]))
 
 
 def _layer(chain: Chain) -> Layer | str:
@@ -155,16 +160,3 @@ def _ordered(nodes: dict[ir.Node, None]) -> list[ir.Node]:
 
 def _is_used(value: ir.Value, inside: set[ir.Node] | dict[ir.Node, None]) -> bool:
     return value.is_graph_output() or any(n not in inside for n in value.consumers())
-
-
-def _elements(y: ir.Value, layer: Layer, count: int, used: list[int], rw: Rewriter) -> list[ir.Value]:
-    """Return the hidden states behind some steps: pieces of a Split where most are asked for."""
-    if not used:
-        return []
-    hidden = unstacked(y, layer.state, rw)
-    places = [count - 1 - i if layer.reverse else i for i in used]
-    if len(used) < count - 1:
-        return [rw.op("Gather", hidden, np.asarray(p, np.int64), axis=0) for p in places]
-    pieces = rw.op("Split", hidden, np.ones(count, np.int64), outputs=count, axis=0)
-    axis = rw.const(np.zeros(1, np.int64))
-    return [rw.op("Squeeze", pieces[p], axis) for p in places]
