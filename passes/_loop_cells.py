@@ -88,7 +88,7 @@ def _matches(loop: Looped, reader: Reader, states: list[Carried]) -> Iterator[tu
 
 
 def _layer(loop: Looped, counters: Counters, count: Size, cell: Cell, h: Carried, c: Carried | None) -> Layer | str:
-    items, directions = [], set()
+    items, directions, outputs = [], set(), len(cell.gates) * cell.hidden
     for source in cell.inputs():
         item = _item(loop, counters, count, source)
         if item is None or coefficient(item.at) not in (1, -1):
@@ -99,7 +99,7 @@ def _layer(loop: Looped, counters: Counters, count: Size, cell: Cell, h: Carried
             return "it is not known to stay within the sequence"
         if lowest and not isinstance(count, int):
             return "it runs over part of a sequence whose length is a symbol"
-        items.append(Item(item.sequence, item.axis, lowest))
+        items.append(Item(item.sequence, item.axis, lowest).unprojected(outputs))
         directions.add(step)
     if len(directions) != 1:
         return "it reads sequences in both directions, or none"

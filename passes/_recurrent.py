@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,17 +17,30 @@ from fcc.target import NodeFacts
 
 from ._cells import Cell
 from ._cone import NODE_BYTES
-from ._forms import Array
+from ._forms import Array, Form
 from ._sequence_items import Item, time_major
 
 _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 _KINDS = frozenset({"Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh"}) | {
     "ThresholdedRelu"
 }
-# Rows times units up to which the kernel of onnxruntime's CPU provider is not slower than the nodes it replaces, for
-# fewer than 8 steps and for more (measured over batch 1, 8, units 8..512, steps 2..128: benchmarks/recurrent.py).
-_GAINING = {"LSTM": (512, 1 << 62), "GRU": (512, 1 << 62), "RNN": (128, 256)}
 _FEW = 8
+_SELECTED = 64  # units up to which a product by the identity costs less than the nodes that go
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Up to how many rows the kernel is not slower, and rows times units for fewer than 8 steps and for more."""
+
+    rows: int = 1 << 62
+    few: int = 1 << 62
+    many: int = 1 << 62
+
+
+# onnxruntime 1.32's CPU provider, 1 thread, by benchmarks/recurrent.py: batch 1..128, units 8..512, steps 2..32. The
+# kernel of RNN is up to 3.7 times slower than its nodes, that of GRU up to 1.4 (128 rows); both win at few rows.
+UNROLLED = {"LSTM": Limits(64, few=512), "GRU": Limits(32, few=512), "RNN": Limits(few=128, many=256)}
+LOOPED = {"LSTM": Limits(), "GRU": Limits(32), "RNN": Limits(few=512, many=512)}
 _BACKWARDS = (-1, -(2**63) + 1, 0, -1)  # start, end, axis, step of a Slice
 
 
@@ -61,7 +74,7 @@ class Layer:
         return self._shape_refusal() or self._target_refusal(module, ctx)
 
     def _shape_refusal(self) -> str | None:
-        if any(not 1 <= len(item.rest) <= 2 for item in self.items):
+        if any(not 1 <= len(item.rest) <= 2 or item.columns is None for item in self.items):
             return "an input is no sequence of rows"
         batch = self.batch
         if batch is None or any((i.rest[0] if len(i.rest) == 2 else 1) != batch for i in self.items):
@@ -87,16 +100,29 @@ class Layer:
         assert dtype is not None
         return sum(a.size for a in self.operands() if a is not None) * int(dtype.itemsize) + 4 * NODE_BYTES
 
-    def pays(self, ctx: PassContext) -> str | None:
-        """Return why the node is likely to be slower than the nodes of its steps, or None."""
-        if ctx.target.name != "cpu" or not isinstance(self.steps, int):
+    def pays(self, ctx: PassContext, limits: Mapping[str, Limits]) -> str | None:
+        """Return why the node is likely to be slower than what it replaces, or None."""
+        if self._selects and self.cell.hidden > _SELECTED:
+            return "the inputs are projected to the gates by something else than a linear layer of the whole sequence"
+        if ctx.target.name != "cpu":
             return None
         shape = list(sizes(self.items[0].sequence, ctx.shapes) or ())
         del shape[self.items[0].axis]
-        size = prod(shape[:-1]) * self.cell.hidden
-        most = _GAINING[self.cell.kind][self.steps >= _FEW]
-        slow = f"{self.cell.kind} over {self.steps} steps of {size} units is slower than its nodes on cpu"
-        return slow if size > most else None
+        rows, steps = prod(shape[:-1]), self.steps if isinstance(self.steps, int) else _FEW
+        limit = limits[self.cell.kind]
+        most = limit.few if steps < _FEW else limit.many
+        fast = rows <= limit.rows and (rows * self.cell.hidden <= most or (rows == 1 and steps >= _FEW))
+        slow = f"{self.cell.kind} over {rows} rows of {self.cell.hidden} units is slower than its nodes on cpu"
+        return None if fast else slow
+
+    @property
+    def _selects(self) -> bool:
+        """Whether every column of an input goes to a gate as it is, so that its matrix would cost and do nothing."""
+        sources = zip(self.cell.inputs(), self.items, strict=True)
+        return any(
+            i.form is None and all(p.matrix.ndim == 1 for g in self.cell.gates for p in g.pieces if p.source is s)
+            for s, i in sources
+        )
 
     def attributes(self) -> dict[str, Any]:
         """Return the attributes of the node."""
@@ -114,14 +140,13 @@ class Layer:
 
     def operands(self) -> tuple[Array, Array, Array | None, Array | None]:
         """Return W, R, B and P in float64, B and P as None where they are zero or absent."""
-        cell = self.cell
-        sizes = [(s, _columns(i)) for s, i in zip(cell.inputs(), self.items, strict=True)]
-        w = np.concatenate([np.concatenate([g.dense(s, n) for s, n in sizes]).T for g in cell.gates])
+        cell, sources = self.cell, list(zip(self.cell.inputs(), self.items, strict=True))
+        w = np.concatenate([np.concatenate([_weight(g, s, i) for s, i in sources]).T for g in cell.gates])
         r = np.concatenate([m.T for m in cell.recurrent()])
         rb = np.zeros(len(r))
         if cell.gated is not None:
             rb[-cell.hidden :] = cell.gated.bias
-        b = np.concatenate([*(g.bias for g in cell.gates), rb])
+        b = np.concatenate([*(g.bias + sum(_offset(g, s, i) for s, i in sources) for g in cell.gates), rb])
         p = None if cell.peepholes is None else np.concatenate(cell.peepholes)[None]
         return w[None], r[None], b[None] if np.any(b) else None, p
 
@@ -183,7 +208,13 @@ def _entering(state: ir.Value | None, rw: Rewriter) -> ir.Value | None:
     return made
 
 
-def _columns(item: Item) -> int:
-    size = item.dims[-1]
-    assert isinstance(size, int)
-    return size
+def _weight(gate: Form, source: Hashable, item: Item) -> Array:
+    """Return the matrix from the rows of a sequence to a gate."""
+    return np.asarray(item.matrix() @ gate.dense(source, len(item.matrix().T)))
+
+
+def _offset(gate: Form, source: Hashable, item: Item) -> Array:
+    """Return what the constant part of an element gives to a gate."""
+    if item.form is None:
+        return np.zeros(gate.width)
+    return np.asarray(item.form.bias @ gate.dense(source, item.form.width))

@@ -12,18 +12,24 @@ from fcc.analysis import shapes
 from fcc.analysis.trips import Size, at_trip
 from fcc.rewrite import Rewriter
 
+from ._forms import Array, Form
 from ._intervals import parts_of, pieces
+from ._terms_reader import Reader
 
 Number = Callable[[ir.Value | None], Size | None]
 
 
 @dataclass(frozen=True)
 class Item:
-    """Element ``at`` of ``sequence`` along ``axis``; the axis itself may be kept with size 1."""
+    """Element ``at`` of ``sequence`` along ``axis``; the axis itself may be kept with size 1.
+
+    ``form``: the rows are this form of the rows of the sequence, instead of those.
+    """
 
     sequence: ir.Value
     axis: int
     at: Size
+    form: Form | None = None
 
     @property
     def dims(self) -> tuple[ir.Dim | int | None, ...]:
@@ -41,6 +47,35 @@ class Item:
         while len(rest) > 2 and rest[0] == 1:
             rest = rest[1:]
         return rest
+
+    @property
+    def columns(self) -> int | None:
+        """The number of columns of the sequence."""
+        size = self.rest[-1] if self.rest else None
+        return size if isinstance(size, int) else None
+
+    def matrix(self) -> Array:
+        """Return what takes the rows of the sequence to those of the element."""
+        count = self.columns or 0
+        return np.eye(count) if self.form is None else self.form.dense(next(self.form.sources()), count)
+
+    def unprojected(self, outputs: int) -> Item:
+        """Return the item of the sequence that a linear layer of all elements is applied to, where that saves work.
+
+        ``outputs``: how many columns are made of the element.
+        """
+        producer, count = self.sequence.producer(), self.columns
+        if producer is None or producer.graph is None or count is None or self.axis == len(self.dims) - 1:
+            return self
+        found = Reader(producer.graph, (), lambda value: False).read(self.sequence)
+        form = None if found is None else found.linear
+        sources = [] if form is None else list(form.sources())
+        if len(sources) != 1 or not isinstance(sources[0], ir.Value) or sources[0] is self.sequence:
+            return self
+        source = Item(sources[0], self.axis, self.at, form)
+        size = source.columns
+        pays = size is not None and size * outputs <= (size + outputs) * count
+        return source if pays and source.dims[:-1] == self.dims[:-1] else self
 
 
 def item_of(value: ir.Value, number: Number) -> Item | None:

@@ -14,7 +14,7 @@ from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._cone import freed_bytes
 from ._loop_cells import LoopLayer, layer_of
-from ._recurrent import leaving, stacked, unstacked
+from ._recurrent import LOOPED, leaving, stacked, unstacked
 
 
 @dataclass
@@ -70,6 +70,10 @@ class FuseRecurrent(SitePass):
         dead = [site.anchor, *_nodes(site.anchor)] if found.whole else list(found.nodes)
         size, room = found.layer.growth(), freed_bytes(dead) + self.growth
         return f"the layer has {size} bytes, {room} would be freed" if size > room else None
+
+    def pays(self, site: Site) -> str | None:
+        found: LoopLayer = site.data.found
+        return found.layer.pays(site.ctx, LOOPED)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         found: LoopLayer = site.data.found

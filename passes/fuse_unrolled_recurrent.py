@@ -10,7 +10,7 @@ from fcc import ir
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._cone import freed_bytes
-from ._recurrent import Layer, leaving, stacked, unstacked
+from ._recurrent import UNROLLED, Layer, leaving, stacked, unstacked
 from ._sequence_items import Item, item_of, known_number
 from ._unrolled_cells import Chain, Finder, rows_of_products, shared_matrices
 from ._unrolled_stacks import elements, stacks_of
@@ -44,6 +44,7 @@ class FuseUnrolledRecurrent(SitePass):
     """
 
     name: ClassVar[str] = "fuse-unrolled-recurrent"
+    measured: ClassVar[bool] = True
     growth: int = 1024
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
@@ -73,7 +74,7 @@ class FuseUnrolledRecurrent(SitePass):
 
     def pays(self, site: Site) -> str | None:
         layer: Layer = site.data.layer
-        return layer.pays(site.ctx)
+        return layer.pays(site.ctx, UNROLLED)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         candidate: _Candidate = site.data
@@ -103,7 +104,7 @@ class FuseUnrolledRecurrent(SitePass):
 
 def _layer(chain: Chain) -> Layer | str:
     """Return the layer that a chain is, or why its inputs are no sequence."""
-    items, directions = [], set()
+    items, directions, outputs = [], set(), len(chain.cell.gates) * chain.cell.hidden
     for i in range(len(chain.steps[0].inputs)):
         found = [item_of(s.inputs[i], known_number) for s in chain.steps]
         places = [f.at for f in found if f is not None and isinstance(f.at, int)]
@@ -116,7 +117,7 @@ def _layer(chain: Chain) -> Layer | str:
         forwards, backwards = list(range(low, low + count)), list(range(low + count - 1, low - 1, -1))
         if places not in (forwards, backwards):
             return "the inputs are not in the order of the sequence"
-        items.append(Item(first.sequence, first.axis, low))
+        items.append(Item(first.sequence, first.axis, low).unprojected(outputs))
         directions.add(places != forwards)
     if len(directions) != 1:
         return "it reads sequences in both directions, or none"
