@@ -16,6 +16,7 @@ from .report import Report
 from .rewrite.manager import Instrument
 from .search.bisect import MAX_PER_PASS, Outcome
 from .trial import Trial
+from .tuned import never_slower, plan_of, tune
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,6 +42,8 @@ def compile(
     seed: int = 0,
     plugins: Any = (),
     executor: Any = None,
+    tune_seconds: float = 0.0,
+    plan: Any = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
     **more: Any,
@@ -51,7 +54,9 @@ def compile(
     docs/architecture.md; ``precision``, ``low_rank`` and level 3 move the outputs and are judged against ``budget``.
     ``calibration`` fits, ``data`` judges (the last third of the calibration data when absent, generated probes
     without any). ``shapes`` binds dimensions; ``opt_shapes`` only says what is modelled, timed and profiled.
-    ``executor`` is a concurrent.futures.Executor that calibration samples run on; ``progress`` is called with (phase,
+    ``executor`` is a concurrent.futures.Executor that calibration samples run on; ``tune_seconds`` is the time for
+    measuring choices that no table answers (the result is then held to be no slower than the source); ``plan`` replays
+    the ``plan`` of an earlier CompiledModel, as an object or a file. ``progress`` is called with (phase,
     done, total) when a phase begins, and (phase, done, 0) as it goes on where that can be counted. ``more`` takes the
     other fields of fcc.options.Options. Thread-safe.
 
@@ -77,6 +82,8 @@ def compile(
         seed=seed,
         plugins=several(plugins),
         executor=executor,
+        tune_seconds=tune_seconds,
+        plan=plan,
         **more,
     )
     driver = Driver(options, model, progress, tuple(instruments))
@@ -87,9 +94,13 @@ def compile(
     fit, check = lossy.samples(options, source)
     with driver.phase("probe"):
         trial = Trial.prepare(options, driver.target.providers[0], source, check)
+    if options.tune_seconds > 0:
+        tune(driver, report)
     exact = _exact(driver, trial, report)
     product = lossy.compress(driver, trial, report, exact, fit) if options.lossy else exact
     driver, product = _never_larger(driver, trial, report, product, exact)
+    if options.tune_seconds > 0 and not options.lossy and not trial.untimed:
+        product = never_slower(driver, trial, report, product)
     _lint(driver, report, product)
     return _closed(driver, report, product)
 
@@ -269,4 +280,7 @@ def _closed(driver: Driver, report: Report, product: Product) -> CompiledModel:
     symbols = driver.opt_symbols(product.module)
     report.after = measure(product.module, symbols, product.emitted.size)
     describe(report, driver, product)
-    return CompiledModel(product.emitted, report, product.module, product.log, driver.options.custom_ops)
+    plan = plan_of(driver, report, product)
+    report.choices = [dict(c) for c in plan.choices]
+    rows = tuple(driver.costs.fresh.rows.values())
+    return CompiledModel(product.emitted, report, product.module, product.log, driver.options.custom_ops, plan, rows)

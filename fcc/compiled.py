@@ -11,6 +11,7 @@ from typing import Any
 from . import ir
 from .backends import Emitted
 from .backends import save as save_emitted
+from .plan import Plan
 from .report import Report
 
 
@@ -19,7 +20,8 @@ class CompiledModel:
     """An optimized model, with the report of how it came to be.
 
     ``session_options`` and ``provider_options`` are recommended: they may add speed, never correctness. ``custom_ops``
-    are the libraries of operators that its sessions register.
+    are the libraries of operators that its sessions register. ``plan`` replays its choices (``fcc.compile(plan=...)``);
+    ``measured`` are the rows that --tune-seconds added.
     """
 
     emitted: Emitted
@@ -27,6 +29,8 @@ class CompiledModel:
     module: ir.Module = field(repr=False)
     log: Any = field(default=None, repr=False)
     custom_ops: tuple[str, ...] = ()
+    plan: Plan | None = field(default=None, repr=False)
+    measured: tuple[Any, ...] = field(default=(), repr=False)
 
     @property
     def session_options(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from .rewrite.manager import Instrument, Manager, PassRecord
 from .rewrite.pipeline import Pipeline
 from .search.bisect import Build, Outcome, Skip, skip_guilty
 from .target import TargetSpec, get_target
+from .tune.costs import recorded
 
 Progress = Callable[[str, int, int], None]
 Oracle = Callable[[Emitted], bool]
@@ -105,6 +106,8 @@ class Driver:
             if str(self.pipeline) != str(passes.pipeline(o.opt_level)):  # else the version and the level tell it
                 self._meta["fcc.pipeline"] = str(self.pipeline)
             self.skip |= {(name, "") for name in o.disable if name in lowerings}
+            self.costs = recorded(o, self.target)
+            self.skip |= self.costs.plan.skipped if self.costs.plan is not None else frozenset()
         self._fresh: ir.Module | None = None
 
     @contextmanager
@@ -143,8 +146,9 @@ class Driver:
         """
         module = self._fresh if self._fresh is not None else self.load()
         self._fresh = None
+        self.costs.begin()
         log = self.log(limit, skip) if log is None else log
-        ctx = PassContext(self.target, log, self.opt_symbols(module))
+        ctx = self.context(module, log)
         each = JudgeEach(self.emit, oracle) if oracle is not None else None
         manager = Manager((*self.instruments, *((each,) if each else ())))
         with self.phase("optimize"):
@@ -186,12 +190,15 @@ class Driver:
         limits = [x for x in (limit, o.rewrite_limit) if x is not None]
         return Log(min(limits, default=None), self.skip | skip, frozenset(o.explain), o.strict)
 
+    def context(self, module: ir.Module, log: Log) -> PassContext:
+        """Return what passes may know in a compile of this module."""
+        return PassContext(self.target, log, self.opt_symbols(module), costs=self.costs)
+
     def optimized(self) -> ir.Module:
         """Return the module after the exact pipeline, before legalization."""
         module = self.load()
         self._fresh = None
-        ctx = PassContext(self.target, Log(), self.opt_symbols(module))
-        Manager(self.instruments).run(self.pipeline, module, ctx)
+        Manager(self.instruments).run(self.pipeline, module, self.context(module, Log()))
         return module
 
     @staticmethod
@@ -204,7 +211,7 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta=self._meta,
+            meta=self._meta | ({"fcc.table": self.costs.digest} if self.costs.digest else {}),
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,
@@ -217,7 +224,9 @@ class Driver:
         emitted = self.backend.unchanged(module, meta={"fcc.level": "0"})
         return None if emitted is None else Product(module, emitted, self.log(), ())
 
-    def settle(self, first: Build[Product | Broken], oracle: Oracle) -> Outcome[Product | Broken] | None:
+    def settle(
+        self, first: Build[Product | Broken], oracle: Oracle, why: str = "it moved the outputs"
+    ) -> Outcome[Product | Broken] | None:
         """Skip guilty rewrites, here and in later replays, until the oracle accepts the product.
 
         None when it rejects the bare model.
@@ -227,7 +236,7 @@ class Driver:
         def flaw(product: Product | Broken) -> str:
             if isinstance(product, Broken):
                 return product.error.message
-            return "" if not product.broken_by and oracle(product.emitted) else "it moved the outputs"
+            return "" if not product.broken_by and oracle(product.emitted) else why
 
         outcome = skip_guilty(lambda limit, skip: self.attempt(limit, skip, oracle=each), flaw, first)
         self.skip |= outcome.skip if outcome is not None else frozenset()

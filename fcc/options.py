@@ -22,7 +22,9 @@ METRICS = ("rel", "agreement", "sqnr", "max_abs")
 class Options:
     """What a compile was asked to do; ``fcc.compile`` documents each field.
 
-    ``allow_cuda_only`` permits operators that only the CUDA provider has; no rewrite makes one so far.
+    ``allow_cuda_only`` permits operators that only the CUDA provider has; no rewrite makes one so far. ``tune_seconds``
+    is the time for measuring choices that no table answers; ``table`` is a file of measurements (None: the user's, if
+    there is one); ``plan`` is a plan to replay: a path, plain data or a Plan.
     """
 
     target: str = "cpu"
@@ -55,6 +57,9 @@ class Options:
     rewrite_limit: int | None = None
     explain: tuple[str, ...] = ()
     executor: Any = None
+    tune_seconds: float = 0.0
+    table: str | None = None
+    plan: Any = None
 
     def __post_init__(self) -> None:
         for name in ("disable", "plugins", "custom_ops", "explain"):
@@ -71,6 +76,8 @@ class Options:
             _among("metric", self.metric, METRICS)
         if self.budget is not None and not 0 < self.budget < math.inf:
             raise OptionError(f"budget is a positive share such as 0.01 or 1%, not {self.budget!r}")
+        if not 0 <= self.tune_seconds < math.inf:
+            raise OptionError(f"tune_seconds is a time of at least 0, not {self.tune_seconds!r}")
         if self.threads < 1:
             raise OptionError(f"threads is at least 1, not {self.threads}")
         for library in self.custom_ops:

@@ -88,6 +88,8 @@ class Report:
     parity_on: str = ""
     parity_skipped: str = ""
     latency: LatencyRow | None = None
+    choices: list[dict[str, Any]] = field(default_factory=list)
+    whole: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from . import ir
@@ -14,6 +15,7 @@ from .options import Options
 from .report import ParityRow, Report
 
 MIN_SQNR = 10.0
+SLOWER, SLOWER_US = 1.05, 20.0  # beyond what equal files differ by: a model above both is slower
 TAPPED_LIMIT = 1 << 29  # bytes of a source that is read whole to add outputs
 
 
@@ -27,6 +29,8 @@ class Trial:
     inside: Any = None
     hidden: tuple[str, ...] = ()
     skipped: str = ""
+    source: Any = None
+    raced: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def prepare(cls, options: Options, provider: str, module: ir.Module, data: Any) -> Trial:
@@ -36,7 +40,7 @@ class Trial:
             DataError: the data does not fit the model.
             ParityError: nothing can be compared, under --require-parity.
         """
-        trial = cls(options, provider)
+        trial = cls(options, provider, source=module.source)
         if options.verify == "off":
             trial.skipped = "verification is off"
         elif module.source is None:
@@ -124,15 +128,49 @@ class Trial:
 
     def speed(self, before: Emitted, after: Emitted) -> Any:
         """Return the Timing of one feed on the target's provider, interleaved: latency of ``after`` over ``before``."""
-        from .data.dataset import Data
         from .runtime import open_session, time_ratio
 
-        o, feeds = self.options, self.judge.feeds()
-        feed = feeds.first() if isinstance(feeds, Data) else feeds[0]
+        o = self.options
         how: dict[str, Any] = {"provider": self.provider, "threads": o.threads, "custom_ops": o.custom_ops}
         with Runnable(before) as a, Runnable(after) as b:
             first, second = (open_session(m, **how) for m in (a, b))
-        return time_ratio(first, second, feed, budget_s=1.0)
+        return time_ratio(first, second, self._feed(), budget_s=1.0)
+
+    def slower(self, emitted: Emitted) -> str:
+        """Return by how much a model is slower than the source, in two runs in a row; empty when it is not.
+
+        Source, source again and model run in turn, all with default options; the two sessions of the source show what
+        equal files differ by. ``raced`` keeps the figures of the last run.
+        """
+        from .runtime import open_session
+
+        how: dict[str, Any] = {
+            "provider": self.provider,
+            "threads": self.options.threads,
+            "custom_ops": self.options.custom_ops,
+        }
+        original = self.source.load()
+        folder = self.source.base_dir if isinstance(original, bytes) else None
+        sessions = [open_session(original, folder=folder, **how) for _ in range(2)]
+        with Runnable(emitted) as model:
+            sessions.append(open_session(model, **how))
+        return self._raced(sessions) and self._raced(sessions)
+
+    def _raced(self, sessions: list[Any]) -> str:
+        from .runtime import race
+
+        source, again, model = (median(t) * 1e6 for t in race(sessions, self._feed()))
+        band = max(again / source, source / again)
+        self.raced = {"source_us": source, "again_us": again, "model_us": model, "ratio": model / source}
+        if model <= SLOWER * band * source or model - max(source, again) <= SLOWER_US:
+            return ""
+        return f"{model / source:.2f} of the time, {model - source:.0f} us more"
+
+    def _feed(self) -> Any:
+        from .data.dataset import Data
+
+        feeds = self.judge.feeds()
+        return feeds.first() if isinstance(feeds, Data) else feeds[0]
 
     def _shown(self, how: Mapping[str, Any], ok: bool) -> tuple[Any, float | None]:
         """Return the metric and limit of the rows: what decided, or the user's metric where nothing was asked."""

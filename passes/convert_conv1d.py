@@ -50,6 +50,7 @@ class ConvertConv1d(SitePass):
     """
 
     name: ClassVar[str] = "convert-conv1d"
+    measured: ClassVar[bool] = True
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         if ctx.target.name not in _GAINING:
@@ -61,6 +62,9 @@ class ConvertConv1d(SitePass):
     def check(self, site: Site) -> str | None:
         if site.module.opset() < 13:
             return "Squeeze and Unsqueeze take their axes as attributes (opset below 13)"
+        return None
+
+    def pays(self, site: Site) -> str | None:
         region: _Region = site.data
         pairs = (len(region.entries) + len(region.exits)) / 2
         if region.work(site.ctx) < _GAINING[site.ctx.target.name] * pairs:

@@ -60,6 +60,7 @@ class FuseGelu(SitePass):
     """
 
     name: ClassVar[str] = "fuse-gelu"
+    measured: ClassVar[bool] = True
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         for node in module.nodes():

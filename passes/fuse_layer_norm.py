@@ -48,6 +48,7 @@ class FuseLayerNorm(SitePass):
     """
 
     name: ClassVar[str] = "fuse-layer-norm"
+    measured: ClassVar[bool] = True
     transpose: bool = True
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
@@ -55,6 +56,10 @@ class FuseLayerNorm(SitePass):
 
     def check(self, site: Site) -> str | None:
         return site.data if isinstance(site.data, str) else None
+
+    def pays(self, site: Site) -> str | None:
+        found: Normalization = site.data
+        return None if is_suffix(found) else inner_axis_refusal(site.ctx, found.of.x, found.of.axes)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         found: Normalization = site.data
@@ -80,9 +85,8 @@ class FuseLayerNorm(SitePass):
         sizes = normalized_dims(found)
         if sizes is None:
             return "the size of the normalized axes is not known"
-        inner = None if is_suffix(found) else self._inner_refusal(ctx, found)
-        if inner is not None:
-            return inner
+        if not self.transpose and not is_suffix(found):
+            return "the normalized axes are not the last ones"
         for operand in (scale_operand(found, found.of.axes, sizes), bias_operand(found, found.of.axes, sizes)):
             if isinstance(operand, str):
                 return operand
@@ -93,8 +97,3 @@ class FuseLayerNorm(SitePass):
         assert found.root.dtype is not None
         kind = found.root.dtype.name.lower()
         return ctx.target.refusal("LayerNormalization", "", module.opset(), {"T": kind, "U": "float"})
-
-    def _inner_refusal(self, ctx: PassContext, found: Normalization) -> str | None:
-        if self.transpose:
-            return inner_axis_refusal(ctx, found.of.x, found.of.axes)
-        return "the normalized axes are not the last ones"

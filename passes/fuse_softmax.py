@@ -35,6 +35,7 @@ class FuseSoftmax(SitePass):
     """
 
     name: ClassVar[str] = "fuse-softmax"
+    measured: ClassVar[bool] = True
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         for node in reversed(list(module.nodes())):
@@ -50,11 +51,14 @@ class FuseSoftmax(SitePass):
             return found.reason
         if end.dtype is None:
             return "the element type is not known"
-        reason = escape(found.interior)
-        if reason is None and found.axis != len(ir.dims_of(found.x) or ()) - 1 and len(found.interior) > 2:
-            reason = inner_axis_refusal(site.ctx, found.x, (found.axis,))
         kind = {"T": end.dtype.name.lower()}
-        return reason or site.ctx.target.refusal(_op(found), "", site.module.opset(), kind)
+        return escape(found.interior) or site.ctx.target.refusal(_op(found), "", site.module.opset(), kind)
+
+    def pays(self, site: Site) -> str | None:
+        found: Soft = site.data
+        if found.axis == len(ir.dims_of(found.x) or ()) - 1 or len(found.interior) <= 2:
+            return None
+        return inner_axis_refusal(site.ctx, found.x, (found.axis,))
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         found: Soft = site.data

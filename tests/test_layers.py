@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [  # bottom first
-    {"errors", "options", "version"},
+    {"errors", "options", "plan", "version"},
     {"ir"},
     {"frontend"},
     {"interop"},
@@ -19,11 +19,11 @@ LAYERS = [  # bottom first
     {"backends"},
     {"data"},
     {"runtime"},
-    {"parity"},
+    {"parity", "tune"},
     {"search"},
     {"plugins", "report", "testing"},
     {"driver", "compiled"},
-    {"trial", "account"},
+    {"trial", "account", "tuned"},
     {"lossy"},
     {"api"},
     {"cli", "__init__", "__main__"},

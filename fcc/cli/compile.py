@@ -7,13 +7,16 @@ from typing import Any
 
 import click
 
+from fcc.errors import OptionError
+
 from .command import SUBCOMMANDS, make
 from .compile_options import arguments, params
 from .failure import say
-from .files import check_libraries, check_output, check_report, output_of, write_text
+from .files import check_libraries, check_output, check_report, output_of, writable, write_text
 from .logs import logging_to_stderr
 from .progress import Progress
 from .style import echo
+from .tune import keep, keeper
 from .workload import Workload
 
 EXAMPLES = (
@@ -42,6 +45,10 @@ def run(context: click.Context, /, model: str, **given: Any) -> None:
             if not given["dry_run"]:
                 compiled.save(output)
             _write_report(compiled.report, given["report"])
+            if given["plan"] is not None:
+                write_text(Path(given["plan"]), compiled.plan.to_json() + "\n")
+            if compiled.measured:
+                keep(compiled.measured, keeper(given["table"]))
         _tell(compiled, given, untimed)
 
 
@@ -52,6 +59,10 @@ def _check(model: str, output: Path, given: dict[str, Any]) -> None:
     if not given["dry_run"] and (given["output"] is not None or Path(model).is_file()):
         check_output(model, output)
     check_report(given["report"], Path(model), output)
+    if given["plan"] is not None:
+        if Path(given["plan"]).resolve() in (Path(model).resolve(), output.resolve()):
+            raise OptionError(f"--plan {given['plan']} would overwrite a model", "choose another name")
+        writable(Path(given["plan"]))
     check_libraries(given["custom_ops"])
 
 

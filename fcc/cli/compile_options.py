@@ -30,6 +30,7 @@ from .shared import (
 WHAT = "What to do"
 PASSES = "Passes"
 TRUST = "Trust"
+TUNING = "Measured choices"
 
 
 def _flag(name: str, group: str, text: str, **more: Any) -> click.Option:
@@ -69,6 +70,12 @@ def params() -> list[click.Parameter]:
         _flag("--require-parity", TRUST, "fail when the source cannot be compared"),
         _flag("--strict", TRUST, "fail where fcc would skip or fall back"),
         _flag("--force", TRUST, "emit lossy results below 10 dB SQNR"),
+        option(
+            "--tune-seconds", type=float, default=0.0, metavar="S", group=TUNING, help="time to measure choices (0)"
+        ),
+        _text("--table", TUNING, "FILE", "measurements to use (the user's, by fcc tune)"),
+        _text("--plan", TUNING, "FILE", "write the choices made"),
+        _text("--from-plan", TUNING, "FILE", "make the choices that a plan holds"),
         _text("--passes", PASSES, "PIPELINE", "run these instead (see fcc passes)"),
         _text("--disable", PASSES, "PASS", "leave a pass out", multiple=True),
         _text("--plugin", PASSES, "FILE|MODULE", "passes of your own", multiple=True),
@@ -88,6 +95,7 @@ def params() -> list[click.Parameter]:
 _SAME = (
     *("target", "precision", "objective", "metric", "verify", "seed", "passes", "calibration", "data", "cpu_isa"),
     *("threads", "rewrite_limit", "require_parity", "strict", "force", "allow_growth", "allow_cuda_only"),
+    *("tune_seconds", "table"),
 )
 
 
@@ -104,6 +112,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "budget": parse_budget(given["budget"]),
         "low_rank": parse_low_rank(given["low_rank"]),
         "disable": given["disable"],
+        "plan": given["from_plan"],
         "plugins": given["plugin"],
         "custom_ops": given["custom_ops"],
         "explain": given["explain"],

@@ -14,6 +14,7 @@ from .module import Module
 from .uses import subgraphs_of
 
 INLINE = 8
+IR_VERSION = 10  # of fragments: every runtime that fcc supports reads it
 
 
 def parse(text: str) -> Module:
@@ -29,6 +30,32 @@ def parse(text: str) -> Module:
     except onnx.parser.ParseError as error:
         raise ValueError(str(error)) from None
     return Module(serde.deserialize_model(proto))
+
+
+def model_of(text: str, opset: int, seed: int = 0) -> bytes:
+    """Return the serialized model of a graph in ONNX's textual syntax; operators of com.microsoft may be used.
+
+    A tensor declared in ``<...>`` without contents is a constant: floats are drawn from a normal distribution, scaled
+    by 1 / sqrt(elements per row) so that products keep their size; integers are zeros.
+
+    Raises:
+        ValueError: the text does not parse; the message holds the parser's position.
+    """
+    header = f'<ir_version: {IR_VERSION}, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n'
+    try:
+        model = onnx.parser.parse_model(header + text)
+    except onnx.parser.ParseError as error:
+        raise ValueError(str(error)) from None
+    rng = np.random.default_rng(seed)
+    known = {t.name for t in model.graph.initializer} | {o for n in model.graph.node for o in n.output}
+    for info in [v for v in model.graph.value_info if v.name not in known]:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        shape = [d.dim_value for d in info.type.tensor_type.shape.dim]
+        scale = max(1, int(np.prod(shape[1:]))) ** -0.5
+        drawn = np.zeros(shape) if dtype.kind in "iub" else rng.standard_normal(shape) * scale
+        model.graph.initializer.append(onnx.numpy_helper.from_array(drawn.astype(dtype), info.name))
+        model.graph.value_info.remove(info)
+    return bytes(model.SerializeToString())
 
 
 def to_text(module: Module) -> str:

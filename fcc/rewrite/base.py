@@ -5,15 +5,31 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from .. import ir
 from ..target import TargetSpec
+from .fragment import Question
 from .log import Log
 from .pattern import Op
 from .rewriter import Rewriter
+
+
+class Costs(Protocol):
+    """What is recorded about choices: a table of measurements, or a plan."""
+
+    def asks(self, pass_name: str, site: str) -> bool:
+        """Return whether anything may be recorded about the pass at the site: if not, ``refusal`` is not called."""
+        ...
+
+    def refusal(self, pass_name: str, site: str, question: Question | None) -> str | None:
+        """Return why the rewrite does not pay ("" where it does), None when nothing is recorded: the pass guesses.
+
+        ``question`` is None where the rewrite cannot be written down.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,13 +37,15 @@ class PassContext:
     """What a pass may know beyond the graph.
 
     ``shapes`` binds symbols to the sizes that are timed and modelled; ``stats`` holds calibration statistics by tensor
-    name (None when the user gave no data); ``log`` counts applications and keeps the reasons of refusals.
+    name (None when the user gave no data); ``costs`` answers whether a rewrite pays from what was measured (None:
+    every pass guesses); ``log`` counts applications and keeps the reasons of refusals.
     """
 
     target: TargetSpec
     log: Log = field(default_factory=Log)
     shapes: Mapping[str, int] = field(default_factory=dict)
     stats: Any = None
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +87,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Pass(ABC):
-    """One rewrite with its conditions. Fields are its options; ``name`` is its kebab-case, verb-first name."""
+    """One rewrite with its conditions. Fields are its options; ``name`` is its kebab-case, verb-first name.
+
+    ``measured``: whether it pays depends on shapes and machine, so what was measured goes before ``pays``.
+    """
 
     name: ClassVar[str]
     exact: ClassVar[bool] = True
     needs_stats: ClassVar[bool] = False
+    measured: ClassVar[bool] = False
 
     def options(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""
@@ -91,8 +113,16 @@ class PatternPass(Pass):
     pattern: ClassVar[Op | tuple[Op, ...]]
 
     def check(self, m: Match) -> str | None:
-        """Return None when the rewrite is legal here and pays, else the reason in words."""
+        """Return None when the rewrite is legal here, else the reason in words."""
         return None
+
+    def pays(self, m: Match) -> str | None:
+        """Return None when the rewrite is likely to pay here, else the reason; asked where nothing was measured."""
+        return None
+
+    def context(self, m: Match) -> Sequence[ir.Node]:
+        """Return nodes behind the match that are timed with it, since a runtime fuses them with it."""
+        return ()
 
     @abstractmethod
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value | Sequence[ir.Value | None]:
@@ -108,8 +138,16 @@ class SitePass(Pass):
         """Yield the candidate sites; the graph may have changed by earlier sites when the next one is asked for."""
 
     def check(self, site: Site) -> str | None:
-        """Return None when the rewrite is legal here and pays, else the reason in words."""
+        """Return None when the rewrite is legal here, else the reason in words."""
         return None
+
+    def pays(self, site: Site) -> str | None:
+        """Return None when the rewrite is likely to pay here, else the reason; asked where nothing was measured."""
+        return None
+
+    def context(self, site: Site) -> Sequence[ir.Node]:
+        """Return nodes behind the site that are timed with it, since a runtime fuses them with it."""
+        return ()
 
     @abstractmethod
     def rewrite(self, site: Site, rw: Rewriter) -> None:

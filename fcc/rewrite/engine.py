@@ -6,10 +6,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from .. import ir
 from ..errors import FccError, PassError
 from .base import Match, ModulePass, Pass, PassContext, PatternPass, Site, SitePass
+from .fragment import question_of
 from .pattern import Bindings, Op, Trace, match_root
 from .rewriter import Rewriter
 
@@ -85,7 +87,7 @@ def _attempt(p: PatternPass, pattern: Op, node: ir.Node, module: ir.Module, ctx:
         reason = _escapes(bindings, node, pattern)
         match = Match(node, bindings.values, bindings.nodes, bindings.matched[1:], module, ctx)
         try:
-            reason = reason or p.check(match)
+            reason = reason or p.check(match) or (None if _asks(p, node, ctx) else p.pays(match))
         except Exception as error:
             _failed(p, node, ctx, error)
             return None
@@ -128,6 +130,10 @@ def _apply_match(p: PatternPass, pattern: Op, match: Match, bindings: Bindings) 
                 rw.replace(old, new)
         rw.erase(*bindings.matched)
         rw.stamp(bindings.matched)
+        if reason := _dear(p, match, rw, site, ctx):
+            rw.abort()
+            ctx.log.refuse(p.name, site, reason, 1)
+            return None
         touched = rw.commit()
     except Exception as error:
         _undo(p, rw, node, site, ctx, error)
@@ -149,7 +155,7 @@ def _apply_site(p: SitePass, site: Site) -> bool:
     node, ctx = site.anchor, site.ctx
     name = site_name(node)
     try:
-        reason = p.check(site)
+        reason = p.check(site) or (None if _asks(p, node, ctx) else p.pays(site))
     except Exception as error:
         _failed(p, node, ctx, error)
         return False
@@ -162,6 +168,10 @@ def _apply_site(p: SitePass, site: Site) -> bool:
     try:
         p.rewrite(site, rw)
         rw.stamp([node])
+        if reason := _dear(p, site, rw, name, ctx):
+            rw.abort()
+            ctx.log.refuse(p.name, name, reason, 1)
+            return False
         touched = rw.commit()
     except Exception as error:
         _undo(p, rw, node, name, ctx, error)
@@ -195,6 +205,19 @@ def _counted(count: int, bound: int) -> int:
     if count >= bound:
         raise RuntimeError(f"it does not come to an end: {count} applications in one run")
     return count + 1
+
+
+def _asks(p: PatternPass | SitePass, node: ir.Node, ctx: PassContext) -> bool:
+    """Return whether a record, rather than the pass, is asked whether the rewrite pays."""
+    return p.measured and ctx.costs is not None and ctx.costs.asks(p.name, site_name(node))
+
+
+def _dear(p: PatternPass | SitePass, at: Any, rw: Rewriter, site: str, ctx: PassContext) -> str | None:
+    """Return why an uncommitted rewrite does not pay by what is recorded, or by the pass where nothing is."""
+    if ctx.costs is None or not _asks(p, rw.anchor, ctx):
+        return None
+    found = ctx.costs.refusal(p.name, site, question_of(rw, p.context(at), ctx.shapes))
+    return p.pays(at) if found is None else found or None
 
 
 def _record(

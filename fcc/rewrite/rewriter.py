@@ -306,6 +306,11 @@ class Rewriter(Bodies):
         """The nodes this rewrite made."""
         return self._made
 
+    @property
+    def changes(self) -> tuple[list[ir.Node], list[tuple[ir.Value, ir.Value]]]:
+        """The nodes this rewrite removes where nothing else uses them, and (old, new) of what it replaces."""
+        return self._erased, self._replaced
+
 
 def _computed(compute: Callable[[], Any], dtype: ir.DataType, shape: ir.Shape, pass_name: str) -> Any:
     try:

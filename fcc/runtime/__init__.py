@@ -1,9 +1,9 @@
 """The only maker of onnxruntime sessions: run, tap, count kernels, time. Imports onnxruntime when first used."""
 
 from .inspect import kernels, tap, tensor_names
-from .ort import RunError, available, require_provider
+from .ort import RunError, available, require_provider, runtime_version
 from .session import CPU, Session, Source, open_session
-from .timing import Timing, measure, time_ratio
+from .timing import Timing, measure, race, time_ratio
 
 __all__ = [
     "CPU",
@@ -15,7 +15,9 @@ __all__ = [
     "kernels",
     "measure",
     "open_session",
+    "race",
     "require_provider",
+    "runtime_version",
     "tap",
     "tensor_names",
     "time_ratio",

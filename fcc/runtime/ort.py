@@ -37,6 +37,15 @@ def available() -> tuple[str, ...]:
         return ()
 
 
+def runtime_version() -> str:
+    """Return the version of onnxruntime, major and minor.
+
+    Raises:
+        TargetUnavailable: it is not installed.
+    """
+    return ".".join(str(ort().__version__).split(".")[:2])
+
+
 def require_provider(provider: str) -> None:
     """Check that a provider exists here.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fcc.data.spec import Feeds
@@ -53,6 +54,19 @@ def time_ratio(a: Session, b: Session, feeds: Feeds, *, feeds_b: Feeds | None = 
         1.2533 * spread / len(pairs) ** 0.5,
         len(pairs),
     )
+
+
+def race(sessions: Sequence[Session], feeds: Feeds, budget_s: float = 1.0) -> list[list[float]]:
+    """Return the times (seconds) of sessions that run in turn, the order rotating, for about ``budget_s`` seconds."""
+    for session in sessions:
+        session.run(feeds)
+    times: list[list[float]] = [[] for _ in sessions]
+    end, order = time.perf_counter() + budget_s, list(range(len(sessions)))
+    while len(times[0]) < _LEAST_PAIRS or (time.perf_counter() < end and len(times[0]) < _MOST_PAIRS):
+        for i in order:
+            times[i].append(_once(sessions[i], feeds))
+        order = [*order[1:], order[0]]
+    return times
 
 
 def measure(session: Session, feeds: Feeds, budget_s: float = 0.5) -> float:

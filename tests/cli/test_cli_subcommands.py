@@ -143,7 +143,7 @@ def test_version_and_help(fcc: Fcc) -> None:
     assert fcc("--version").out.startswith("fcc 0.")
     text = fcc("--help").out
     assert max(map(len, text.splitlines())) <= 80
-    for name in ("compare", "inspect", "bench", "passes", "targets"):
+    for name in ("compare", "inspect", "bench", "tune", "passes", "targets"):
         assert f"\n  {name} " in text
         assert f"Usage: fcc {name}" in fcc(name, "--help").out
 
@@ -151,7 +151,7 @@ def test_version_and_help(fcc: Fcc) -> None:
 CONTRACT = """-o --output -O --target --precision --budget --metric --objective --disable --passes --plugin --low-rank
 --calibration --data --state --shape --opt-shape --min-shape --max-shape --verify --require-parity --strict --force
 --allow-growth --allow-cuda-only --custom-ops --cpu-isa --threads --seed --report --explain --print-after --time-passes
---rewrite-limit --dry-run -v -q --debug --version --help"""
+--rewrite-limit --tune-seconds --table --plan --from-plan --dry-run -v -q --debug --version --help"""
 
 
 def test_options_are_those_of_the_contract() -> None:
