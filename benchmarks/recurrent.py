@@ -1,6 +1,6 @@
-"""Latency of recurrent layers as one operator over the same layers written out: unrolled, and as a Loop (cpu, 1 thread).
+"""Latency of recurrent layers as one operator over the same layers written out (cpu, 1 thread).
 
-python benchmarks/recurrent.py [--form unrolled|Loop] [--kinds LSTM,GRU,RNN] [--units 8,64,512] [--steps 2,8,32] [--batch 1,8]
+python benchmarks/recurrent.py [--form unrolled|Loop|Scan] [--kinds LSTM,GRU] [--units 8,64] [--steps 2,8] [--batch 1,8]
 
 Prints one line per case: microseconds before and after, and the median of the ratios of interleaved runs.
 """

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,10 +62,10 @@ class Cell:
 
 
 @dataclass
-class _Writer:
+class Writer:
     """Nodes of one graph; weights belong to the model, and nested graphs capture them."""
 
-    weights: dict[str, NDArray[np.generic]]
+    weights: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     prefix: str = ""
 
@@ -85,21 +85,24 @@ class _Writer:
         self.weights.setdefault(name, array)
         return name
 
+    def number(self, value: int) -> str:
+        return self.weight(f"number_{value}", np.array(value, np.int64))
+
     def ints(self, *numbers: int) -> str:
         return self.weight("_".join(["ints", *map(str, numbers)]), np.array(numbers, np.int64))
 
 
-def step(cell: Cell, w: _Writer, x: str, states: Sequence[str]) -> list[str]:
+def step(cell: Cell, w: Writer, x: str, states: Sequence[str]) -> list[str]:
     """Write one step; return the next states, h first."""
     return {"RNN": _rnn, "GRU": _gru, "LSTM": _lstm}[cell.kind](cell, w, x, states)
 
 
-def _rnn(cell: Cell, w: _Writer, x: str, states: Sequence[str]) -> list[str]:
+def _rnn(cell: Cell, w: Writer, x: str, states: Sequence[str]) -> list[str]:
     gates = _sums(cell, w, x, states[0], cell.gates)
     return [w(cell.inner, gates["h"])]
 
 
-def _gru(cell: Cell, w: _Writer, x: str, states: Sequence[str]) -> list[str]:
+def _gru(cell: Cell, w: Writer, x: str, states: Sequence[str]) -> list[str]:
     (h,) = states
     after = cell.reset_after and cell.product != "concat"
     if cell.cut_behind:
@@ -122,7 +125,7 @@ def _gru(cell: Cell, w: _Writer, x: str, states: Sequence[str]) -> list[str]:
     return [_add(cell, w, _mul(cell, w, w("Sub", one, z), new), kept)]
 
 
-def _lstm(cell: Cell, w: _Writer, x: str, states: Sequence[str]) -> list[str]:
+def _lstm(cell: Cell, w: Writer, x: str, states: Sequence[str]) -> list[str]:
     h, c = states
     gates = _sums(cell, w, x, h, cell.gates)
     if cell.peepholes:
@@ -138,14 +141,14 @@ def _lstm(cell: Cell, w: _Writer, x: str, states: Sequence[str]) -> list[str]:
 
 
 # -- sums of gates -----------------------------------------------------------------------------------------------------
-def _sums(cell: Cell, w: _Writer, x: str, h: str, gates: tuple[str, ...]) -> dict[str, str]:
+def _sums(cell: Cell, w: Writer, x: str, h: str, gates: tuple[str, ...]) -> dict[str, str]:
     """Return the sums of some gates, one value each."""
     if cell.product == "gates" or len(gates) == 1:
         return {g: _join(cell, w, _parts(cell, w, x, h, (g,))) for g in gates}
     return dict(zip(gates, _cut(cell, w, _join(cell, w, _parts(cell, w, x, h, gates)), len(gates)), strict=True))
 
 
-def _parts(cell: Cell, w: _Writer, x: str, h: str, gates: tuple[str, ...]) -> list[str]:
+def _parts(cell: Cell, w: Writer, x: str, h: str, gates: tuple[str, ...]) -> list[str]:
     """Return what x and h give to some gates side by side, or both in one."""
     ordered = tuple(g for g in cell.gates if g in gates)
     if cell.product == "concat":
@@ -154,11 +157,11 @@ def _parts(cell: Cell, w: _Writer, x: str, h: str, gates: tuple[str, ...]) -> li
     return [_linear(cell, w, x, "x", ordered), _linear(cell, w, h, "h", ordered)]
 
 
-def _join(cell: Cell, w: _Writer, parts: list[str]) -> str:
+def _join(cell: Cell, w: Writer, parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else _add(cell, w, *parts)
 
 
-def _linear(cell: Cell, w: _Writer, value: str, side: str, gates: tuple[str, ...]) -> str:
+def _linear(cell: Cell, w: Writer, value: str, side: str, gates: tuple[str, ...]) -> str:
     sizes = {"x": cell.inputs, "h": cell.units}
     matrix = np.concatenate([np.concatenate([_matrix(cell, s, g, sizes[s]) for s in side]) for g in gates], axis=1)
     bias = sum(
@@ -179,7 +182,7 @@ def _matrix(cell: Cell, side: str, gate: str, size: int) -> NDArray[np.float64]:
     return np.asarray(_array(cell, f"{side}{gate}", (size, cell.units)) / np.sqrt(size))
 
 
-def _row(cell: Cell, w: _Writer, name: str) -> str:
+def _row(cell: Cell, w: Writer, name: str) -> str:
     return w.weight(name, _array(cell, name, (cell.units,)).astype(cell.dtype))
 
 
@@ -187,22 +190,22 @@ def _array(cell: Cell, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]
     return np.random.default_rng([cell.seed, *name.encode()]).standard_normal(shape)
 
 
-def _cut(cell: Cell, w: _Writer, value: str, count: int) -> list[str]:
+def _cut(cell: Cell, w: Writer, value: str, count: int) -> list[str]:
     n = cell.units
     if cell.cut == "Split":
         return w.op("Split", value, w.ints(*[n] * count), outputs=count, axis=-1)
     return [w("Slice", value, w.ints(k * n), w.ints((k + 1) * n), w.ints(1)) for k in range(count)]
 
 
-def _add(cell: Cell, w: _Writer, a: str, b: str) -> str:
+def _add(cell: Cell, w: Writer, a: str, b: str) -> str:
     return w("Add", b, a) if cell.swapped else w("Add", a, b)
 
 
-def _mul(cell: Cell, w: _Writer, a: str, b: str) -> str:
+def _mul(cell: Cell, w: Writer, a: str, b: str) -> str:
     return w("Mul", b, a) if cell.swapped else w("Mul", a, b)
 
 
-def _sigmoid(cell: Cell, w: _Writer, value: str) -> str:
+def _sigmoid(cell: Cell, w: Writer, value: str) -> str:
     number = {
         k: w.weight(k, np.array(v, cell.dtype)) for k, v in {"one": 1, "zero": 0, "fifth": 0.2, "half": 0.5}.items()
     }
@@ -233,22 +236,35 @@ def layer(
     ``form``: one of FORMS; "while" is a Loop without a bound whose condition compares a counter, as tf2onnx writes it;
     "unrolled" needs a number of steps. Without given states they are zeros, of a number of rows that is a number.
     """
-    w = _Writer({})
+    w = Writer()
     names = ["h", "c"][: cell.states]
     shape: list[Dim] = [batch, cell.inputs]
     shape.insert(axis, steps)
     states = [f"{n}0" if given else w.weight("zeros", np.zeros((int(batch), cell.units), cell.dtype)) for n in names]
     run = {"unrolled": _unrolled, "Scan": _scan}.get(form, _loop)
     finals, y = run(cell, w, states, _Run(steps, axis, backwards, form == "while", "y" in outputs))
-    found = [(v, [batch, cell.units]) for v, n in zip(finals, names, strict=True) if n in outputs]
+    found: list[tuple[str, list[Dim]]] = [
+        (v, [batch, cell.units]) for v, n in zip(finals, names, strict=True) if n in outputs
+    ]
     found += [(y, [steps, batch, cell.units])] if "y" in outputs else []
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(cell.dtype))
-    inputs = [helper.make_tensor_value_info("x", kind, shape)]
-    inputs += [helper.make_tensor_value_info(s, kind, [batch, cell.units]) for s in (states if given else [])]
-    results = [helper.make_tensor_value_info(w.name(v, f"out_{i}"), kind, s) for i, (v, s) in enumerate(found)]
-    used = _used(w.nodes)
+    inputs = {"x": shape, **{s: [batch, cell.units] for s in states if given}}
+    results = {w.name(v, f"out_{i}"): s for i, (v, s) in enumerate(found)}
+    return finished(w, inputs, results, opset=opset, dtype=cell.dtype)
+
+
+def finished(
+    w: Writer,
+    inputs: Mapping[str, Sequence[Dim]],
+    outputs: Mapping[str, Sequence[Dim]],
+    *,
+    opset: int = 18,
+    dtype: type[np.floating] = np.float32,
+) -> onnx.ModelProto:
+    """Return the model of what was written, with the weights that it uses."""
+    kind, used = helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), _used(w.nodes)
+    ins, outs = ([helper.make_tensor_value_info(n, kind, s) for n, s in d.items()] for d in (inputs, outputs))
     weights = [numpy_helper.from_array(a, n) for n, a in w.weights.items() if n in used]
-    graph = helper.make_graph(w.nodes, "layer", inputs, results, weights)
+    graph = helper.make_graph(w.nodes, "layer", ins, outs, weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
@@ -267,18 +283,17 @@ class _Run:
     stacked: bool
 
 
-def _unrolled(cell: Cell, w: _Writer, states: list[str], run: _Run) -> tuple[list[str], str]:
+def _unrolled(cell: Cell, w: Writer, states: list[str], run: _Run) -> tuple[list[str], str]:
     assert isinstance(run.steps, int)
     order = range(run.steps)[:: -1 if run.backwards else 1]
     hidden: dict[int, str] = {}
     for t in order:
-        at = w.weight(f"at_{t}", np.array(t, np.int64))
-        states = step(cell, w, w("Gather", "x", at, axis=run.axis), states)
+        states = step(cell, w, w("Gather", "x", w.number(t), axis=run.axis), states)
         hidden[t] = w("Unsqueeze", states[0], w.ints(0)) if run.stacked else ""
     return states, w("Concat", *(hidden[t] for t in range(run.steps)), axis=0) if run.stacked else ""
 
 
-def _scan(cell: Cell, w: _Writer, states: list[str], run: _Run) -> tuple[list[str], str]:
+def _scan(cell: Cell, w: Writer, states: list[str], run: _Run) -> tuple[list[str], str]:
     inner = _nested(w)
     names = [f"in_{s}" for s in ("h", "c")[: cell.states]]
     after = step(cell, inner, "in_x", names)
@@ -306,10 +321,10 @@ def _scan(cell: Cell, w: _Writer, states: list[str], run: _Run) -> tuple[list[st
     return made[: cell.states], made[-1]
 
 
-def _loop(cell: Cell, w: _Writer, states: list[str], run: _Run) -> tuple[list[str], str]:
+def _loop(cell: Cell, w: Writer, states: list[str], run: _Run) -> tuple[list[str], str]:
     """A Loop stacks in the order of trips: going backwards, the stack is turned over behind it."""
-    zero, one = (w.weight(f"number_{k}", np.array(k, np.int64)) for k in (0, 1))
-    length = w("Gather", w("Shape", "x"), w.weight(f"number_{run.axis}", np.array(run.axis, np.int64)), axis=0)
+    zero, one = w.number(0), w.number(1)
+    length = w("Gather", w("Shape", "x"), w.number(run.axis), axis=0)
     inner = _nested(w)
     names = [f"in_{s}" for s in ("h", "c")[: cell.states]]
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(cell.dtype))
@@ -343,6 +358,6 @@ def _loop(cell: Cell, w: _Writer, states: list[str], run: _Run) -> tuple[list[st
     return made[: cell.states], y
 
 
-def _nested(w: _Writer) -> _Writer:
+def _nested(w: Writer) -> Writer:
     """Return a writer of a nested graph that captures the weights."""
     return replace(w, nodes=[], prefix="in_")

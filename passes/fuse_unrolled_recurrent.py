@@ -92,14 +92,16 @@ class FuseUnrolledRecurrent(SitePass):
             hidden = unstacked(y, layer.state, rw)
             rw.replace(stack.node.outputs[0], stacked(hidden, stack.axis, stack.turned != layer.reverse, rw))
             rw.erase(stack.node)
-        for old, final in zip(last.ends, finals, strict=True):
-            if _is_used(old, inside):
-                rw.replace(old, leaving(final, layer.state, rw))
-        used = [i for i, s in enumerate(chain.steps[:-1]) if _is_used(s.h, inside)]
-        for i, value in zip(used, elements(y, layer, len(chain.steps), used, rw), strict=True):
+        used = [i for i, s in enumerate(chain.steps) if _is_used(s.h, inside)]
+        pieces = used if len(used) >= len(chain.steps) - 1 > 1 else [i for i in used if i != len(chain.steps) - 1]
+        for i, value in zip(pieces, elements(y, layer, len(chain.steps), pieces, rw), strict=True):
             rw.replace(chain.steps[i].h, value)
+        for old, final in zip(last.ends, finals, strict=True):
+            if _is_used(old, inside) and not (old is last.h and len(chain.steps) - 1 in pieces):
+                rw.replace(old, leaving(final, layer.state, rw))
         order = {n: i for i, n in enumerate(rw.graph)}
-        rw.erase(*sorted(inside, key=lambda n: -order[n]))
+        inputs = {p for s in chain.steps for v in s.inputs if (p := v.producer()) is not None and p in order}
+        rw.erase(*sorted(inside | inputs, key=lambda n: -order[n]))
 
 
 def _layer(chain: Chain) -> Layer | str:
