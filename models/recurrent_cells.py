@@ -168,7 +168,7 @@ def _linear(cell: Cell, w: Writer, value: str, side: str, gates: tuple[str, ...]
         (np.concatenate([_array(cell, f"b_{s}{g}", (cell.units,)) for g in gates]) for s in side if s in cell.biases),
         np.zeros(1),
     )
-    name = f"{side}_{''.join(gates)}"
+    name = f"{side}_{''.join(gates)}_{cell.seed}"
     biased = any(s in cell.biases for s in side)
     if cell.gemm:
         inputs = [value, w.weight(f"wt_{name}", matrix.T.astype(cell.dtype))]
@@ -183,7 +183,7 @@ def _matrix(cell: Cell, side: str, gate: str, size: int) -> NDArray[np.float64]:
 
 
 def _row(cell: Cell, w: Writer, name: str) -> str:
-    return w.weight(name, _array(cell, name, (cell.units,)).astype(cell.dtype))
+    return w.weight(f"{name}_{cell.seed}", _array(cell, name, (cell.units,)).astype(cell.dtype))
 
 
 def _array(cell: Cell, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -105,12 +105,14 @@ def _view(r: Reader, node: ir.Node, index: int) -> Sum | None:
 
 
 def _matmul(r: Reader, node: ir.Node, index: int) -> Sum | None:
-    matrix, a = weight(node.inputs[1]), r.read(node.inputs[0])
+    a = r.read(node.inputs[0])
+    matrix = None if a is None else weight(node.inputs[1])  # read last: most nodes are no part of a cell
     return None if matrix is None or a is None or a.width != len(matrix) else r.algebra.multiplied(a, matrix)
 
 
 def _gemm(r: Reader, node: ir.Node, index: int) -> Sum | None:
-    attributes, matrix, a = node.attributes, weight(node.inputs[1]), r.read(node.inputs[0])
+    attributes, a = node.attributes, r.read(node.inputs[0])
+    matrix = None if a is None else weight(node.inputs[1])
     if matrix is None or a is None or attributes.get_int("transA", 0) != 0:
         return None
     matrix = attributes.get_float("alpha", 1.0) * (matrix.T if attributes.get_int("transB", 0) != 0 else matrix)

@@ -14,6 +14,7 @@ from ._terms_reader import Reader
 from ._twins import Twins
 
 _REACH = 128  # nodes of a step, at most
+_TRIED = 3  # steps that are looked at before the search is given up
 _VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 
 
@@ -107,10 +108,11 @@ class Finder:
 
     def find(self) -> Chain | None:
         """Return the steps around the first product that is found to be part of a cell."""
-        for k in range(1, len(self.row)):
+        for k in range(1, min(len(self.row), _TRIED + 1)):
             form = self._form(k)
-            if form is not None:
-                return self._chain(form, k)
+            chain = None if form is None else self._chain(form, k)
+            if chain is not None and len(chain.steps) > 1:
+                return chain
         return None
 
     def _state(self, k: int) -> ir.Value | None:
@@ -134,11 +136,9 @@ class Finder:
 
     def _ends(self, k: int, h: ir.Value) -> Iterator[ir.Value]:
         """Yield what may be the state behind product k."""
-        if k + 1 < len(self.row):
-            state = self._state(k + 1)
-            if state is not None:
-                yield state
-            return
+        state = self._state(k + 1) if k + 1 < len(self.row) else None
+        if state is not None:
+            yield state
         producer = h.producer()
         assert producer is not None
         seen: dict[ir.Node, None] = {self.row[k]: None}
@@ -149,7 +149,7 @@ class Finder:
                     if node not in seen and node.graph is self.row[k].graph:
                         seen[node] = None
                         queue.append(node)
-        yield from (n.outputs[0] for n in seen if n.op_type == producer.op_type)
+        yield from (n.outputs[0] for n in seen if n.op_type == producer.op_type and n.outputs[0] is not state)
 
     # -- the steps before and behind -----------------------------------------------------------------------------------
     def _chain(self, form: _Form, k: int) -> Chain:
