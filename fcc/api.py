@@ -245,6 +245,11 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
     o = driver.options
     if o.lossy:
         yield "the exact model", driver, exact
+    growing = [p.name for p in driver.pipeline.passes() if p.grows and exact.log.counts()[p.name]]
+    if growing:
+        less = replace(o, precision=None, low_rank=None, disable=(*o.disable, *dict.fromkeys(growing)))
+        other = Driver(less, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
+        yield f"the model without {growing[0]}", other, other.attempt().product
     names = tuple(p.name for p in driver.plugins)
     tried = o.opt_level if o.passes is None else 1
     for level, disable in ((1, o.disable), (0, (*o.disable, *names))):

@@ -135,10 +135,13 @@ ALL_PASSES: tuple[type[Pass], ...] = (
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
 
 _CLEAN = (
-    "inline-constant-ifs,fold-shapes,fold-constants,eliminate-identity,eliminate-no-ops,merge-chains,"
+    "inline-constant-ifs,inline-equal-branches,unroll-loops{max_trips=1},convert-sequence-states,"
+    "eliminate-loop-values,hoist-invariants,fold-shapes,fold-constants,eliminate-identity,eliminate-no-ops,merge-chains,"
     "convert-shape-operands,convert-sequences,eliminate-expand,eliminate-zero-states,"
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
+# What a loop over the steps of a recurrent layer is, or steps in a row; what other short loops compute.
+_STEPS = "fuse-recurrent,fuse-unrolled-recurrent,unroll-loops"
 _LINEAR = (
     "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
     "fuse-matmul-add"
@@ -159,7 +162,7 @@ PIPELINES: dict[int, str] = {
     1: f"fixpoint({_CLEAN})",
     2: (
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
-        f"fixpoint(convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
+        f"fixpoint({_STEPS},convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
         f"fixpoint({_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
         f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear"
     ),

@@ -32,6 +32,7 @@ class UnrollLoops(SitePass):
     """
 
     name: ClassVar[str] = "unroll-loops"
+    grows: ClassVar[bool] = True
     max_trips: int = 32
     max_nodes: int = 256
 

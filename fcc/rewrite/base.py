@@ -90,12 +90,14 @@ class Pass(ABC):
     """One rewrite with its conditions. Fields are its options; ``name`` is its kebab-case, verb-first name.
 
     ``measured``: whether it pays depends on shapes and machine, so what was measured goes before ``pays``.
+    ``grows``: it may write many nodes for few; a compile does without it when the file would grow.
     """
 
     name: ClassVar[str]
     exact: ClassVar[bool] = True
     needs_stats: ClassVar[bool] = False
     measured: ClassVar[bool] = False
+    grows: ClassVar[bool] = False
 
     def options(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""
