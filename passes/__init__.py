@@ -56,6 +56,7 @@ from .hoist_invariants import HoistInvariants
 from .inline_equal_branches import InlineEqualBranches
 from .inline_if import InlineConstantIfs
 from .insert_qdq import InsertQdq
+from .merge_bidirectional import MergeBidirectional
 from .merge_chains import MergeChains
 from .merge_common_subexpressions import MergeCommonSubexpressions
 from .merge_concats import MergeConcats
@@ -78,6 +79,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertSequenceStates,
     FuseRecurrent,
     FuseUnrolledRecurrent,
+    MergeBidirectional,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,
@@ -141,7 +143,7 @@ _CLEAN = (
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
 # What a loop over the steps of a recurrent layer is, or steps in a row; what other short loops compute.
-_STEPS = "fuse-recurrent,fuse-unrolled-recurrent,unroll-loops"
+_STEPS = "fuse-recurrent,fuse-unrolled-recurrent,merge-bidirectional,unroll-loops"
 _LINEAR = (
     "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
     "fuse-matmul-add"
