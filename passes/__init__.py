@@ -12,6 +12,7 @@ from fcc.rewrite.pipeline import Pipeline, parse
 from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
 from .convert_conv1d import ConvertConv1d
+from .convert_last_states import ConvertLastStates
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
 from .convert_residual_adds import ConvertResidualAdds
@@ -23,6 +24,7 @@ from .eliminate_affine_gather import EliminateAffineGather
 from .eliminate_dead_code import EliminateDeadCode
 from .eliminate_dead_neurons import EliminateDeadNeurons
 from .eliminate_expand import EliminateExpand
+from .eliminate_full_lengths import EliminateFullLengths
 from .eliminate_gemm_reshapes import EliminateGemmReshapes
 from .eliminate_identity import EliminateIdentity
 from .eliminate_impossible_branches import EliminateImpossibleBranches
@@ -80,6 +82,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseRecurrent,
     FuseUnrolledRecurrent,
     MergeBidirectional,
+    ConvertLastStates,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,
@@ -88,6 +91,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertSequences,
     EliminateExpand,
     EliminateZeroStates,
+    EliminateFullLengths,
     MergeChains,
     MergeDuplicateInitializers,
     MergeCommonSubexpressions,
@@ -139,11 +143,11 @@ BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
 _CLEAN = (
     "inline-constant-ifs,inline-equal-branches,unroll-loops{max_trips=1},convert-sequence-states,"
     "eliminate-loop-values,hoist-invariants,fold-shapes,fold-constants,eliminate-identity,eliminate-no-ops,merge-chains,"
-    "convert-shape-operands,convert-sequences,eliminate-expand,eliminate-zero-states,"
+    "convert-shape-operands,convert-sequences,eliminate-expand,eliminate-zero-states,eliminate-full-lengths,"
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
 # What a loop over the steps of a recurrent layer is, or steps in a row; what other short loops compute.
-_STEPS = "fuse-recurrent,fuse-unrolled-recurrent,merge-bidirectional,unroll-loops"
+_STEPS = "fuse-recurrent,fuse-unrolled-recurrent,merge-bidirectional,convert-last-states,unroll-loops"
 _LINEAR = (
     "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
     "fuse-matmul-add"
