@@ -21,6 +21,7 @@ class LoopLayer:
     """A layer, what of the loop carries its states, the value ``hidden`` of a trip, and the nodes of the cell.
 
     ``whole``: nothing else that the loop computes is used; ``is_read``: other nodes of the body use ``hidden``.
+    ``dying`` are the nodes of the body that nothing needs once the layer is an operator.
     """
 
     loop: Looped
@@ -28,7 +29,7 @@ class LoopLayer:
     h: Carried
     c: Carried | None
     hidden: ir.Value
-    nodes: tuple[ir.Node, ...]
+    dying: tuple[ir.Node, ...]
     whole: bool
     is_read: bool
 
@@ -149,17 +150,37 @@ def _described(loop: Looped, layer: Layer, h: Carried, c: Carried | None, moving
         return "the loop gives another value of the cell"
     stacks = {s.result for s in loop.stacked if plain(s.given, body) is hidden}
     whole = not any(ir.is_used(r) for r, _ in given if r not in stacks)
-    return LoopLayer(loop, layer, h, c, hidden, tuple(nodes), whole, is_read)
+    inputs = {s for s in layer.cell.inputs() if isinstance(s, ir.Value)}
+    dying = _dying(_cone(ends, [*states, *inputs], None), nodes, body)
+    return LoopLayer(loop, layer, h, c, hidden, tuple(dying), whole, is_read)
 
 
-def _cone(ends: list[ir.Value], states: list[ir.Value], moving: set[ir.Value]) -> dict[ir.Node, None]:
-    """Return the nodes between the states and the next ones."""
+def _dying(feeding: dict[ir.Node, None], cell: dict[ir.Node, None], body: ir.Graph) -> dict[ir.Node, None]:
+    """Return what feeds a cell and nothing else, and the cell itself."""
+    dead = dict(feeding)
+    while True:
+        alive = [
+            n
+            for n in dead
+            if n not in cell and any(u not in dead and not _hands_on(u, body) for v in n.outputs for u in v.consumers())
+        ]
+        if not alive:
+            return dead
+        for node in alive:
+            del dead[node]
+
+
+def _cone(ends: list[ir.Value], stops: list[ir.Value], moving: set[ir.Value] | None) -> dict[ir.Node, None]:
+    """Return the nodes between some values and the states behind a step; with ``moving``, only what makes those."""
+    graph = None if ends[0].producer() is None else ends[0].producer().graph  # type: ignore[union-attr]
     found: dict[ir.Node, None] = {}
     stack = list(ends)
     while stack:
         value = stack.pop()
         node = value.producer()
-        if node is not None and node not in found and value in moving and value not in states:
+        if node is None or node in found or node.graph is not graph or value in stops:
+            continue
+        if moving is None or value in moving:
             found[node] = None
             stack += [v for v in node.inputs if v is not None]
     return found

@@ -67,7 +67,7 @@ class FuseRecurrent(SitePass):
         return reason or self._growth_refusal(site, found)
 
     def _growth_refusal(self, site: Site, found: LoopLayer) -> str | None:
-        dead = [site.anchor, *_nodes(site.anchor)] if found.whole else list(found.nodes)
+        dead = [site.anchor, *_nodes(site.anchor)] if found.whole else list(found.dying)
         size, room = found.layer.growth(), freed_bytes(dead) + self.growth
         return f"the layer has {size} bytes, {room} would be freed" if size > room else None
 
