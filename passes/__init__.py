@@ -13,6 +13,7 @@ from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
 from .convert_conv1d import ConvertConv1d
 from .convert_last_states import ConvertLastStates
+from .convert_mapped_loops import ConvertMappedLoops
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
 from .convert_residual_adds import ConvertResidualAdds
@@ -83,6 +84,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseUnrolledRecurrent,
     MergeBidirectional,
     ConvertLastStates,
+    ConvertMappedLoops,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,
@@ -147,7 +149,9 @@ _CLEAN = (
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
 )
 # What a loop over the steps of a recurrent layer is, or steps in a row; what other short loops compute.
-_STEPS = "fuse-recurrent,fuse-unrolled-recurrent,merge-bidirectional,convert-last-states,unroll-loops"
+_STEPS = (
+    "fuse-recurrent,fuse-unrolled-recurrent,merge-bidirectional,convert-last-states,convert-mapped-loops,unroll-loops"
+)
 _LINEAR = (
     "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
     "fuse-matmul-add"

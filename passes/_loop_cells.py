@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from fcc import ir
 from fcc.analysis.loops import Carried, Looped, Stacked, plain
-from fcc.analysis.trips import TRIP, Counters, Size, at_trip, coefficient, trips
+from fcc.analysis.trips import Counters, Size, trips
 
 from ._cells import Cell, cells
 from ._live import reads
+from ._loop_items import read_of
 from ._recurrent import Layer
-from ._sequence_items import Item, item_of
 from ._terms_reader import Reader
 
 
@@ -89,46 +89,16 @@ def _matches(loop: Looped, reader: Reader, states: list[Carried]) -> Iterator[tu
 
 
 def _layer(loop: Looped, counters: Counters, count: Size, cell: Cell, h: Carried, c: Carried | None) -> Layer | str:
-    items, directions, outputs = [], set(), len(cell.gates) * cell.hidden
-    for source in cell.inputs():
-        item = _item(loop, counters, count, source)
-        if item is None or coefficient(item.at) not in (1, -1):
-            return "an input of the cell is no element of a sequence"
-        step = coefficient(item.at)
-        lowest = at_trip(item.at, 0 if step == 1 else count - 1)
-        if not isinstance(lowest, int) or lowest < 0 or not _holds(item.length, lowest + count):
-            return "it is not known to stay within the sequence"
-        if lowest and not isinstance(count, int):
-            return "it runs over part of a sequence whose length is a symbol"
-        items.append(Item(item.sequence, item.axis, lowest).unprojected(outputs))
-        directions.add(step)
+    found = [read_of(loop, counters, count, s) for s in cell.inputs()]
+    reason = next((r for r in found if isinstance(r, str)), None)
+    if reason is not None:
+        return reason
+    reads = [r for r in found if not isinstance(r, str)]
+    directions = {r.backwards for r in reads}
     if len(directions) != 1:
         return "it reads sequences in both directions, or none"
-    initial = None if c is None else c.init
-    return Layer(cell, tuple(items), count, directions == {-1}, h.init, h.init, initial)
-
-
-def _item(loop: Looped, counters: Counters, count: Size, source: object) -> Item | None:
-    if not isinstance(source, ir.Value):
-        return None
-    for e in loop.elements:
-        if e.inner is source:
-            rank = len(ir.dims_of(e.source) or ())
-            at = count - 1 - TRIP if e.reverse else TRIP
-            return Item(e.source, e.axis % rank, at) if rank else None
-    producer = source.producer()
-    found = item_of(source, counters.number) if producer is not None and producer.graph is loop.body else None
-    return found if found is not None and _is_outer(found.sequence, loop) else None
-
-
-def _is_outer(value: ir.Value, loop: Looped) -> bool:
-    producer = value.producer()
-    inside = producer is not None and producer.graph is loop.body
-    return not inside and value not in loop.body.inputs and value not in loop.body.initializers.values()
-
-
-def _holds(length: Size | None, end: Size) -> bool:
-    return length is not None and (length == end or ir.at_least(length - end, 0))
+    items = tuple(r.item.unprojected(len(cell.gates) * cell.hidden) for r in reads)
+    return Layer(cell, items, count, directions.pop(), h.init, h.init, None if c is None else c.init)
 
 
 def _described(loop: Looped, layer: Layer, h: Carried, c: Carried | None, moving: set[ir.Value]) -> LoopLayer | str:

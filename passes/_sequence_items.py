@@ -128,17 +128,22 @@ def _split(node: ir.Node, value: ir.Value, number: Number) -> tuple[int, Size] |
 _RULES = {"Gather": _gather, "Slice": _slice, "Split": _split}
 
 
-def time_major(item: Item, count: Size, rw: Rewriter) -> ir.Value:
-    """Return ``count`` elements of a sequence, from an item on, as [count, batch, columns]."""
-    value, dims = item.sequence, list(item.dims)
+def elements_first(item: Item, count: Size, rw: Rewriter) -> ir.Value:
+    """Return ``count`` elements of a sequence, from an item on, along the first axis."""
+    value, rank = item.sequence, len(item.dims)
     if (item.at, count) != (0, item.length):
         assert isinstance(count, int)
         assert isinstance(item.at, int)
         bounds = (np.array([k], np.int64) for k in (item.at, item.at + count, item.axis))
         value = rw.op("Slice", value, *bounds)
     if item.axis:
-        order = [item.axis, *(i for i in range(len(dims)) if i != item.axis)]
-        value, dims = rw.op("Transpose", value, perm=order), [dims[i] for i in order]
-    if len(dims) > 3:
-        value = rw.op("Squeeze", value, np.arange(1, len(dims) - 2, dtype=np.int64))
-    return rw.op("Unsqueeze", value, np.array([1], np.int64)) if len(dims) == 2 else value
+        value = rw.op("Transpose", value, perm=[item.axis, *(i for i in range(rank) if i != item.axis)])
+    return value
+
+
+def time_major(item: Item, count: Size, rw: Rewriter) -> ir.Value:
+    """Return ``count`` elements of a sequence, from an item on, as [count, batch, columns]."""
+    value, rank = elements_first(item, count, rw), len(item.dims)
+    if rank > 3:
+        value = rw.op("Squeeze", value, np.arange(1, rank - 2, dtype=np.int64))
+    return rw.op("Unsqueeze", value, np.array([1], np.int64)) if rank == 2 else value

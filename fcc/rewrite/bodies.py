@@ -54,7 +54,7 @@ class Bodies:
 
         Every copy has names of its own; all copies of a constant are one.
         """
-        values = {**given, **{v: self._once(v) for v in body.initializers.values()}}
+        values = {**given, **{v: self.lift(v) for v in body.initializers.values()}}
         for node in body:
             made = ir.copy_node(node, values, self.module.fresh)
             made.meta[ir.GENERATED] = True
@@ -63,7 +63,8 @@ class Bodies:
             self._places[made] = self._place
         return [values.get(v, v) for v in body.outputs]
 
-    def _once(self, constant: ir.Value) -> ir.Value:
+    def lift(self, constant: ir.Value) -> ir.Value:
+        """Return a constant of a nested graph as one of the anchor's graph; it is the same each time."""
         if constant not in self._shared:
             made = ir.copy_value(constant, self.module.fresh)
             self._shared[constant] = made

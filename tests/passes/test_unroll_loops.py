@@ -323,3 +323,50 @@ def test_one_trip_is_inlined_whatever_is_in_it() -> None:
         loop(body, constants="int64 n = {1}, bool go = {1}, float[2] w"),
         "g (float[2] x) => (float[2] y) { r = RandomNormalLike(x) z = Sub(r, r) u = Mul(x, w) y = Add(u, z) }",
     )
+
+
+def test_the_budgets_are_inclusive_and_opset_13_will_do() -> None:
+    module = check(
+        UnrollLoops(max_trips=3, max_nodes=6),
+        loop("d = Identity(c) t = Neg(s)"),
+        "g (float[2] x) => (float[2] y) { a = Neg(x) b = Neg(a) y = Neg(b) }",
+        opset=13,
+    )
+    assert module.opset() == 13
+    check(UnrollLoops(max_trips=2), loop("d = Identity(c) t = Neg(s)"), None, because="3 trips are more than 2")
+    check(UnrollLoops(max_nodes=5), loop("d = Identity(c) t = Neg(s)"), None, because="6 nodes are more than 5")
+
+
+def test_what_is_stacked_may_have_any_shape_where_trips_run() -> None:
+    text = """g (float[N] x) => (float[N] y, float[K,N] z) <int64 n = {COUNT}, bool go = {1}> {
+        y, z = Loop(n, go, x) <body = b (int64 i, bool c, float[N] s) => (bool d, float[N] t, float[N] e) {
+            d = Identity(c) t = Neg(s) e = Abs(t) }> }"""
+    check(
+        UnrollLoops(),
+        text.replace("COUNT", "1"),
+        "g (float[N] x) => (float[N] y, float[K,N] z) { y = Neg(x) e = Abs(y) z = Unsqueeze(e, zero) }",
+    )
+    check(
+        UnrollLoops(),
+        text.replace("COUNT", "2"),
+        """g (float[N] x) => (float[N] y, float[K,N] z) { a = Neg(x) e = Abs(a) y = Neg(a) f = Abs(y)
+        u = Unsqueeze(e, zero) v = Unsqueeze(f, zero) z = Concat<axis = 0>(u, v) }""",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "because"),
+    [
+        ("string[2]", "e = Identity(words)", "the type of 'e' is not known"),
+        ("float[]", "e = Reshape(x, k)", "the type of 'e' is not known"),
+    ],
+)
+def test_no_trip_stacks_nothing_of_unknown_type(kind: str, body: str, because: str) -> None:
+    stacked = "string[K,2]" if kind.startswith("string") else "float[]"
+    check(
+        UnrollLoops(),
+        f"""g (float[2] x, string[2] words, int64[M] k) => ({stacked} z) <int64 n = {{0}}, bool go = {{1}}> {{
+            z = Loop(n, go) <body = b (int64 i, bool c) => (bool d, {kind} e) {{ d = Identity(c) {body} }}> }}""",
+        None,
+        because=because,
+    )
