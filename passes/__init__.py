@@ -64,6 +64,7 @@ from .merge_chains import MergeChains
 from .merge_common_subexpressions import MergeCommonSubexpressions
 from .merge_concats import MergeConcats
 from .merge_duplicate_initializers import MergeDuplicateInitializers
+from .merge_mapped_elements import MergeMappedElements
 from .merge_parallel_linears import MergeParallelLinears
 from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
@@ -85,6 +86,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeBidirectional,
     ConvertLastStates,
     ConvertMappedLoops,
+    MergeMappedElements,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,
@@ -150,7 +152,8 @@ _CLEAN = (
 )
 # What a loop over the steps of a recurrent layer is, or steps in a row; what other short loops compute.
 _STEPS = (
-    "fuse-recurrent,fuse-unrolled-recurrent,merge-bidirectional,convert-last-states,convert-mapped-loops,unroll-loops"
+    "fuse-recurrent,fuse-unrolled-recurrent,merge-bidirectional,convert-last-states,"
+    "convert-mapped-loops,merge-mapped-elements,unroll-loops"
 )
 _LINEAR = (
     "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
