@@ -162,6 +162,45 @@ def test_stays(how: dict[str, str], because: str) -> None:
     check(ConvertSequenceStates(), appending(**how), None, because=because)
 
 
+MORE = {
+    "an erased element": ({"body": "t = Mul(s, w) u = SequenceErase(q, i)"}, "more with the sequence"),
+    "an append in a branch": (
+        {
+            "body": """t = Mul(s, w) u = If(c) <then_branch = f () => (seq(float[2,3]) a) { a = SequenceInsert(q, t) },
+                else_branch = e2 () => (seq(float[2,3]) o) { o = SequenceConstruct(t) }>"""
+        },
+        "more with the sequence",
+    ),
+    "a sequence that is read after the append": (
+        {
+            "body": """u = SequenceInsert(q, s) k = SequenceLength(u) f = Cast<to = 1>(k) t = Mul(s, f)""",
+        },
+        "more with the sequence",
+    ),
+    "another sequence handed on": (
+        {"body": "t = Mul(s, w) k = SequenceInsert(q, t) u = SequenceConstruct(t)"},
+        "more with the sequence",
+    ),
+    "rows of unknown rank": (
+        {
+            "body": "t = Mul(s, w) v = Reshape(t, k) u = SequenceInsert(q, v)",
+            "more": ", int64[M] k",
+            "gives": "float[2,3] t, seq(float) u",
+            "enters": "float[2,3] s, seq(float) q",
+            "after": "y = ConcatFromSequence<axis = 0>(r)",
+            "outputs": "float[2,3] z, float[] y",
+        },
+        "not known, or empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_stays_too(case: str) -> None:
+    how, because = MORE[case]
+    check(ConvertSequenceStates(), appending(**how), None, because=because)
+
+
 def test_what_is_stacked_may_have_symbols(executed: Any) -> None:
     executed(
         ConvertSequenceStates(),

@@ -201,3 +201,35 @@ def test_a_scan_keeps_one_sequence_and_no_empty_attribute(executed: Any) -> None
 def test_what_has_no_view_is_left_alone() -> None:
     text = loop("t = Mul(s, r) u = Identity(r)").replace("y, z = Loop", "y = Loop")
     check(EliminateLoopValues(), text, None, because="another number")
+
+
+def test_shapes_that_may_be_equal_fit() -> None:
+    before = loop("t = Mul(s, r) u = Identity(r)").replace("float[2] x, float[2] v", "float[2] x, float[N] v")
+    after = small("d = Identity(c) t = Mul(s, v)").replace("float[2] x, float[2] v", "float[2] x, float[N] v")
+    check(EliminateLoopValues(), before, after, sizes={"N": 2}, tolerance=0)
+    check(
+        EliminateLoopValues(),
+        loop("t = Mul(s, r) u = Identity(r)").replace("float[2] s, float[2] r", "float[2] s, float[] r"),
+        small("d = Identity(c) t = Mul(s, v)"),
+        tolerance=0,
+    )
+
+
+def test_another_rank_does_not_fit() -> None:
+    before = loop("t = Mul(s, r) u = Identity(r)").replace("float[2] s, float[2] r", "float[2] s, float[1,2] r")
+    check(EliminateLoopValues(), before, None, because="another shape")
+
+
+def test_a_scan_whose_results_are_all_used_drops_a_sequence() -> None:
+    scan = "y = Scan({}) <num_scan_inputs = {}, body = b (float[2] s{}) => (float[2] t) {{ t = Mul(s, w) }}> }}"
+    head = "g (float[2] h, float[3,2] x, float[3,2] v) => (float[2] y) <float[2] w> { "
+    check(
+        EliminateLoopValues(),
+        head + scan.format("h, x, v", 2, ", float[2] e, float[2] f"),
+        head + scan.format("h, x", 1, ", float[2] e"),
+        tolerance=0,
+    )
+
+
+def test_a_loop_that_nobody_uses_is_left_to_dead_code() -> None:
+    check(EliminateLoopValues(), loop("t = Mul(s, r) u = Identity(r)", results="p, q", after="y = Neg(x)"), None)

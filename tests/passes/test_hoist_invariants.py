@@ -149,3 +149,43 @@ def test_a_scan() -> None:
 def test_a_loop_without_a_view() -> None:
     text = loop("t = Add(s, s)").replace("y = Loop", "y, z = Loop")
     check(HoistInvariants(), text, None, because="another number")
+
+
+def test_a_loop_that_never_runs_keeps_what_may_fail() -> None:
+    text = loop("e = Mod(k, five) f = Cast<to = 1>(e) t = Add(s, f)", most="five").replace("{5}", "{0}")
+    check(HoistInvariants(), text, None, because="may fail")
+
+
+MORE = {
+    "other domains": ("e = com.microsoft.QuickGelu(w) t = Add(s, e)", "five", ""),
+    "numbers of strings": ("e = Cast<to = 1>(v) f = ReduceSum<keepdims = 0>(e) t = Add(s, f)", "n", ", string[2] v"),
+    "a rank that is not known": ("e = Max(w, v) f = ReduceSum<keepdims = 0>(e) t = Add(s, f)", "n", ", float[] v"),
+    "a division of shapes that may not fit": (
+        "e = Div(w, v) f = ReduceSum<keepdims = 0>(e) t = Add(s, f)",
+        "n",
+        ", float[M] v",
+    ),
+    "a product by a vector": ("e = MatMul(q, v) f = ReduceSum<keepdims = 0>(e) t = Add(s, f)", "n", ", float[M] v"),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_stays_too(case: str) -> None:
+    body, most, more = MORE[case]
+    check(HoistInvariants(), loop(body, most=most, more=more), None, because="may fail")
+
+
+def test_operands_of_fewer_axes_that_fit() -> None:
+    more = ", float[3,2] v, float[1,3,1] u"
+    check(
+        HoistInvariants(),
+        loop(
+            "e = Max(w, v) h = Mul(u, e) j = MatMul(h, z) f = ReduceSum<keepdims = 0>(j) t = Add(s, f)",
+            more=more + ", float[2,2] z",
+        ),
+        loop(
+            "f = ReduceSum<keepdims = 0>(j) t = Add(s, f)",
+            before="e = Max(w, v) h = Mul(u, e) j = MatMul(h, z)",
+            more=more + ", float[2,2] z",
+        ),
+    )
