@@ -15,8 +15,11 @@ def signature(
     elements: Sequence[int],
     stacked: Sequence[int],
     added: Sequence[ir.Value] = (),
+    entering: Sequence[tuple[ir.Value, ir.Value]] = (),
 ) -> Signature:
     """Return what stays, by the indices of carried values, scan inputs and scan outputs; ``added`` is stacked too.
+
+    ``entering`` are further scan inputs, with the inputs of the body.
 
     A Loop has its bound and condition in front of what it carries, and its body a condition among the outputs.
     """
@@ -24,4 +27,4 @@ def signature(
     count = len(loop.carried)
     inputs = [*range(fixed), *(fixed + i for i in carried), *(fixed + count + i for i in elements)]
     outputs = [*carried, *(count + i for i in stacked)]
-    return Signature(inputs, outputs, inputs, [*range(decides), *(decides + i for i in outputs)], added)
+    return Signature(inputs, outputs, inputs, [*range(decides), *(decides + i for i in outputs)], added, entering)

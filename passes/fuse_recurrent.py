@@ -14,6 +14,7 @@ from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._cone import freed_bytes
 from ._loop_cells import LoopLayer, layer_of
+from ._loop_signature import signature
 from ._recurrent import LOOPED, leaving, stacked, unstacked
 
 
@@ -87,19 +88,18 @@ class FuseRecurrent(SitePass):
             if ir.is_used(stack.result) and found.gives(stack):
                 turned = found.layer.reverse != stack.reverse
                 rw.replace(stack.result, stacked(hidden, stack.axis, turned, rw))
-        if found.whole:
-            rw.erase(site.anchor)
-        elif found.is_read:
-            rw.before(next(iter(found.loop.body)))
+        if found.is_read and not found.whole:
             rw.replace(found.hidden, _element(hidden, found, rw))
+        if found.whole or found.loop.counter is None:
+            rw.erase(site.anchor)
 
 
 def _rest_refusal(found: LoopLayer) -> str | None:
     counter = found.loop.counter
     if not found.is_used:
         return "nothing uses the layer"
-    if found.is_read and not found.whole and (counter is None or ir.dims_of(counter) != ()):
-        return "what else the loop computes has no counter to read the hidden states by"
+    if found.is_read and not found.whole and counter is not None and ir.dims_of(counter) != ():
+        return "what else the loop computes has no scalar counter to read the hidden states by"
     return None
 
 
@@ -113,7 +113,22 @@ def _nodes(node: ir.Node) -> Iterator[ir.Node]:
 def _element(hidden: ir.Value, found: LoopLayer, rw: Rewriter) -> ir.Value:
     """Return the hidden state of one trip; going backwards, those of the first trips are the last ones."""
     at = found.loop.counter
+    if at is None:
+        return _scanned(hidden, found, rw)
+    rw.before(next(iter(found.loop.body)))
     if found.layer.reverse:
         at = rw.op("Sub", np.asarray(-1, np.int64), at)
     made: ir.Value = rw.op("Gather", hidden, at, axis=0)
     return made
+
+
+def _scanned(hidden: ir.Value, found: LoopLayer, rw: Rewriter) -> ir.Value:
+    """Return the hidden state of one trip as a further scan input."""
+    loop, dims = found.loop, ir.dims_of(hidden) or ()
+    inner = ir.Value(name=rw.module.fresh(found.hidden.name or "h"), type=hidden.type, shape=ir.to_shape(dims[1:]))
+    carried, elements, stacks = (range(len(part)) for part in (loop.carried, loop.elements, loop.stacked))
+    axes = [*(e.axis for e in loop.elements), 0]
+    directions = [*(int(e.reverse) for e in loop.elements), int(found.layer.reverse)]
+    given = {"num_scan_inputs": len(axes), "scan_input_axes": axes, "scan_input_directions": directions}
+    rw.resign(loop.node, signature(loop, carried, elements, stacks, entering=[(hidden, inner)]), **given)
+    return inner

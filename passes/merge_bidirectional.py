@@ -96,7 +96,9 @@ class MergeBidirectional(SitePass):
         join = _join(first, second)
         if join is not None:
             turned = rw.op("Transpose", outputs[0], perm=[0, 2, 1, 3])
-            rw.replace(join.outputs[0], rw.op("Reshape", turned, np.array([0, 0, -1], np.int64)))
+            dims = ir.dims_of(join.outputs[0]) or ()
+            target = [0, 0, -1] if len(dims) == 3 else [0, 1, -1, dims[3]]
+            rw.replace(join.outputs[0], rw.op("Reshape", turned, np.array(target, np.int64)))
             squeezes = [p for v in join.inputs if v is not None and (p := v.producer()) is not None]
             rw.erase(join, *squeezes)
         for i in range(1, count):
@@ -129,18 +131,20 @@ def _final(first: ir.Node, second: ir.Node, index: int, state: ir.Value, rw: Rew
 
 
 def _join(first: ir.Node, second: ir.Node) -> ir.Node | None:
-    """Return the Concat of the hidden states of both, [steps, rows, 2 * units], that is all that uses them."""
-    squeezed = [ir.sole_user(n.outputs[0]) for n in (first, second)]
-    if any(s is None or s.op_type != "Squeeze" or s.domain or integers(s, 1, "axes") != [1] for s in squeezed):
-        return None
-    values = [s.outputs[0] for s in squeezed if s is not None]
+    """Return the Concat of the hidden states of both, [steps, (1,) rows, 2 * units], that is all that uses them."""
+    values, users = [n.outputs[0] for n in (first, second)], [ir.sole_user(n.outputs[0]) for n in (first, second)]
+    if all(u is not None and u.op_type == "Squeeze" and integers(u, 1, "axes") == [1] for u in users):
+        values = [u.outputs[0] for u in users if u is not None]
     join = ir.sole_user(values[0])
     alone = join is not None and list(join.inputs) == values and ir.sole_user(values[1]) is join
-    return join if alone and join is not None and _joins(join, 2) and join.graph is first.graph else None
+    dims = ir.dims_of(values[0])
+    if join is None or not alone or dims is None or join.graph is not first.graph or not isinstance(dims[-1], int):
+        return None
+    return join if _joins(join, len(dims) - 1, len(dims)) else None
 
 
-def _joins(node: ir.Node, axis: int) -> bool:
-    return node.op_type == "Concat" and node.domain == "" and node.attributes.get_int("axis", 0) in (axis, axis - 3)
+def _joins(node: ir.Node, axis: int, rank: int = 3) -> bool:
+    return node.op_type == "Concat" and node.domain == "" and node.attributes.get_int("axis", 0) in (axis, axis - rank)
 
 
 def _direction(node: ir.Node) -> str:

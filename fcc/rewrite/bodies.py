@@ -14,7 +14,8 @@ from ..analysis import shapes
 class Signature:
     """A Loop or Scan whose body stays, with fewer values going in and out: indices that are kept, in order.
 
-    ``stacked`` are values of the body that it gives as further scan outputs.
+    ``stacked`` are values of the body that it gives as further scan outputs, ``entering`` further operands with the
+    inputs of the body that stand for them.
     """
 
     inputs: Sequence[int]
@@ -22,6 +23,7 @@ class Signature:
     body_inputs: Sequence[int]
     body_outputs: Sequence[int]
     stacked: Sequence[ir.Value] = ()
+    entering: Sequence[tuple[ir.Value, ir.Value]] = ()
 
 
 class Bodies:
@@ -85,7 +87,7 @@ class Bodies:
         made = ir.Node(
             node.domain,
             node.op_type,
-            [node.inputs[i] for i in signature.inputs],
+            [*(node.inputs[i] for i in signature.inputs), *(outer for outer, _ in signature.entering)],
             [*kept.values(), *changed],
             num_outputs=len(signature.outputs) + len(signature.stacked),
             name=self.module.fresh(node.name or node.op_type),
@@ -137,7 +139,7 @@ class Bodies:
     def _hand_over(self, old: ir.Node, new: ir.Node, signature: Signature) -> None:
         body = old.attributes.pop("body").as_graph()
         inputs, outputs = list(body.inputs), list(body.outputs)
-        body.inputs[:] = [inputs[i] for i in signature.body_inputs]
+        body.inputs[:] = [*(inputs[i] for i in signature.body_inputs), *(v for _, v in signature.entering)]
         body.outputs[:] = [outputs[i] for i in signature.body_outputs]
         for value in signature.stacked:
             body.outputs.append(self._owned(body, value))

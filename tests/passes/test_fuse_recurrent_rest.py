@@ -347,12 +347,29 @@ def test_a_bound_that_is_another_symbol() -> None:
     assert "not known to stay within" in refusal(model)
 
 
-def test_a_scan_that_computes_more_has_no_counter() -> None:
-    model = layer(Cell("GRU"), form="Scan")
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_scan_that_computes_more_scans_the_hidden_states(backwards: bool, axis: int, executed: Executed) -> None:
+    model = layer(Cell("GRU"), form="Scan", backwards=backwards, axis=axis)
     body = next(a.g for n in model.graph.node if n.op_type == "Scan" for a in n.attribute if a.name == "body")
     (last,) = [n for n in body.node if n.output[0] == "row"]
     last.op_type = "Exp"
-    assert "has no counter" in refusal(model)
+    module = executed(FuseRecurrent(), model)
+    left = cleaned(module)
+    assert left.count("GRU") == left.count("Scan") == left.count("Exp") == 1
+    assert "Sigmoid" not in left
+
+
+def test_a_counter_of_rank_one() -> None:
+    loop = Loop()
+    x = loop.w("Squeeze", loop.element(), loop.w.ints(0))
+    h = gru(loop, x)
+    loop.carry("h0", "h", h)
+    loop.stacked = [loop.w("Exp", h)]
+    model = loop.model("r0", "s0")
+    body = next(a.g for n in model.graph.node if n.op_type == "Loop" for a in n.attribute if a.name == "body")
+    body.input[0].type.tensor_type.shape.dim.add(dim_value=1)
+    assert "no scalar counter" in refusal(model)
 
 
 def test_weights_that_stay_may_not_make_the_file_grow() -> None:

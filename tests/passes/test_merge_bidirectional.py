@@ -39,6 +39,21 @@ def test_the_backward_layer_may_come_first(executed: Executed) -> None:
     executed(MergeBidirectional(), text(body), text(ONE), tolerance=0)
 
 
+def test_hidden_states_joined_with_their_axis(executed: Executed) -> None:
+    body = TWO.replace(
+        "f1 = Squeeze(f, one) k1 = Squeeze(k, one) y = Concat<axis = 2>(f1, k1)", "y = Concat<axis = 3>(f, k)"
+    )
+    outputs = "float[5,1,B,8] y"
+    after = ONE.replace("Reshape(t, flat)", "Reshape(t, other)")
+    executed(MergeBidirectional(), text(body, outputs=outputs), text(after, outputs=outputs), tolerance=0)
+    check(
+        MergeBidirectional(),
+        text(body.replace("axis = 3", "axis = 1"), outputs="float[5,2,B,4] y"),
+        None,
+        because="other than joined",
+    )
+
+
 def test_joined_final_states(executed: Executed) -> None:
     body = """, fh, fc = LSTM<hidden_size = 4>(x, w, r, b) , kh, kc = LSTM<hidden_size = 4, direction = "reverse">(x, v, s, c)
         y = Concat<axis = 0>(fh, kh) z = Concat<axis = -3>(fc, kc)"""
