@@ -113,7 +113,7 @@ def _matmul(r: Reader, node: ir.Node, index: int) -> Sum | None:
 def _gemm(r: Reader, node: ir.Node, index: int) -> Sum | None:
     attributes, a = node.attributes, r.read(node.inputs[0])
     matrix = None if a is None else weight(node.inputs[1])
-    if matrix is None or a is None or attributes.get_int("transA", 0) != 0:
+    if matrix is None or a is None or attributes.get_int("transA", 0) != 0 or not _aligned(node):
         return None
     matrix = attributes.get_float("alpha", 1.0) * (matrix.T if attributes.get_int("transB", 0) != 0 else matrix)
     if a.width != len(matrix):
@@ -126,7 +126,30 @@ def _gemm(r: Reader, node: ir.Node, index: int) -> Sum | None:
     return None if scaled is None else r.algebra.plus(product, scaled)
 
 
+def _aligned(node: ir.Node) -> bool:
+    """Return whether operands that are computed have the rows of the result: a broadcast pairs other rows."""
+    rows = _rows_of(node.outputs[0])
+    return rows is not None and all(v is None or ir.Module.is_constant(v) or _rows_of(v) == rows for v in _added(node))
+
+
+def _added(node: ir.Node) -> list[ir.Value | None]:
+    return list(node.inputs[2:]) if node.op_type == "Gemm" else list(node.inputs)
+
+
+def _rows_of(value: ir.Value | None) -> tuple[ir.Dim | int | None, ...] | None:
+    """Return the axes in front of the last one, without leading ones."""
+    dims = ir.dims_of(value)
+    if not dims or None in dims:
+        return None if dims != () else ()
+    rows = list(dims[:-1])
+    while rows and rows[0] == 1:
+        rows.pop(0)
+    return tuple(rows)
+
+
 def _sum(r: Reader, node: ir.Node, index: int) -> Sum | None:
+    if not _aligned(node):
+        return None
     total = r.read(node.inputs[0])
     for value in node.inputs[1:]:
         other = r.read(value)
@@ -135,12 +158,16 @@ def _sum(r: Reader, node: ir.Node, index: int) -> Sum | None:
 
 
 def _minus(r: Reader, node: ir.Node, index: int) -> Sum | None:
+    if not _aligned(node):
+        return None
     a, b = r.read(node.inputs[0]), r.read(node.inputs[1])
     negated = None if b is None else r.algebra.scaled(b, np.array([-1.0]))
     return None if a is None or negated is None else r.algebra.plus(a, negated)
 
 
 def _times(r: Reader, node: ir.Node, index: int) -> Sum | None:
+    if not _aligned(node):
+        return None
     a, b = r.read(node.inputs[0]), r.read(node.inputs[1])
     return None if a is None or b is None else r.algebra.times(a, b)
 
@@ -151,6 +178,8 @@ def _negated(r: Reader, node: ir.Node, index: int) -> Sum | None:
 
 
 def _over(r: Reader, node: ir.Node, index: int) -> Sum | None:
+    if not _aligned(node):
+        return None
     a, b = r.read(node.inputs[0]), r.read(node.inputs[1])
     inverse = None if b is None else _inverse(r, b)
     return None if a is None or inverse is None else r.algebra.times(a, inverse)

@@ -315,14 +315,27 @@ def test_other_targets(target: str, kind: str, executed: Executed) -> None:
 
 
 def test_rows_that_are_declared_but_not_given() -> None:
-    loop = Loop(x=[4, "B", 3])
+    loop = Loop(h0=[1, 4])
     loop.carry("h0", "h", gru(loop))
     model = loop.model("r0")
     body = next(a.g for n in model.graph.node if n.op_type == "Loop" for a in n.attribute if a.name == "body")
     body.input[2].type.tensor_type.shape.CopyFrom(
         helper.make_tensor_value_info("h", FLOAT, [2, 4]).type.tensor_type.shape
     )
-    assert "the initial state has the shape [2,4], not [B, 4]" in refusal(model)
+    assert "the initial state has the shape [1,4], not [2, 4]" in refusal(model)
+
+
+def test_rows_that_a_broadcast_pairs_with_others() -> None:
+    loop = Loop()
+    w = loop.w
+    r = w.weight("r", np.eye(4, dtype=np.float32))
+    rows = w("Add", w("Unsqueeze", w("MatMul", "h", r), w.ints(1)), w("Unsqueeze", "h", w.ints(0)))
+    after = w("Tanh", w("Add", rows, w("MatMul", loop.element(), w.weight("k", np.ones((3, 4), np.float32)))))
+    loop.carry("h0", "h", w("ReduceMax", after, axes=[0], keepdims=0))
+    loop.carry("u0", "u", w("Tanh", w("Add", w("Add", "u", "v"), w("MatMul", "u", r))))
+    loop.carry("v0", "v", w("Neg", "v"))
+    loop.inputs |= {"u0": [3, 1, 4], "v0": [1, 3, 4]}
+    assert "no carried value" in refusal(loop.model("r0", opset=17))
 
 
 def test_no_trip() -> None:
