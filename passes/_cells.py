@@ -82,7 +82,7 @@ def _rnn(h: Hashable, s: Sum) -> Cell | None:
 def _gru(h: Hashable, s: Sum) -> Cell | None:
     """h' = (1 - z) * n + z * h, or with 1 - z for z; n = g(x W + r * (h R + b)), or g(x W + (r * h) R)."""
     pair = next((p for p in s.terms if len(p) == 2), None)
-    if pair is None or len(s.terms) != 3:
+    if pair is None:
         return None
     for z, n in (pair, pair[::-1]):
         form = _update(h, s, z, n)

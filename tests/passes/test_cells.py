@@ -159,6 +159,7 @@ NO_GRU: dict[str, Callable[[Writer], Sum]] = {
     "a turned state of the other sign": lambda w: w.plus(
         w.times(z := w.gate(), candidate(w, w.gate())), w.h, w.times(z, w.h)
     ),
+    "three terms without a product": lambda w: w.plus(w.gate(), candidate(w, w.gate()), w.h),
     "three factors": lambda w: w.times(w.gate(), w.gate(), w.gate()),
 }  # fmt: skip
 
@@ -225,6 +226,13 @@ def test_gates_that_are_all_of_one_kind_may_change_places() -> None:
     assert kinds == {"LSTM"}
 
 
+def seeing(w: Writer, seen: Callable[[Sum, Sum, Sum], Sum]) -> tuple[Sum, Sum]:
+    """An LSTM whose output gate sees what ``seen`` makes of the cell state, what it keeps, and what it takes in."""
+    kept, taken = w.times(w.gate(), w.c), w.times(w.gate(), w.gate(kind="Tanh"))
+    c = w.plus(kept, taken)
+    return w.times(w.gate(seen(c, kept, taken)), w.algebra.activation("Tanh", c)), c
+
+
 NO_LSTM: dict[str, Callable[[Writer], tuple[Sum, Sum]]] = {
     "scaled states": lambda w: (w.times((s := lstm(w, w.gate(), w.gate(), w.gate(kind="Tanh"), w.gate()))[0], w.number(0.5)), s[1]),
     "another state's activation": lambda w: (
@@ -247,6 +255,12 @@ NO_LSTM: dict[str, Callable[[Writer], tuple[Sum, Sum]]] = {
         w, i := w.gate(peep(w, w.c)), w.plus(w.one, w.minus(i)), w.gate(kind="Tanh"), w.gate()),
     "another gate that is left": lambda w: lstm(
         w, w.gate(), w.plus(w.one, w.minus(w.gate())), w.gate(kind="Tanh"), w.gate()),
+    "no input gate": lambda w: lstm(w, w.one, w.gate(), w.gate(kind="Tanh"), w.gate()),
+    "an output gate that sees what is kept": lambda w: seeing(w, lambda c, kept, taken: peep(w, kept)),
+    "an output gate that sees what is taken in": lambda w: seeing(w, lambda c, kept, taken: peep(w, taken)),
+    "an output gate that sees more of what is kept": lambda w: seeing(w, lambda c, kept, taken: w.plus(peep(w, c), peep(w, kept))),
+    "an output gate that sees another product": lambda w: seeing(
+        w, lambda c, kept, taken: w.plus(peep(w, c), w.times(w.gate(), w.gate()))),
     "more beside the states": lambda w: (
         w.plus((s := lstm(w, w.gate(), w.gate(), w.gate(kind="Tanh"), w.gate()))[0], w.row()), s[1]),
 }  # fmt: skip

@@ -60,6 +60,30 @@ def test_a_layer_that_gives_it_already_keeps_its_other_states(executed: Executed
     )
 
 
+@pytest.mark.parametrize(
+    ("layer", "made", "values", "rest"),
+    [
+        ("y, h = GRU", "y, h = GRU", "float[2,4] z, float[1,2,4] n", "n = Neg(h)"),
+        ("y, , c = LSTM", "y, h, c = LSTM", "float[2,4] z, float[1,2,4] k", "k = Neg(c)"),
+        ("y = GRU", "y, h = GRU", "float[2,4] z, float[5,1,2,4] m", "m = Neg(y)"),
+    ],
+)
+@pytest.mark.parametrize("inputs", ["x, w, r", "x, w, r, , , i"])
+def test_what_else_the_layer_has(
+    layer: str, made: str, values: str, rest: str, inputs: str, executed: Executed
+) -> None:
+    kind, given = made.split(" = ")[1], ", float[1,2,4] i"
+    body = "{}<hidden_size = 4>({}) {} {}"
+    executed(
+        ConvertLastStates(),
+        text(
+            body.format(layer, inputs, rest, "s = Squeeze(y, one) z = Gather<axis = 0>(s, last)"), kind, values, given
+        ),
+        text(body.format(made, inputs, rest, "z = Squeeze(h, zero)"), kind, values, given),
+        tolerance=0,
+    )
+
+
 def test_backwards_the_first_element_is_the_last_step(executed: Executed) -> None:
     body = 'y = GRU<hidden_size = 4, direction = "reverse">(x, w, r) s = Squeeze(y, one) z = Gather<axis = 0>(s, first)'
     after = 'y, h = GRU<hidden_size = 4, direction = "reverse">(x, w, r) z = Squeeze(h, zero)'

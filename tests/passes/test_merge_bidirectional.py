@@ -72,6 +72,15 @@ def test_final_states_that_are_used_apart(executed: Executed) -> None:
     executed(MergeBidirectional(), text(body, "GRU", outputs=outputs), text(after, "GRU", outputs=outputs), tolerance=0)
 
 
+def test_final_states_that_are_joined_and_used_apart(executed: Executed) -> None:
+    body = """, fh = GRU<hidden_size = 4>(x, w, r, b) , kh = GRU<hidden_size = 4, direction = "reverse">(x, v, s, c)
+        y = Concat<axis = 0>(fh, kh) z = Neg(kh)"""
+    outputs = "float[2,B,4] y, float[1,B,4] z"
+    after = """u, h = GRU<hidden_size = 4, direction = "bidirectional">(x, w, r, b)
+        fh, kh = Split<axis = 0>(h, half) y = Concat<axis = 0>(fh, kh) z = Neg(kh)"""
+    executed(MergeBidirectional(), text(body, "GRU", outputs=outputs), text(after, "GRU", outputs=outputs), tolerance=0)
+
+
 def test_one_final_state(executed: Executed) -> None:
     body = """f, fh = GRU<hidden_size = 4>(x, w, r, b) k = GRU<hidden_size = 4, direction = "reverse">(x, v, s, c)
         f1 = Squeeze(f, one) k1 = Squeeze(k, one) y = Concat<axis = 2>(f1, k1) z = Neg(fh)"""
@@ -120,6 +129,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"body": TWO + " z = Neg(f)", "outputs": "float[5,B,8] y, float[5,1,B,4] z"}, "other than joined"),
     "hidden states of one": (
         {"body": TWO.replace("y = Concat<axis = 2>(f1, k1)", "y = Neg(f1)"), "outputs": "float[5,B,4] y"}, "other than joined"),
+    "hidden states joined in a branch": (
+        {"body": TWO.replace("y = Concat", "y = If<then_branch = g1 () => (float[5,B,8] p1) {p1 = Concat").replace(
+            "(f1, k1)", "(f1, k1)}, else_branch = g2 () => (float[5,B,8] p2) {p2 = Concat<axis = 2>(x, x, i)}>(a)"),
+         "inputs": ", bool a, float[5,B,2] i"}, "other than joined"),
     "a state that needs the other layer": (
         {"body": """f, fh = KIND<hidden_size = 4>(x, w, r, b, , h) k = KIND<hidden_size = 4, direction = "reverse">(x, v, s, c, , fh)
             f1 = Squeeze(f, one) k1 = Squeeze(k, one) y = Concat<axis = 2>(f1, k1)""", "inputs": ", float[1,B,4] h"},
