@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcc import ir
+from fcc import ir, testing
+from fcc.analysis import shapes
+from fcc.frontend import read
 from fcc.passes.convert_mapped_loops import ConvertMappedLoops
+from fcc.rewrite import Log, PassContext, run_pass
+from fcc.target import get_target
 from fcc.testing import check
 
 Executed = Callable[..., ir.Module]
@@ -51,6 +55,16 @@ def test_a_layer_of_every_element(t: object, executed: Executed) -> None:
     assert lifted(body, executed, t=t) == ["MatMul", "Add", "Tanh"]
 
 
+@pytest.mark.parametrize(("opset", "applied"), [(12, 0), (13, 1)])
+def test_older_opsets_are_left_alone(opset: int, applied: int) -> None:
+    module = read(testing._model(text("a = Gather<axis = 0>(x, i) e = Neg(a)"), 21, {}, 0))
+    shapes.infer(module)
+    module.model.opset_imports[""] = opset
+    log = Log(strict=True)
+    assert run_pass(ConvertMappedLoops(), module, PassContext(get_target("cpu"), log)) == applied
+    assert all("before opset 13" in r.reason for r in log.refused)
+
+
 BODIES = {
     "another axis": ("a = Gather<axis = 1>(v, i) e = Neg(a)", ["Transpose", "Neg"]),
     "fewer axes": ("a = Gather<axis = 0>(x, i) s = Gather<axis = 0>(r, i) e = Mul(a, s)", ["Unsqueeze", "Mul"]),
@@ -75,12 +89,14 @@ BODIES = {
         "a = Gather<axis = 0>(x, i) f = Unsqueeze(a, two) h = Neg(f) e = Squeeze(h, two)",
         ["Unsqueeze", "Neg", "Squeeze"]),
     "Concat": ("a = Gather<axis = 0>(x, i) f = Gather<axis = 1>(v, i) e = Concat<axis = 1>(a, f)", ["Transpose", "Concat"]),
+    "Concat of rows": ("a = Gather<axis = 0>(x, i) f = Gather<axis = 1>(v, i) e = Concat<axis = 0>(a, f)", ["Transpose", "Concat"]),
     "Concat from the end": ("a = Gather<axis = 0>(x, i) e = Concat<axis = -1>(a, a)", ["Concat"]),
     "Split": ("a = Gather<axis = 0>(x, i) f, h = Split<axis = 0, num_outputs = 2>(a) e = Add(f, h)", ["Split", "Add"]),
     "Slice": ("a = Gather<axis = 0>(x, i) e = Slice(a, none, one, one)", ["Slice"]),
     "PRelu": ("a = Gather<axis = 0>(x, i) e = PRelu(a, k)", ["PRelu"]),
     "Clip": ("a = Gather<axis = 0>(x, i) e = Clip(a, zf)", ["Clip"]),
     "one index of an element": ("a = Gather<axis = 0>(x, i) h = Gather<axis = 1>(a, last) e = Neg(h)", ["Neg"]),
+    "one row of an element": ("a = Gather<axis = 0>(x, i) h = Gather<axis = 0>(a, zero) e = Neg(h)", ["Neg"]),
     "rows of a table": (
         "a = Gather<axis = 0>(x, i) f = ArgMax<axis = 1, keepdims = 0>(a) e = Gather<axis = 0>(m, f)", ["ArgMax"]),
     "an element as it is": ("e = Gather<axis = 0>(x, i)", ["Identity"]),
@@ -188,6 +204,9 @@ STAYS = {
     "a Gemm of elements": (
         {"body": "a = Gather<axis = 0>(x, i) f = Transpose(a) e = Gemm(a, f)"}, "more than a product"),
     "a vector": ({"body": "a = Gather<axis = 0>(p, i) e = MatMul(w, a)", "inputs": ", float[4,4] p"}, "multiplies vectors"),
+    "a vector by a matrix": (
+        {"body": "a = Gather<axis = 0>(p, i) f = Gather<axis = 0>(q, i) e = MatMul(a, f)",
+         "inputs": ", float[4,3] p, float[4,3,2] q"}, "multiplies vectors"),
     "stacks of another rank": (
         {"body": "a = Gather<axis = 0>(x, i) e = MatMul(p, a)", "inputs": ", float[5,6,2] p"}, "of another rank"),
     "indices of an element": (
