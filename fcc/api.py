@@ -245,32 +245,37 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
     o = driver.options
     if o.lossy:
         yield "the exact model", driver, exact
-    growing = [p.name for p in driver.pipeline.passes() if p.grows and exact.log.counts()[p.name]]
-    if growing:
-        less = replace(o, precision=None, low_rank=None, disable=(*o.disable, *dict.fromkeys(growing)))
-        other = Driver(less, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
-        yield f"the model without {growing[0]}", other, other.attempt().product
+    applied = exact.log.counts()
+    finishing = [p for p in driver.pipeline.passes() if p.finishing and applied[p.name]]
+    growing = [p for p in driver.pipeline.passes() if p.grows and applied[p.name]]
+    leaner = [str(p.lean()) for p in finishing if p.lean() != p]
+    if leaner:
+        yield f"the model by {' and '.join(leaner)}", *_exactly(driver, passes=str(driver.pipeline.lean()))
+    gone: dict[str, None] = {}
+    for passes in (finishing, growing):
+        gone |= dict.fromkeys(p.name for p in passes)
+        if passes:
+            yield f"the model without {' and '.join(gone)}", *_exactly(driver, disable=(*o.disable, *gone))
     names = tuple(p.name for p in driver.plugins)
     tried = o.opt_level if o.passes is None else 1
     for level, disable in ((1, o.disable), (0, (*o.disable, *names))):
         if level < tried or (level == 0 and names):
-            plain = replace(o, opt_level=level, precision=None, low_rank=None, passes=None, disable=disable)
-            other = Driver(plain, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
-            yield f"-O{level}", other, other.attempt().product
+            yield f"-O{level}", *_exactly(driver, opt_level=level, passes=None, disable=disable)
     lowerings = tuple(p.name for p in driver.backend.lowerings.passes())
     if driver.target.name == "cpu" and lowerings:  # the CPU provider runs every standard operator, if not as fast
-        other = Driver(
-            replace(o, precision=None, low_rank=None, disable=(*o.disable, *lowerings)),
-            driver.source,
-            driver.progress,
-            seconds=driver.seconds,
-            skip=driver.skip,
-        )
-        yield "the model without lowering", other, other.attempt().product
+        yield "the model without lowering", *_exactly(driver, disable=(*o.disable, *lowerings))
     if not o.shapes:
         unchanged = driver.unchanged()
         if unchanged is not None:
             yield "the source itself", driver, unchanged
+
+
+def _exactly(driver: Driver, **changed: Any) -> tuple[Driver, Product | Broken]:
+    """Compile with changed options and nothing lossy."""
+    options = replace(driver.options, precision=None, low_rank=None, **changed)
+    other = Driver(options, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
+    other.costs = driver.costs  # what this run measured
+    return other, other.attempt().product
 
 
 def _lint(driver: Driver, report: Report, product: Product) -> None:

@@ -151,11 +151,14 @@ class Driver:
         ctx = self.context(module, log)
         each = JudgeEach(self.emit, oracle) if oracle is not None else None
         manager = Manager((*self.instruments, *((each,) if each else ())))
+        before, finish = (self.pipeline, Pipeline(())) if lossy is None else self.pipeline.split()
         with self.phase("optimize"):
-            manager.run(self.pipeline, module, ctx)
+            manager.run(before, module, ctx)
         if lossy is not None:
             with self.phase("compress"):
                 lossy(module, ctx, manager)
+            with self.phase("optimize"):
+                manager.run(finish, module, ctx)
         with self.phase("legalize"):
             applied = len(log.applied)
             self.backend.legalize(module, ctx, (*self.instruments, Recorder(manager.records)))

@@ -12,15 +12,20 @@ from fcc.rewrite.pipeline import Pipeline, parse
 from .compose_linears import ComposeLinears
 from .convert_batchnorm import ConvertBatchNorm
 from .convert_conv1d import ConvertConv1d
+from .convert_conv_to_gemm import ConvertConvToGemm
+from .convert_einsum import ConvertEinsum
+from .convert_global_pool import ConvertGlobalPool
 from .convert_last_states import ConvertLastStates
 from .convert_mapped_loops import ConvertMappedLoops
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
+from .convert_reshape import ConvertReshape
 from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequence_states import ConvertSequenceStates
 from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
 from .convert_transpose import ConvertTranspose
+from .convert_winograd import ConvertWinograd
 from .eliminate_affine_gather import EliminateAffineGather
 from .eliminate_dead_code import EliminateDeadCode
 from .eliminate_dead_neurons import EliminateDeadNeurons
@@ -42,17 +47,20 @@ from .fold_norm import FoldNorm
 from .fold_one_hot import FoldOneHot
 from .fold_pad import FoldPad
 from .fold_shapes import FoldShapes
+from .fold_space_to_depth import FoldSpaceToDepth
 from .fold_table import FoldTable
 from .fold_zero_products import FoldZeroProducts
 from .fuse_activations import FuseActivations
 from .fuse_attention import FuseAttention
 from .fuse_depth_to_space import FuseDepthToSpace
 from .fuse_gelu import FuseGelu
+from .fuse_im2col import FuseIm2col
 from .fuse_instance_norm import FuseInstanceNorm
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_matmul_add import FuseMatMulAdd
 from .fuse_recurrent import FuseRecurrent
 from .fuse_rms_norm import FuseRmsNorm
+from .fuse_rotary import FuseRotary
 from .fuse_softmax import FuseSoftmax
 from .fuse_unrolled_recurrent import FuseUnrolledRecurrent
 from .hoist_invariants import HoistInvariants
@@ -68,6 +76,7 @@ from .merge_mapped_elements import MergeMappedElements
 from .merge_parallel_linears import MergeParallelLinears
 from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
+from .merge_transposes import MergeTransposes
 from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
 from .sink_transpose import SinkTranspose
@@ -110,6 +119,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertBatchNorm,
     EliminateImpossibleBranches,
     ConvertOpset,
+    ConvertEinsum,
     FoldZeroProducts,
     EliminateAffineGather,
     FuseLayerNorm,
@@ -124,21 +134,29 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     SinkTranspose,
     SinkReshape,
     ConvertTranspose,
+    ConvertReshape,
+    MergeTransposes,
     MergeSlices,
     MergeSlicesToSplit,
     MergeConcats,
     SqueezeConv,
     ComposeLinears,
+    FuseRotary,
     FuseAttention,
     SinkScale,
     EliminateGemmReshapes,
     MergeParallelLinears,
     ConvertMasks,
     ConvertResidualAdds,
+    ConvertConvToGemm,
     ConvertConv1d,
     FuseDepthToSpace,
+    FoldSpaceToDepth,
+    FuseIm2col,
     MergeReductions,
     FactorizeLinear,
+    ConvertWinograd,
+    ConvertGlobalPool,
     InsertQdq,
 )
 
@@ -162,12 +180,12 @@ _LINEAR = (
 
 # What exporters write in primitives, as the operator it means; exact look-ups of finite domains.
 _RECOVER = (
-    "fold-zero-products,fuse-layer-norm,fuse-rms-norm,fuse-instance-norm,fuse-softmax,fuse-gelu,fuse-activations,"
-    "fold-one-hot,fold-norm,fold-table,convert-masks,eliminate-affine-gather,fuse-attention,sink-scale"
+    "convert-einsum,fold-zero-products,fuse-layer-norm,fuse-rms-norm,fuse-instance-norm,fuse-softmax,fuse-gelu,fuse-activations,"
+    "fold-one-hot,fold-norm,fold-table,convert-masks,eliminate-affine-gather,fuse-rotary,fuse-attention,sink-scale"
 )
 _MOVES = (
-    "merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
-    "fuse-depth-to-space,eliminate-gemm-reshapes,squeeze-conv"
+    "convert-reshape,merge-slices,merge-concats,merge-slices-to-split,sink-transpose,convert-transpose,sink-reshape,merge-reductions,"
+    "fuse-im2col,fold-space-to-depth,fuse-depth-to-space,convert-conv-to-gemm,eliminate-gemm-reshapes,squeeze-conv,merge-transposes"
 )
 
 PIPELINES: dict[int, str] = {
@@ -177,7 +195,8 @@ PIPELINES: dict[int, str] = {
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
         f"fixpoint({_STEPS},convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
         f"fixpoint({_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
-        f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear"
+        f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear,"
+        f"convert-winograd,fixpoint(sink-reshape,convert-global-pool,{_CLEAN})"
     ),
 }
 PIPELINES[3] = PIPELINES[2]

@@ -57,7 +57,7 @@ def _reshape(inner: ir.Node, outer: ir.Node) -> Found:
     """Two of Reshape, Flatten, Squeeze, Unsqueeze: the order of elements stays, only the last shape counts."""
     x, out = first(inner), ir.dims_of(outer.outputs[0])
     source = ir.dims_of(x)
-    if not all(_proves_shape(n) for n in (inner, outer)) or out is None or None in out:
+    if not all(proves_shape(n) for n in (inner, outer)) or out is None or None in out:
         return "the shape is not known"
     if source == out:
         return x
@@ -74,7 +74,7 @@ def _reshape(inner: ir.Node, outer: ir.Node) -> Found:
     return lambda rw: rw.op("Reshape", x, np.asarray(entries, dtype=np.int64))
 
 
-def _proves_shape(node: ir.Node) -> bool:
+def proves_shape(node: ir.Node) -> bool:
     """Return whether the shape of the result follows from the shape of the input, not from a declaration."""
     if node.op_type == "Reshape":
         return elements(node.inputs[1]) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from fcc import ir
 from fcc.analysis import shapes
@@ -61,3 +61,18 @@ def nbytes(value: ir.Value) -> int | None:
             return None
         bits *= d
     return -(-bits // 8)
+
+
+def orphans(ends: Sequence[ir.Node | None], kept: Collection[ir.Value] = ()) -> tuple[ir.Node, ...]:
+    """Return nodes whose results are replaced, and what only they use, users first; ``kept`` values stay."""
+    gone: dict[ir.Node, None] = {}
+    queue = [n for n in ends if n is not None]
+    last, graph = set(queue), queue[0].graph
+    while queue:
+        node = queue.pop(0)
+        stays = any(v in kept or v.is_graph_output() or any(u.node not in gone for u in v.uses()) for v in node.outputs)
+        if node in gone or node.graph is not graph or (stays and node not in last):
+            continue
+        gone[node] = None
+        queue += [p for v in node.inputs if v is not None and (p := v.producer()) is not None]
+    return tuple(gone)

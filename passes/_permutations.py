@@ -379,3 +379,6 @@ class Transposes:
 
     def turns(self, node: ir.Node, layout: Layout) -> bool:
         return permutation(node) is not None
+
+    def remakes(self, node: ir.Node, layout: Layout) -> bool:
+        return False

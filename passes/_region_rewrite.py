@@ -85,11 +85,13 @@ class Build:
     def run(self) -> None:
         for value in self.edge.stored:
             self.stored[value] = self._store(value)
+        makers = [self._remade(value) for value in self.edge.remade]
         for node in self.plan.chosen:
             self._compute(node)
         for node in (*self.edge.dropped, *self.edge.turned):
             self._replace(node)
-        self.rw.erase(*self.edge.dropped, *self.edge.turned, *reversed(self.plan.chosen), *self.edge.taken)
+        self.rw.erase(*self.edge.dropped, *self.edge.turned, *reversed(self.plan.chosen))
+        self.rw.erase(*self.edge.taken, *makers)
 
     def _store(self, value: ir.Value) -> ir.Value:
         layout, producer = self.region.values[value], value.producer()
@@ -101,6 +103,15 @@ class Build:
         else:
             self.rw.before(self.region.graph[0])
         return self.region.movers.store(self.rw, value, layout)
+
+    def _remade(self, value: ir.Value) -> ir.Node:
+        """Store a value from what its mover reads, and return the mover."""
+        mover = value.producer()
+        assert mover is not None
+        assert mover.inputs[0] is not None
+        self.rw.before(mover)
+        self.stored[value] = self.region.movers.store(self.rw, mover.inputs[0], self.region.values[value])
+        return mover
 
     def _compute(self, node: ir.Node) -> None:
         form = self.region.nodes[node]

@@ -82,6 +82,9 @@ class Movers(Protocol):
     def turns(self, node: ir.Node, layout: Layout) -> bool:
         """Return whether ``turn`` can be written, for every size."""
 
+    def remakes(self, node: ir.Node, layout: Layout) -> bool:
+        """Return whether a mover from the input of this one can give what is stored instead, for every size."""
+
 
 @dataclass
 class Region:
@@ -103,6 +106,10 @@ class Region:
 
     def is_mover(self, node: ir.Node) -> bool:
         return node.graph is self.graph and self.movers.moves(node)
+
+    def remakes(self, node: ir.Node | None, layout: Layout) -> bool:
+        """Return whether a mover can make either form of its result at the same cost."""
+        return node is not None and self.is_mover(node) and self.movers.remakes(node, layout)
 
     def stands(self, node: ir.Node, layout: Layout) -> bool:
         """Return whether a mover works from either form of its input at the same cost."""
@@ -176,7 +183,8 @@ class Border:
     """The movers around the chosen operators.
 
     ``taken`` give stored values, ``dropped`` return what is stored, ``turned`` read what is stored;
-    ``restored`` values are needed as they were too, ``stored`` values come from outside and must be moved first.
+    ``restored`` values are needed as they were too, ``stored`` values come from outside and must be moved first,
+    ``remade`` values come from movers that give what is stored instead.
     """
 
     taken: tuple[ir.Node, ...]
@@ -184,6 +192,7 @@ class Border:
     turned: tuple[ir.Node, ...]
     restored: tuple[ir.Value, ...]
     stored: tuple[ir.Value, ...]
+    remade: tuple[ir.Value, ...]
 
 
 def elements(value: ir.Value, shapes: Mapping[str, int]) -> int:
@@ -213,6 +222,8 @@ def _add_value(network: Network, region: Region, value: ir.Value, perm: Layout, 
         maker = SOURCE
     elif free(value):
         return
+    elif region.remakes(producer, perm):
+        maker = (value, "made")
     restored, stored = (value, "restored"), (value, "stored")
     network.add(maker, restored, cost)
     network.add(stored, maker, cost)
@@ -246,6 +257,7 @@ def border(region: Region, chosen: list[ir.Node]) -> Border | str:
     turned: list[ir.Node] = []
     restored: list[ir.Value] = []
     stored: list[ir.Value] = []
+    remade: list[ir.Value] = []
     for value, perm in used.items():
         producer = value.producer()
         outer = [u.node for u in value.uses() if not _stays_inside(region, inside, u)]
@@ -262,10 +274,12 @@ def border(region: Region, chosen: list[ir.Node]) -> Border | str:
                 return "a mover joins two values of the region"
             if not outer and not value.is_graph_output():
                 taken.append(producer)
+        elif not outer and not value.is_graph_output() and region.remakes(producer, perm):
+            remade.append(value)
         else:
             stored.append(value)
             dropped += dict.fromkeys(n for n in outer if region.takes(n, perm))
-    return Border(tuple(taken), tuple(dropped), tuple(turned), tuple(restored), tuple(stored))
+    return Border(tuple(taken), tuple(dropped), tuple(turned), tuple(restored), tuple(stored), tuple(remade))
 
 
 def _stays_inside(region: Region, inside: set[ir.Node], use: Any) -> bool:

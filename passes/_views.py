@@ -7,6 +7,7 @@ in are the kept ones: operators that work along kept axes only, or element by el
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from fcc import ir
 from fcc.rewrite import Rewriter
 
 from ._operands import integers, present, small_constant
-from ._permutations import NARY, REDUCTIONS, UNARY
+from ._permutations import NARY, REDUCTIONS, UNARY, permutation
 from ._regions import LAUNCH, SMALL, Carried, Layout
 from ._targets import reshape_entries
 
@@ -54,9 +55,27 @@ def _elementwise(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:
         elif (array := small_constant(value)) is not None and array.size <= SMALL and _leads_with_ones(dims, kept):
             operands.append(None)
             inputs[i] = array.reshape(array.shape[array.ndim - kept :])
+        elif array is not None and (laid_out := _laid_out(array, main, stored)) is not None:
+            operands.append(None)
+            inputs[i] = laid_out
         else:
             return "an operand broadcasts over axes that are laid out anew"
     return Carried(tuple(operands), (stored,) * len(node.outputs), {}, inputs)
+
+
+def _laid_out(array: np.ndarray[Any, Any], main: Layout, stored: Layout) -> np.ndarray[Any, Any] | None:
+    """Return a constant beside the last axes of ``main`` as it stands beside those of ``stored`` that hold the same."""
+    array = array.reshape(array.shape[next((i for i, d in enumerate(array.shape) if d != 1), array.ndim) :])
+    for i in range(array.ndim, len(main) + 1):
+        tail = [d for d in main[len(main) - i :] if isinstance(d, int)]
+        size = prod(tail)
+        if len(tail) < i or size > SMALL:
+            return None
+        for j in range(len(stored) + 1):
+            other = [d for d in stored[len(stored) - j :] if isinstance(d, int)]
+            if len(other) == j and prod(other) == size and size > 0:
+                return np.ascontiguousarray(np.broadcast_to(array, tail)).reshape(other)
+    return None
 
 
 def _leads_with_ones(dims: Layout, kept: int) -> bool:
@@ -119,12 +138,23 @@ def _matmul(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:
     return Carried((stored, None), ((*stored[:-1], out[-1]),))
 
 
+def _transpose(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:
+    perm, kept = permutation(node) or (), kept_axes(main, stored)
+    lead, start = len(main) - kept, len(stored) - kept
+    if perm[:lead] != tuple(range(lead)):
+        return "it moves an axis that is laid out anew"
+    moved = perm[lead:]
+    result = (*stored[:start], *(main[p] for p in moved))
+    return Carried((stored,), (result,), {"perm": [*range(start), *(p - lead + start for p in moved)]})
+
+
 RULES: dict[str, Rule] = {
     **{name: _elementwise for name in (*UNARY, *NARY)},
     **{name: _along(-1) for name in ("Hardmax", "LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")},
     **{name: _along(0) for name in ("Concat", "Split")},
     **{name: _reduce for name in REDUCTIONS},
     "MatMul": _matmul,
+    "Transpose": _transpose,
 }
 
 
@@ -186,6 +216,10 @@ class Views:
     def turns(self, node: ir.Node, layout: Layout) -> bool:
         out = full_dims(node.outputs[0])
         return out is not None and 0 not in out and not isinstance(reshape_entries(layout, out, False), str)
+
+    def remakes(self, node: ir.Node, layout: Layout) -> bool:
+        source = full_dims(node.inputs[0])
+        return source is not None and not isinstance(reshape_entries(source, layout, False), str)
 
 
 def _reshape(rw: Rewriter, value: ir.Value, source: Layout | None, target: Layout | None) -> ir.Value:

@@ -9,15 +9,15 @@ from typing import ClassVar
 
 from fcc import ir
 from fcc.frontend.upgrade import raise_to
-from fcc.rewrite import ModulePass, PassContext, Site, SitePass
+from fcc.rewrite import ModulePass, PassContext, SitePass
 
-from ._attention import attention_of
 from .fuse_attention import OPSET as ATTENTION
-from .fuse_attention import is_attention_end, refusal
+from .fuse_attention import FuseAttention
 from .fuse_gelu import FuseGelu
 from .fuse_layer_norm import OPSET as LAYER_NORM
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_rms_norm import FuseRmsNorm
+from .fuse_rotary import FuseRotary
 
 GELU = 20
 Hint = Callable[[ir.Module, PassContext], bool]
@@ -65,28 +65,22 @@ class ConvertOpset(ModulePass):
         return [v for v in higher if hints[v](module, ctx)]
 
 
-def _asks(p: SitePass, version: int) -> Hint:
-    """Return whether a pass would apply somewhere, or write a better form, but for the opset."""
+def _asks(version: int, *passes: SitePass) -> Hint:
+    """Return whether one of some passes would apply somewhere, or write a better form, but for the opset."""
 
     def asked(module: ir.Module, ctx: PassContext) -> bool:
-        reasons = (p.check(site) for site in p.sites(module, ctx))
+        reasons = (p.check(site) for p in passes for site in p.sites(module, ctx))
         return any(r is None or r.startswith(f"needs opset {version}") for r in reasons)
 
     return asked
 
 
-_asks_rms_norm = _asks(FuseRmsNorm(), ATTENTION)
-
-
-def _asks_23(module: ir.Module, ctx: PassContext) -> bool:
-    if _asks_rms_norm(module, ctx):
-        return True
-    ends = (n for n in module.nodes() if is_attention_end(n))
-    return any(refusal(Site(n, module, ctx, attention_of(n))) is None for n in ends)
-
-
 HINTS: Mapping[int, Hint] = MappingProxyType(
-    {LAYER_NORM: _asks(FuseLayerNorm(), LAYER_NORM), GELU: _asks(FuseGelu(), GELU), ATTENTION: _asks_23}
+    {
+        LAYER_NORM: _asks(LAYER_NORM, FuseLayerNorm()),
+        GELU: _asks(GELU, FuseGelu()),
+        ATTENTION: _asks(ATTENTION, FuseRmsNorm(), FuseRotary(), FuseAttention()),
+    }
 )
 
 

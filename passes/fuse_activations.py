@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import exp
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
-from ._gates import TOLERANCE, gates, polynomial, scalar, users_first
+from ._gates import TOLERANCE, gates, multiples, polynomial, scalar, users_first
 from ._operands import small_constant
 
 _SINCE = {"HardSwish": 14, "Mish": 18}
@@ -21,13 +22,14 @@ _AS_FAST_EXPANDED = {"cpu": frozenset({"HardSwish", "Mish"})}
 
 @dataclass(frozen=True)
 class _Found:
-    """``top`` is op_type(x); the nodes from it down to x."""
+    """``top`` is op_type(x), perhaps times a value; the nodes from it down to x."""
 
     op_type: str
     x: ir.Value
     top: ir.Value
     nodes: tuple[ir.Node, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    times: ir.Value | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class FuseActivations(SitePass):
     k Clip(a x + b, 0, h) with k h = 1                         ->  HardSigmoid<alpha=k a, beta=k b>(x)
     x Clip(x + 3, 0, 6) / 6, x HardSigmoid<1/6, 1/2>(x)        ->  HardSwish(x)
     x tanh(softplus(x)), x tanh(log(1 + exp(x)))               ->  Mish(x)
+    Where(x > t, x, Softplus(x)) where both round to x         ->  Softplus(x)
+    1 / (1 + exp(-x))                                          ->  Sigmoid(x);  y / (1 + exp(-x)) -> y Sigmoid(x)
 
     In every order of operands and grouping of factors, with any of the four comparisons. Shapes: any float x. Only
     where the target has a kernel for the operator, or runs its expansion as fast. Softplus alone and x sigmoid(x) are
@@ -73,7 +77,8 @@ class FuseActivations(SitePass):
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         found: _Found = site.data
-        rw.replace(found.top, rw.op(found.op_type, found.x, **found.attributes))
+        made = rw.op(found.op_type, found.x, **found.attributes)
+        rw.replace(found.top, made if found.times is None else rw.op("Mul", found.times, made))
         rw.erase(*found.nodes)
 
 
@@ -109,20 +114,51 @@ def _max(node: ir.Node) -> _Found | None:
 _ABOVE = {"Greater": True, "GreaterOrEqual": True, "Less": False, "LessOrEqual": False}
 
 
-def _where(node: ir.Node) -> _Found | None:
-    """Where(x > 0, x, c x)."""
+@dataclass(frozen=True)
+class _Switch:
+    """x where it is above a number, else another value."""
+
+    x: ir.Value
+    number: float
+    below: ir.Value
+    test: ir.Node
+
+
+def _switch(node: ir.Node) -> _Switch | None:
+    """Read Where(x > c, x, y), with any of the four comparisons and in both orders."""
     condition, then, other = node.inputs
     test = None if condition is None else condition.producer()
     if test is None or test.op_type not in _ABOVE or test.domain != "" or then is None or other is None:
         return None
     above, (left, right) = _ABOVE[test.op_type], test.inputs
-    if scalar(left) == 0.0:
+    if scalar(left) is not None:
         above, left, right = not above, right, left
     x, below = (then, other) if above else (other, then)
-    if left is not x or scalar(right) != 0.0:
+    number = scalar(right)
+    return _Switch(x, number, below, test) if left is x and number is not None else None
+
+
+def _where(node: ir.Node) -> _Found | None:
+    """Where(x > 0, x, c x)."""
+    switch = _switch(node)
+    found = None if switch is None or switch.number != 0.0 else _linear(switch.below, switch.x)
+    return None if found is None or switch is None else _piecewise(node, switch.x, found[0], (switch.test, *found[1]))
+
+
+_EPSILON = {ir.DataType.FLOAT: 2.0**-24, ir.DataType.FLOAT16: 2.0**-11, ir.DataType.DOUBLE: 2.0**-53}
+
+
+def _linear_softplus(node: ir.Node) -> _Found | None:
+    """Where(x > t, x, Softplus(x)), with t so large that both round to x above it, as torch writes softplus."""
+    switch = _switch(node)
+    softplus = None if switch is None else switch.below.producer()
+    if switch is None or softplus is None or softplus.op_type != "Softplus" or softplus.domain != "":
         return None
-    found = _linear(below, x)
-    return None if found is None else _piecewise(node, x, found[0], (test, *found[1]))
+    epsilon = _EPSILON.get(switch.x.dtype or ir.DataType.UNDEFINED, 0.0)
+    if softplus.inputs[0] is not switch.x or switch.number < 1 or exp(-switch.number) > switch.number * epsilon:
+        return None
+    nodes = tuple(users_first(n for n in (node, switch.test, softplus) if n.graph is node.graph))
+    return _Found("Softplus", switch.x, node.outputs[0], nodes)
 
 
 def _bounds(node: ir.Node) -> tuple[float, float] | None:
@@ -240,10 +276,30 @@ def _softplus(value: ir.Value, x: ir.Value) -> tuple[ir.Node, ...] | None:
     return None
 
 
+def _logistic(node: ir.Node) -> _Found | None:
+    """1 / (1 + exp(-x)), from its Exp up, where nothing else uses what lies between."""
+    add = ir.sole_user(node.outputs[0])
+    if node.inputs[0] is None or add is None or add.op_type != "Add" or add.domain != "" or add.graph is not node.graph:
+        return None
+    inverse = ir.sole_user(add.outputs[0])
+    if all(scalar(v) != 1.0 for v in add.inputs) or inverse is None or inverse.graph is not node.graph:
+        return None
+    dividend = inverse.inputs[0] if inverse.op_type == "Div" and inverse.inputs[1] is add.outputs[0] else None
+    if inverse.domain != "" or (dividend is None and inverse.op_type != "Reciprocal"):
+        return None
+    for factor, x, between in multiples(node.inputs[0]):
+        if factor == -1.0 and ir.dims_of(x) == ir.dims_of(add.outputs[0]):
+            nodes = tuple(users_first(n for n in (inverse, add, node, *between) if n.graph is node.graph))
+            times = None if dividend is None or scalar(dividend) == 1.0 else dividend
+            return _Found("Sigmoid", x, inverse.outputs[0], nodes, times=times)
+    return None
+
+
 _RULES: dict[str, tuple[Callable[[ir.Node], _Found | None], ...]] = {
     "Clip": (_clip,),
+    "Exp": (_logistic,),
     "HardSigmoid": (_from_hard_sigmoid,),
     "Max": (_max,),
     "Tanh": (_mish,),
-    "Where": (_where,),
+    "Where": (_where, _linear_softplus),
 }

@@ -45,13 +45,14 @@ class MergeReductions(PatternPass):
             node = m.nodes["sum"]
             axes = _axes(node)
             assert not isinstance(axes, str)
-            return _reduce(rw, "ReduceMean", m["x"], axes, node.attributes.get_int("keepdims", 1))
+            return reduced(rw, "ReduceMean", m["x"], axes, node.attributes.get_int("keepdims", 1))
         merged = _merged(m)
         assert not isinstance(merged, str)
-        return _reduce(rw, m.root.op_type, m["x"], merged, m.root.attributes.get_int("keepdims", 1))
+        return reduced(rw, m.root.op_type, m["x"], merged, m.root.attributes.get_int("keepdims", 1))
 
 
-def _reduce(rw: Rewriter, kind: str, x: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
+def reduced(rw: Rewriter, kind: str, x: ir.Value, axes: list[int], keepdims: int) -> ir.Value:
+    """Return a new reduction, its axes where the opset takes them."""
     as_input = rw.module.opset() >= (13 if kind == "ReduceSum" else 18)
     made: ir.Value
     if as_input:

@@ -71,9 +71,9 @@ def broadcast(a: Dims, b: Dims) -> Dims:
             out.append(p)
         elif isinstance(p, int) and p == 1:
             out.append(q)
-        elif (isinstance(q, int) and q == 1) or (isinstance(p, int) and p > 1) or _is_capped(q, p):
+        elif (isinstance(q, int) and q == 1) or (isinstance(p, int) and p > 1) or is_capped(q, p):
             out.append(p)
-        elif _is_capped(p, q):
+        elif is_capped(p, q):
             out.append(q)
         else:
             out.append(q if isinstance(q, int) and q > 1 else None)
@@ -100,7 +100,7 @@ def capped(limit: int, d: ir.Dim | int) -> ir.Dim | int:
     return ir.Dim.symbol(f"min({limit},{d})".replace(" ", "").replace("+", "_p_").replace("*", "_x_"))
 
 
-def _is_capped(q: Known, p: Known) -> bool:
+def is_capped(q: Known, p: Known) -> bool:
     """Return whether q is min(k, p) with k > 0: broadcast with p, that gives p (or fails at run time)."""
     if not isinstance(q, ir.Dim) or not isinstance(p, ir.Dim):
         return False
@@ -165,8 +165,10 @@ def _range(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
     if any(p is None or len(p) != 1 for p in parts):
         return None
     start, limit, delta = (p[0] for p in parts if p is not None)
-    counts = isinstance(start, int) and start == 0 and isinstance(delta, int) and delta == 1
-    return (limit,) if counts and isinstance(limit, ir.Dim) and ir.at_least(limit, 0) else None
+    if not isinstance(delta, int) or delta != 1 or not isinstance(start, int | ir.Dim) or not isinstance(limit, ir.Dim):
+        return None
+    count = limit - start
+    return (count,) if ir.at_least(count, 0) else None
 
 
 def reaches_end(end: Known, dims: Dims, axis: int) -> bool:

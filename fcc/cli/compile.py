@@ -70,9 +70,10 @@ def _compile(model: str, keywords: dict[str, Any], given: dict[str, Any], progre
     """Return the compiled model, timed unless -q or --verify off was given, and why it was not timed."""
     import fcc
 
-    from .passes_named import printers, require_known
+    from .passes_named import printers, resolved
 
-    require_known((*given["explain"], *given["print_after"]), keywords)
+    given["explain"] = keywords["explain"] = resolved(given["explain"], keywords)
+    given["print_after"] = resolved(given["print_after"], keywords)
     compiled = fcc.compile(model, **keywords, progress=progress, instruments=printers(given["print_after"], echo))
     if given["quiet"] or given["verify"] == "off":
         return compiled, ""

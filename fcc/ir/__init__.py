@@ -23,7 +23,7 @@ from onnx_ir import (
 
 from .attributes import attribute, plain, set_attributes
 from .copies import copy_node, copy_value
-from .dims import Dim, as_dim, at_least, dims_of, to_shape
+from .dims import Dim, as_dim, at_least, dims_of, exact_div, to_shape
 from .infer import infer_types, schema_of, since_version
 from .module import GENERATED, Module, Rewrite
 from .uses import detach_nested, erase, is_dead, is_used, sole_user, subgraphs_of
@@ -57,6 +57,7 @@ __all__ = [
     "detach_nested",
     "dims_of",
     "erase",
+    "exact_div",
     "infer_types",
     "is_dead",
     "is_used",

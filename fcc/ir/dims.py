@@ -107,26 +107,36 @@ def _terms(x: Any) -> dict[Monomial, int]:
 
 
 def exact_div(a: Dim | int, b: Dim | int) -> Dim | int | None:
-    """Return a / b when it is exact for every value of the symbols (b a single term), else None."""
-    divisor = _terms(b)
-    if a == 0 and b != 0:
-        return 0
-    if len(divisor) != 1:
-        return 1 if a == b else None
-    ((symbols, c),) = divisor.items()
-    if c == 0:
+    """Return a / b when it is exact for every value of the symbols, else None. Long division of polynomials."""
+    divisor, rest = _terms(b), a
+    if b == 0:
         return None
+    leading = max(divisor, key=_order)
     out: dict[Monomial, int] = {}
-    for monomial, ca in _terms(a).items():
-        rest = list(monomial)
-        for s in symbols:
-            if s not in rest:
-                return None
-            rest.remove(s)
-        if ca % c:
+    while rest != 0:
+        terms = _terms(rest)
+        top = max(terms, key=_order)
+        quotient = _quotient(top, leading)
+        if quotient is None or terms[top] % divisor[leading]:
             return None
-        out[tuple(rest)] = ca // c
+        step = {quotient: terms[top] // divisor[leading]}
+        out[quotient] = step[quotient]
+        rest = rest - Dim.make(step) * b
     return Dim.make(out)
+
+
+def _order(monomial: Monomial) -> tuple[int, Monomial]:
+    """Graded lexicographic order, which products keep."""
+    return len(monomial), monomial
+
+
+def _quotient(a: Monomial, b: Monomial) -> Monomial | None:
+    rest = list(a)
+    for s in b:
+        if s not in rest:
+            return None
+        rest.remove(s)
+    return tuple(rest)
 
 
 def at_least(d: Dim | int | None, bound: int) -> bool:

@@ -89,12 +89,15 @@ class Site:
 class Pass(ABC):
     """One rewrite with its conditions. Fields are its options; ``name`` is its kebab-case, verb-first name.
 
-    ``measured``: whether it pays depends on shapes and machine, so what was measured goes before ``pays``.
+    A ``finishing`` pass writes layers in forms that other passes do not know, with more nodes, for speed: lossy steps
+    come before it, and it is the first to go where a file would grow. ``measured``: whether it pays depends on shapes
+    and machine, so what was measured goes before ``pays``.
     ``grows``: it may write many nodes for few; a compile does without it when the file would grow.
     """
 
     name: ClassVar[str]
     exact: ClassVar[bool] = True
+    finishing: ClassVar[bool] = False
     needs_stats: ClassVar[bool] = False
     measured: ClassVar[bool] = False
     grows: ClassVar[bool] = False
@@ -102,6 +105,10 @@ class Pass(ABC):
     def options(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+    def lean(self) -> Pass:
+        """Return the pass with the options by which the file grows least."""
+        return self
 
     def __str__(self) -> str:
         text = ",".join(f"{k}={v}" for k, v in self.options().items())

@@ -48,10 +48,15 @@ class PrintAfter(Instrument):
 
 @dataclass
 class Manager:
-    """Runs a pipeline over a module. The same input, pipeline and gate give the same result."""
+    """Runs a pipeline over a module. The same input, pipeline and gate give the same result.
+
+    A step that ran on the module as it is now has nothing more to do, and does not run again.
+    """
 
     instruments: Sequence[Instrument] = ()
     records: list[PassRecord] = field(default_factory=list)
+    _settled: dict[Step, int] = field(default_factory=dict)
+    _of: tuple[ir.Module, PassContext] | None = None
 
     def run(self, pipeline: Pipeline, module: ir.Module, ctx: PassContext) -> int:
         """Run every step and return the number of applications; the whole module is verified at the end.
@@ -61,23 +66,24 @@ class Manager:
             PassError: a pass raised where nothing could be undone, or at all under strict. The attempt is logged as an
             application at site "", so that bisection can leave it out.
         """
+        if self._of is None or self._of[0] is not module or self._of[1] is not ctx:
+            self._of, self._settled = (module, ctx), {}
         total = sum(self._step(step, module, ctx) for step in pipeline.steps)
         if total:
             ir.verify(module)
         return total
 
     def _step(self, step: Step, module: ir.Module, ctx: PassContext) -> int:
-        if not isinstance(step, Fixpoint):
-            return self._run(step, module, ctx)
+        if self._settled.get(step) == module.version:
+            return 0
+        changed = self._repeat(step, module, ctx) if isinstance(step, Fixpoint) else self._run(step, module, ctx)
+        self._settled[step] = module.version
+        return changed
+
+    def _repeat(self, fixpoint: Fixpoint, module: ir.Module, ctx: PassContext) -> int:
         total = 0
-        idle: dict[int, int] = {}
-        for _ in range(step.rounds):
-            changed = 0
-            for i, inner in enumerate(step.steps):
-                if idle.get(i) == module.version:
-                    continue
-                changed += self._step(inner, module, ctx)
-                idle[i] = module.version
+        for _ in range(fixpoint.rounds):
+            changed = sum(self._step(inner, module, ctx) for inner in fixpoint.steps)
             total += changed
             if not changed:
                 break

@@ -63,6 +63,15 @@ class Pipeline:
 
         return Pipeline(keep(self.steps))
 
+    def split(self) -> tuple[Pipeline, Pipeline]:
+        """Return the steps up to the first finishing pass, and that pass and what follows it."""
+        at = next((i for i, s in enumerate(self.steps) if isinstance(s, Pass) and s.finishing), len(self.steps))
+        return Pipeline(self.steps[:at]), Pipeline(self.steps[at:])
+
+    def lean(self) -> Pipeline:
+        """Return the pipeline with the options by which the file grows least (steps inside fixpoints stay)."""
+        return Pipeline(tuple(s.lean() if isinstance(s, Pass) else s for s in self.steps))
+
     def then(self, *steps: Step) -> Pipeline:
         """Return the pipeline with steps added at the end."""
         return Pipeline(self.steps + steps)

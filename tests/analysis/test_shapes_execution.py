@@ -139,6 +139,19 @@ def test_arithmetic_of_sizes(sizes: dict[str, int], shift: int, factor: int, op:
     assert_holds(build(nodes, constants), sizes)
 
 
+@given(SIZES, st.integers(-2, 3))
+@quick
+def test_positions_after_a_past(sizes: dict[str, int], shift: int) -> None:
+    nodes = [
+        helper.make_node("Size", ["z"], ["start"]),
+        helper.make_node("Size", ["r"], ["new"]),
+        helper.make_node("Add", ["start", "new"], ["end"]),
+        helper.make_node("Add", ["end", "k"], ["limit"]),
+        helper.make_node("Range", ["start", "limit", "one"], ["y"]),
+    ]
+    assert_holds(build(nodes, {"k": shift, "one": 1}), sizes)
+
+
 @given(SIZES, st.integers(-2, 2), st.integers(0, 2), st.integers(0, 2), st.sampled_from([-2, -1, 0, 1, 2]))
 @quick
 def test_pad_tile_concat_flatten(sizes: dict[str, int], before: int, after: int, times: int, axis: int) -> None:

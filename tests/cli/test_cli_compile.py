@@ -150,6 +150,12 @@ def test_explain(fcc: Fcc, model: str) -> None:
     assert re.search(r"applied +n: ", out)
 
 
+@pytest.mark.parametrize("name", ["fold-batch-norm", "Fold_BatchNorm", "foldbatchnorm"])
+def test_passes_are_known_by_other_spellings(fcc: Fcc, model: str, name: str) -> None:
+    assert "fold-batchnorm: 1 rewrite" in fcc(model, "--explain", name).out
+    assert "// after fold-batchnorm" in fcc(model, "--print-after", name).out
+
+
 def test_explain_says_why_not(fcc: Fcc, folder: Path, build: Any) -> None:
     text = """<ir_version: 9, opset_import: ["" : 17]>
     net (float[N, 4] x) => (float[N, 5] y, float[N, 5] h)

@@ -44,6 +44,19 @@ def test_exact_division_undoes_multiplication(p: Dim | int, c: int, s: str) -> N
     assert exact_div(p * c, c) == p
 
 
+@given(polynomials(), polynomials())
+def test_exact_division_by_polynomials(p: Dim | int, q: Dim | int) -> None:
+    if q != 0:
+        assert exact_div(p * q, q) == p
+    quotient = exact_div(p, q)
+    assert quotient is None or quotient * q == p
+
+
+@pytest.mark.parametrize(("a", "b"), [("a*b + 1", "a"), ("a*a + b*b", "a + b"), ("3*a + 3", "2*a + 2"), ("a", "0")])
+def test_no_exact_division(a: str, b: str) -> None:
+    assert exact_div(parse(a), parse(b)) is None
+
+
 @given(polynomials())
 def test_text_reads_back(p: Dim | int) -> None:
     assert parse(str(p)) == p

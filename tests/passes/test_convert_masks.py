@@ -55,6 +55,30 @@ def test_chosen_mask() -> None:
     assert values == [0, FILL]
 
 
+CAUSES = ATTEND.replace("scale=0.5", "scale=0.5, is_causal=1")
+
+
+def test_causal_by_attribute() -> None:
+    module = check(P, before=text(mask="", constants="", attend=CAUSES), after=after(), constants=WEIGHTS, opset=23)
+    attention = next(n for n in module.nodes() if n.op_type == "Attention")
+    assert attention.inputs[3] is not None
+    assert attention.inputs[3].const_value is not None
+    assert np.array_equal(attention.inputs[3].const_value.numpy(), np.where(np.tri(4), 0, np.float32(FILL)))
+
+
+@pytest.mark.parametrize(
+    ("io", "because"),
+    [
+        (("float[N,4,6]", "float[N,S,6]"), "the mask is not known"),
+        (("float[N,4,6]", "float[N,129,6]"), "the mask is not known"),
+        (("float[N,4,6]", "float[N,1,6]"), "the mask is not known"),
+    ],
+)
+def test_causal_sequences_that_stay(io: tuple[str, str], because: str) -> None:
+    before = text(mask="", constants="", attend=CAUSES).replace(*io)
+    check(P, before=before, after=None, because=because, constants=WEIGHTS, opset=23)
+
+
 SPLIT = "n = LayerNormalization(x, s, a) i = MatMul(n, w) j = Add(i, b) q, k = Split<axis=2>(j, l)"
 
 
@@ -103,7 +127,7 @@ def test_numbers_that_stay(change: dict[str, object], because: str) -> None:
         (text(body=LAYERS.replace("q = Add(i, bq)", "q = Add(i, x)")), "no bound"),
         (text(body=LAYERS.replace("x, s, a", "x, s, t"), inputs=", float[6] t"), "no bound"),
         (text(body=LAYERS.replace("x, s, a", "x, t, a"), inputs=", float[6] t"), "no bound"),
-        (text(attend=ATTEND.replace("scale=0.5", "scale=0.5, is_causal=1")), "a causal mask of its own"),
+        (text(attend=ATTEND.replace("scale=0.5", "scale=0.5, is_causal=1")), "a causal mask beside the other"),
         (text(attend=ATTEND.replace("scale=0.5", "scale=0.5, softcap=3.0")), "a softcap"),
     ],
 )  # fmt: skip

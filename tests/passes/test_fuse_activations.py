@@ -11,7 +11,7 @@ from fcc.testing import check
 
 NUMBERS: dict[str, Any] = {
     "zero": 0.0, "one": 1.0, "three": 3.0, "six": 6.0, "sixth": 1 / 6, "half": 0.5, "a": 0.2, "big": 1.5, "minus": -1.0,
-    "two": 2.0, "inf": float("inf"),
+    "two": 2.0, "inf": float("inf"), "twenty": 20.0, "five": 5.0,
 }  # fmt: skip
 DECLARED = ", ".join(f"float[] {name}" for name in NUMBERS)
 
@@ -183,6 +183,67 @@ def test_other_computations_stay(body: str, reason: str) -> None:
         )
     else:
         becomes(body, None, reason)
+
+
+NEGATED = ["m = Neg(x)", "m = Mul(x, minus)", "m = Mul(minus, x)", "m = Div(x, minus)"]
+INVERSES = ["y = Reciprocal(d)", "y = Div(one, d)"]
+
+
+@pytest.mark.parametrize("negated", NEGATED)
+@pytest.mark.parametrize("inverse", INVERSES)
+@pytest.mark.parametrize("order", ["e, one", "one, e"])
+def test_sigmoid(negated: str, inverse: str, order: str) -> None:
+    becomes(f"{negated} e = Exp(m) d = Add({order}) {inverse}", "Sigmoid(x)")
+
+
+def test_sigmoid_that_is_multiplied() -> None:
+    check(FuseActivations(), before=graph("m = Neg(x) e = Exp(m) d = Add(e, one) y = Div(x, d)"),
+          after="g (float[N,3] x) => (float[N,3] y) { s = Sigmoid(x) y = Mul(x, s) }", constants=NUMBERS)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "e = Exp(x) d = Add(e, one) y = Reciprocal(d)",
+        "m = Neg(x) e = Exp(m) d = Add(e, two) y = Reciprocal(d)",
+        "m = Neg(x) e = Exp(m) d = Sub(e, one) y = Reciprocal(d)",
+        "m = Neg(x) e = Exp(m) d = Add(e, one) y = Div(d, two)",
+        "m = Neg(x) e = Exp(m) d = Add(e, one) y = Log(d)",
+        "m = Neg(x) e = Exp(m) d = Add(e, one) r = Reciprocal(d) y = Add(r, d)",
+        "m = Neg(x) e = Exp(m) d = Add(e, one) r = Reciprocal(d) y = Add(r, e)",
+        "m = Mul(x, two) e = Exp(m) d = Add(e, one) y = Reciprocal(d)",
+    ],
+)
+def test_other_quotients_stay(body: str) -> None:
+    becomes(body, None)
+
+
+SWITCHES = ["c = Greater(u, twenty) y = Where(c, u, s)", "c = Less(twenty, u) y = Where(c, u, s)",
+            "c = LessOrEqual(u, twenty) y = Where(c, s, u)", "c = GreaterOrEqual(twenty, u) y = Where(c, s, u)"]  # fmt: skip
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_softplus_that_is_linear_where_it_rounds_to_x(switch: str) -> None:
+    """What torch.onnx writes: half of the inputs lie above 20."""
+    check(FuseActivations(), before=graph(f"v = Mul(x, twenty) u = Add(v, twenty) s = Softplus(u) {switch}"),
+          after="g (float[N,3] x) => (float[N,3] y) { v = Mul(x, t) u = Add(v, t) y = Softplus(u) }", constants=NUMBERS,
+          sizes={"N": 50}, tolerance=1e-7)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("c = Greater(x, five) s = Softplus(x) y = Where(c, x, s)", "float"),
+        ("c = Greater(x, twenty) s = Softplus(x) y = Where(c, x, s)", "double"),
+        ("c = Greater(x, minus) s = Softplus(x) y = Where(c, x, s)", "float"),
+        ("c = Greater(x, twenty) s = Softplus(x) y = Where(c, s, x)", "float"),
+        ("c = Less(x, twenty) s = Softplus(x) y = Where(c, x, s)", "float"),
+        ("m = Neg(x) c = Greater(x, twenty) s = Softplus(m) y = Where(c, x, s)", "float"),
+        ("c = Greater(x, twenty) s = Softsign(x) y = Where(c, x, s)", "float"),
+    ],
+)
+def test_other_switches_stay(body: str, kind: str) -> None:
+    becomes(body, None, kind=kind)
 
 
 def test_integers_stay() -> None:

@@ -10,6 +10,7 @@ from fcc.testing import check
 
 P = FuseAttention()
 LOWEST = float(np.finfo(np.float32).min)
+FLOOR = float(np.nextafter(np.float32(LOWEST), np.float32(0)))
 HEADS = ", int64[4] h, int64[3] e"
 SHAPES = {"h": np.array([0, 0, 2, 4]), "e": np.array([0, 0, 8])}
 SPLIT = "qr = Reshape(q, h) kr = Reshape(k, h) vr = Reshape(v, h) qh = Transpose<perm=[0,2,1,3]>(qr) "
@@ -120,7 +121,7 @@ def test_lowest_number_of_a_constant_mask_is_raised() -> None:
     after = fused(", m1", batch="3", st_="57")
     module = check(P, before=text, after=after, constants={**SHAPES, "c": 0.5, "m": mask}, opset=23)
     (found,) = (v.const_value.numpy() for v in module.graph.initializers.values() if v.const_value is not None)
-    assert np.array_equal(found, np.where(mask == LOWEST, np.float32(-1e30), 0))
+    assert np.array_equal(found, np.where(mask == LOWEST, FLOOR, 0))
 
 
 def test_two_layers_share_the_raised_mask() -> None:
@@ -145,7 +146,7 @@ def test_lowest_number_of_a_chosen_mask_is_raised() -> None:
     after = fused(", m", inputs=", bool[B,1,S,T] x", before="m = Where(x, a, b)")
     module = check(P, before=text, after=after, constants={**SHAPES, "c": 0.5, "a": 0, "b": LOWEST}, opset=23)
     found = {float(v.const_value.numpy()) for v in module.graph.initializers.values() if v.const_value is not None}
-    assert found == {0.0, float(np.float32(-1e30))}
+    assert found == {0.0, FLOOR}
 
 
 @pytest.mark.parametrize("low", [-1e9, -1e4])
@@ -170,67 +171,32 @@ def test_mask_of_keys_is_expanded() -> None:
     assert [1, 1, 5, 1] in shapes
 
 
-ADDED = "s = MatMul(qh, kh) t = Mul(s, c) u = Add(t, m) p = Softmax(u)"
-
-
-@pytest.mark.parametrize(
-    ("text", "because"),
-    [
-        (primitives(ADDED, ", float[S,T] m"), "computed and may hold the lowest number"),
-        (primitives("m = Where(x, w, b) " + ADDED, ", bool[S,T] x, float[S,T] w", ", float c, float b"), "computed and may"),
-        (primitives(ADDED, "", ", float c, float[7] m", batch="3", sequences="57"), "the mask is not of rank 2 to 4"),
-        (primitives(ADDED, "", ", float c, float[1,1,1,7] m", batch="3", sequences="S7"), "not known to broadcast"),
-        (primitives(ADDED, "", ", float c, float[3,1,1,7] m", batch="B", sequences="57"), "not known to broadcast"),
-        (primitives(ADDED, "", ", float c, float[2,1,5,7] m", batch="1", sequences="57").replace("float[1,5,8] y", "float[2,5,8] y"),
-         "not known to broadcast"),
-    ],
-)  # fmt: skip
-def test_masks_that_stay(text: str, because: str) -> None:
-    check(P, before=text, after=None, because=because, constants={**SHAPES, "c": 0.5, "b": 0}, opset=23)
-
-
 # -- refusals --------------------------------------------------------------------------------------------------------
-PLAIN = "s = MatMul(qh, kh) p = Softmax(s)"
-
-
 @pytest.mark.parametrize(
     ("text", "because"),
     [
-        (primitives("s = MatMul(qh, kh) t = Mul(s, c) p = Softmax<axis=2>(t)"), "not over the last of 4 axes"),
+        (primitives("s = MatMul(qh, kh) t = Mul(s, c) p = Softmax<axis=2>(t)"), "not over the last axis"),
         (primitives("s = Add(qh, qh) p = Softmax(s)", constants="", sequences="S4"), "no product of queries and keys"),
         (primitives("s = MatMul(qh, kh) t = Mul(s, n) p = Softmax(t)", constants=", float n"), "the scale is not positive"),
-        (primitives("s = MatMul(qh, kh) t = Mul(s, z0) p = Softmax(t)", constants=", float z0"), "no product of queries"),
-        (primitives("s = MatMul(qh, kh) t = Div(c, s) p = Softmax(t)"), "no product of queries and keys"),
-        (primitives("s = MatMul(qh, kh) t = Mul(s, d) p = Softmax(t)", constants=", float[4] d", sequences="S4"), "no product"),
+        (primitives("s = MatMul(qh, kh) t = Mul(s, z0) p = Softmax(t)", constants=", float z0"), "no scalar constant"),
+        (primitives("s = MatMul(qh, kh) t = Div(c, s) p = Softmax(t)"), "no scalar constant"),
+        (primitives("s = MatMul(qh, kh) t = Mul(s, d) p = Softmax(t)", constants=", float[4] d", sequences="S4"), "no scalar"),
+        (primitives("s = MatMul(qh, kh) r = Exp(s) p = Softmax(r)", constants=""), "no product of queries and keys"),
+        (primitives("s = MatMul(qh, kh) r = Max(s, c) p = Softmax(r)"), "the scores are bounded"),
         (primitives(outputs=", float[B,2,S,T] p"), "'p' has other users"),
         (primitives(merge=MERGE + " o = Neg(s)", outputs=", float[B,2,S,T] o"), "'s' has other users"),
-        (primitives(merge="z = MatMul(p, vh) zt = Transpose<perm=[0,2,3,1]>(z) y = Reshape(zt, e)"), "put back in place"),
-        (primitives(merge="z = MatMul(p, vh) zt = Transpose<perm=[0,2,1,3]>(z) y = Squeeze(zt)"), "put side by side"),
-        (primitives(keys="kh = Transpose<perm=[0,2,1,3]>(kr) ", sequences="44"), "the keys are not split"),
-        (primitives(values="vh = Transpose<perm=[0,2,3,1]>(vr) ", sequences="44"), "the values are not split"),
         (primitives(kind="double", constants=", double c"), "not measured for"),
         (primitives(split=SPLIT.replace("Reshape(k, h)", "Reshape(k, h1)").replace("Reshape(q, h)", "Reshape(q, h1)"),
                     constants=", float c, int64[4] h1"), "differ in heads"),
+        (primitives().replace("float[B,T,8] v", "float[B,U,8] v"), "not known to have one batch"),
+        (primitives().replace("float[B,T,8] k", "float[1,T,8] k"), "not known to have one batch"),
+        (primitives().replace("float[B,T,8] v", "float[1,T,8] v"), "not known to have one batch"),
+        (primitives(merge="z = Mul(p, vh) zt = Transpose<perm=[0,2,1,3]>(z) y = Reshape(zt, e)", sequences="44"), ""),
+        (primitives("s = MatMul(qh, kh) x = Cast<to=10>(s) p0 = Softmax(x) p = Cast<to=1>(p0)", constants=""), "a narrower type"),
     ],
 )  # fmt: skip
 def test_refusals(text: str, because: str) -> None:
     constants = {**SHAPES, "c": 0.5, "n": -0.5, "z0": 0, "h1": np.array([0, 0, 4, 2])}
-    check(P, before=text, after=None, because=because, constants=constants, opset=23)
-
-
-@pytest.mark.parametrize(
-    ("text", "because"),
-    [
-        (primitives().replace("float[B,T,8] k", "float[1,T,8] k"), "not known to have one batch"),
-        (primitives().replace("float[B,T,8] v", "float[1,T,8] v"), "not known to have one batch"),
-        (primitives(merge=MERGE.replace("e)", "r)"), constants=", float c, int64[4] r").replace("S,8] y", "S,2,4] y"),
-         "copies a size of the heads"),
-        (primitives(merge=MERGE.replace("e)", "r)"), inputs=", int64[2] r").replace("B,S,8] y", "R,8] y"), "copies a size"),
-        (primitives(merge="z = Mul(p, vh) zt = Transpose<perm=[0,2,1,3]>(z) y = Reshape(zt, e)", sequences="44"), ""),
-    ],
-)  # fmt: skip
-def test_shapes_that_stay(text: str, because: str) -> None:
-    constants = {**SHAPES, "c": 0.5, "r": np.array([0, 0, 0, -1])}
     check(P, before=text, after=None, because=because, constants=constants, opset=23)
 
 
@@ -248,12 +214,6 @@ def test_reshape_behind_it_that_copies_batch_and_sequence() -> None:
 
 def test_older_opset_stays() -> None:
     check(P, before=primitives(), after=None, because="needs opset 23", constants={**SHAPES, "c": 0.5}, opset=21)
-
-
-@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
-def test_unmeasured_target_stays(target: str) -> None:
-    check(P, before=primitives(), after=None, because="nothing says that it pays", constants={**SHAPES, "c": 0.5},
-          opset=23, target=target)  # fmt: skip
 
 
 def test_overridable_scale_stays() -> None:

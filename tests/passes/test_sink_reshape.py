@@ -57,6 +57,21 @@ def test_split_and_concat_along_a_kept_axis() -> None:
     )
 
 
+@pytest.mark.parametrize(("shape", "given"), [("4,2", "8"), ("4,1", "8"), ("3,4,2", "3,8"), ("1,4,2", "8")])
+def test_a_constant_over_split_axes_is_laid_out_as_they_were(shape: str, given: str) -> None:
+    """The bias [heads, size] of a projection that Keras splits into heads before it adds."""
+    module = check(
+        SinkReshape(),
+        f"g (float[N,3,8] x) => (float[N,3,8] y) <int64[4] s, int64[3] t, float[{shape}] b> {{ r = Reshape(x, s)"
+        " a = Add(r, b) y = Reshape(a, t) }",
+        "g (float[N,3,8] x) => (float[N,3,8] y) { y = Add(x, c) }",
+        constants={"s": [0, 0, 4, 2], "t": [0, 0, 8]},
+    )
+    (found,) = module.graph.initializers.values()
+    assert found.shape is not None
+    assert ",".join(map(str, found.shape)) == given
+
+
 def test_a_constant_of_the_whole_shape_follows() -> None:
     check(
         SinkReshape(),
@@ -67,11 +82,64 @@ def test_a_constant_of_the_whole_shape_follows() -> None:
     )
 
 
+def test_a_transpose_of_kept_axes() -> None:
+    """The Unsqueeze moves to the Reshape in front, which gives its shape at once."""
+    check(
+        SinkReshape(),
+        "g (float[N,6,4] x) => (float[N,1,3,8] y) <int64[3] s, int64[1] a, float[8] k> { r = Reshape(x, s)"
+        " p = Transpose<perm=[0,2,1]>(r) n = LayerNormalization(p, k) y = Unsqueeze(n, a) }",
+        "g (float[N,6,4] x) => (float[N,1,3,8] y) { r = Reshape(x, s) p = Transpose<perm=[0,1,3,2]>(r)"
+        " y = LayerNormalization<axis=-1>(p, k) }",
+        constants={"s": [-1, 8, 3], "a": 1},
+    )
+    check(
+        SinkReshape(),
+        "g (float[2,3,4,5] x) => (float[6,5,4] y) <int64[3] s, int64[3] t> { p = Transpose<perm=[0,1,3,2]>(x)"
+        " q = Relu(p) r = Reshape(q, s) y = Identity(r) }",
+        None,
+        constants={"s": [6, 5, 4]},
+    )
+    check(
+        SinkReshape(),
+        "g (float[2,3,4,5] x) => (float[2,3,5,4] y) <int64[3] s, int64[4] t> { r = Reshape(x, s)"
+        " p = Transpose<perm=[0,2,1]>(r) y = Reshape(p, t) }",
+        "g (float[2,3,4,5] x) => (float[2,3,5,4] y) { y = Transpose<perm=[0,1,3,2]>(x) }",
+        constants={"s": [6, 4, 5], "t": [2, 3, 5, 4]},
+    )
+
+
+def test_a_reshape_in_front_gives_the_other_shape() -> None:
+    check(
+        SinkReshape(),
+        "g (float[2,3,8] x) => (float[1,1,8] y) <int64[2] s, int64[3] t, int64[1] a> { r = Reshape(x, s)"
+        " p = ReduceSum<keepdims=1>(r, a) y = Reshape(p, t) }",
+        "g (float[2,3,8] x) => (float[1,1,8] y) { r = Reshape(x, s) y = ReduceSum<keepdims=1>(r, a) }",
+        constants={"s": [6, 8], "t": [1, 1, 8], "a": 0},
+    )
+    check(
+        SinkReshape(),
+        "g (float[N,M,8] x) => (float[N,M,1,2,4] y) <int64[4] s, int64[1] a> { r = Reshape(x, s)"
+        " p = Softmax<axis = 3>(r) y = Unsqueeze(p, a) }",
+        "g (float[N,M,8] x) => (float[N,M,1,2,4] y) { r = Reshape(x, s) y = Softmax<axis = -1>(r) }",
+        constants={"s": [0, 0, 2, 4], "a": 2},
+    )
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "an operand that broadcasts over the joined axes": (
-        f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}, float[6,1] b> {{ r = Reshape(x, s) p = Add(r, b)"
+        f"g (float[2,3,8] x, float[6,1] b) => (float[2,3,8] y) {BACK}> {{ r = Reshape(x, s) p = Add(r, b)"
         " y = Reshape(p, t) }",
         FLAT,
+    ),
+    "a constant over joined axes of unknown size": (
+        "g (float[N,6] x) => (float[N,6] y) <int64[2] s, int64[2] t, float[3] b> { r = Reshape(x, s) p = Add(r, b)"
+        " y = Reshape(p, t) }",
+        {"s": [-1, 3], "t": [-1, 6]},
+    ),
+    "a large constant over the joined axes": (
+        "g (float[65,64,2] x) => (float[65,64,2] y) <int64[2] s, int64[3] t, float[4160,1] b> { r = Reshape(x, s)"
+        " p = Add(r, b) y = Reshape(p, t) }",
+        {"s": [4160, 2], "t": [65, 64, 2]},
     ),
     "a Softmax along a joined axis": (
         f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}> {{ r = Reshape(x, s) p = Softmax<axis=0>(r)"
@@ -84,9 +152,29 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         {"s": [6, 8], "t": [4, 3, 8]},
     ),
     "a reduction along a joined axis": (
-        f"g (float[2,3,8] x) => (float[1,1,8] y) {BACK}, int64[1] a> {{ r = Reshape(x, s)"
+        f"g (float[2,3,8] x) => (float[1,8,1] y) {BACK}, int64[1] a> {{ r = Reshape(x, s)"
         " p = ReduceSum<keepdims=1>(r, a) y = Reshape(p, t) }",
-        {"s": [6, 8], "t": [1, 1, 8], "a": 0},
+        {"s": [6, 8], "t": [1, 8, 1], "a": 0},
+    ),
+    "a Transpose of a joined axis": (
+        f"g (float[2,3,8] x) => (float[4,2,6] y) {BACK}> {{ r = Reshape(x, s) p = Transpose<perm=[1,0]>(r)"
+        " y = Reshape(p, t) }",
+        {"s": [6, 8], "t": [4, 2, 6]},
+    ),
+    "a Reshape in front that others need": (
+        f"g (float[2,3,8] x) => (float[1,6,8] y, float[6,8] z) {BACK}> {{ r = Reshape(x, s) p = Relu(r)"
+        " y = Reshape(p, t) z = Exp(r) }",
+        {"s": [6, 8], "t": [1, 6, 8]},
+    ),
+    "a Reshape in front that is an output": (
+        f"g (float[2,3,8] x) => (float[1,6,8] y, float[6,8] r) {BACK}> {{ r = Reshape(x, s) p = Relu(r)"
+        " y = Reshape(p, t) }",
+        {"s": [6, 8], "t": [1, 6, 8]},
+    ),
+    "a Reshape in front that cannot give the other shape": (
+        "g (float[N,M,8] x) => (float[N,1,M,2,4] y) <int64[4] s, int64[5] t> { r = Reshape(x, s) p = Relu(r)"
+        " y = Reshape(p, t) }",
+        {"s": [0, 0, 2, 4], "t": [0, 1, -1, 2, 4]},
     ),
     "an operator with axes of fixed meaning": (
         f"g (float[2,3,8] x) => (float[2,3,8] y) {BACK}> {{ r = Reshape(x, s) p = CumSum(r, a)"

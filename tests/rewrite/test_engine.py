@@ -162,6 +162,22 @@ def test_fixpoint_repeats_until_nothing_changes() -> None:
     assert sum(r.applied for r in seen) == 2
 
 
+def test_a_step_that_has_nothing_more_to_do_does_not_run_again() -> None:
+    pipeline = Pipeline((Fixpoint((ReluToMax(), DropDoubleNeg())), ReluToMax(), Fixpoint((ReluToMax(),))))
+    manager, module, ctx = Manager(), parse("g (float[N] x) => (float[N] y) { y = Neg(x) }"), context()
+    manager.run(pipeline, module, ctx)
+    assert [r.name for r in manager.records] == ["relu-to-max", "drop-double-neg"]
+    manager.run(pipeline, module, ctx)
+    assert len(manager.records) == 2
+    manager.run(pipeline, module, context())
+    assert len(manager.records) == 4
+    manager.run(pipeline, parse("g (float[N] x) => (float[N] y) { y = Neg(x) }"), context())
+    assert len(manager.records) == 6
+    module.touch()
+    manager.run(Pipeline((DropDoubleNeg(), DropDoubleNeg())), module, ctx)
+    assert len(manager.records) == 7
+
+
 def test_print_after_shows_the_text_form() -> None:
     out: list[str] = []
     module = parse("g (float[N] x) => (float[N] y) { y = Relu(x) }")

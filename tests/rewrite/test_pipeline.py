@@ -83,3 +83,17 @@ def test_an_instance_keeps_the_options_that_the_text_leaves_out() -> None:
 
     (found,) = parse("fold-constants{growth=5}", {"fold-constants": FoldConstants(growth=1, elements=7)}).steps
     assert found == FoldConstants(growth=5, elements=7)
+
+
+@dataclass(frozen=True)
+class Polish(Shrink):
+    name: ClassVar[str] = "polish"
+    finishing: ClassVar[bool] = True
+
+
+def test_split_at_the_first_finishing_pass() -> None:
+    known = {**KNOWN, "polish": Polish}
+    before, finish = parse("shrink,fixpoint(tidy),polish,tidy,polish", known).split()
+    assert (str(before), str(finish)) == ("shrink,fixpoint(tidy)", "polish,tidy,polish")
+    before, finish = parse("shrink,fixpoint(polish)", known).split()
+    assert (str(before), str(finish)) == ("shrink,fixpoint(polish)", "")
