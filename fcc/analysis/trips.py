@@ -181,9 +181,9 @@ def _counted(margin: Size, before: Size | None) -> _Lasting | None:
     left = margin + step * TRIP
     if step < 1 or _depends(left):
         return None
+    if isinstance(left, int):  # whether such a loop starts is a known number too
+        return _Lasting((1 + max(0, (left + step - 1) // step),), False)
     starts = before is not None and before == left + step
-    if isinstance(left, int):
-        return _Lasting((1 + max(0, (left + step - 1) // step),), starts and left + step >= 1)
     surely = ir.at_least(left + 1, 0) if starts else ir.at_least(left, 0)
     return _Lasting((left + 1,), starts) if step == 1 and surely else None
 

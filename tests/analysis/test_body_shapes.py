@@ -90,6 +90,26 @@ def test_a_start_of_unknown_shape() -> None:
     assert loop("t = Neg(s) e = Exp(s)", init="u", inputs=", float[] u")["s"] is None
 
 
+def test_a_loop_that_carries_nothing() -> None:
+    module = parse("""g (float[N,3] x, int64 n, bool c0) => (float[] z) {
+        z = Loop(n, c0) <body = b (int64 i, bool c) => (bool d, float[] e) {
+            d = Identity(c) a = Gather<axis = 0>(x, i) e = Exp(a) }> }""")
+    shapes.infer(module)
+    (_, body) = module.graphs()
+    assert ir.dims_of(body.outputs[1]) == (3,)
+
+
+def test_inputs_of_a_body_that_declare_nothing() -> None:
+    """A model may leave out the types of what enters a body."""
+    module = parse(LOOP.format(inputs="", init="x", inner="[]", body="u = Cast<to = 1>(i) t = Add(s, u) e = Exp(s)"))
+    (_, body) = module.graphs()
+    for value in body.inputs:
+        value.type, value.shape = None, None
+    shapes.infer(module)
+    assert [v.dtype for v in body.inputs] == [ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.FLOAT]
+    assert [ir.dims_of(v) for v in body.inputs] == [(), (), (N, 3)]
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_a_scan_knows_its_elements_and_its_length(axis: int) -> None:
     module = parse(
