@@ -251,12 +251,15 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
         yield "the exact model", driver, exact
     applied = exact.log.counts()
     finishing = [p for p in driver.pipeline.passes() if p.finishing and applied[p.name]]
+    growing = [p for p in driver.pipeline.passes() if p.grows and applied[p.name]]
     leaner = [str(p.lean()) for p in finishing if p.lean() != p]
     if leaner:
         yield f"the model by {' and '.join(leaner)}", *_exactly(driver, passes=str(driver.pipeline.lean()))
-    if finishing:
-        names = tuple(p.name for p in finishing)
-        yield f"the model without {' and '.join(names)}", *_exactly(driver, disable=(*o.disable, *names))
+    gone: dict[str, None] = {}
+    for passes in (finishing, growing):
+        gone |= dict.fromkeys(p.name for p in passes)
+        if passes:
+            yield f"the model without {' and '.join(gone)}", *_exactly(driver, disable=(*o.disable, *gone))
     names = tuple(p.name for p in driver.plugins)
     tried = o.opt_level if o.passes is None else 1
     for level, disable in ((1, o.disable), (0, (*o.disable, *names))):

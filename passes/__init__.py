@@ -17,11 +17,14 @@ from .convert_diagonal_linears import ConvertDiagonalLinears
 from .convert_einsum import ConvertEinsum
 from .convert_gather import ConvertGather
 from .convert_global_pool import ConvertGlobalPool
+from .convert_last_states import ConvertLastStates
+from .convert_mapped_loops import ConvertMappedLoops
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
 from .convert_powers import ConvertPowers
 from .convert_reshape import ConvertReshape
 from .convert_residual_adds import ConvertResidualAdds
+from .convert_sequence_states import ConvertSequenceStates
 from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
 from .convert_split import ConvertSplit
@@ -31,10 +34,12 @@ from .eliminate_affine_gather import EliminateAffineGather
 from .eliminate_dead_code import EliminateDeadCode
 from .eliminate_dead_neurons import EliminateDeadNeurons
 from .eliminate_expand import EliminateExpand
+from .eliminate_full_lengths import EliminateFullLengths
 from .eliminate_gemm_reshapes import EliminateGemmReshapes
 from .eliminate_identity import EliminateIdentity
 from .eliminate_idle_clamps import EliminateIdleClamps
 from .eliminate_impossible_branches import EliminateImpossibleBranches
+from .eliminate_loop_values import EliminateLoopValues
 from .eliminate_negations import EliminateNegations
 from .eliminate_no_ops import EliminateNoOps
 from .eliminate_zero_states import EliminateZeroStates
@@ -61,11 +66,16 @@ from .fuse_im2col import FuseIm2col
 from .fuse_instance_norm import FuseInstanceNorm
 from .fuse_layer_norm import FuseLayerNorm
 from .fuse_matmul_add import FuseMatMulAdd
+from .fuse_recurrent import FuseRecurrent
 from .fuse_rms_norm import FuseRmsNorm
 from .fuse_rotary import FuseRotary
 from .fuse_softmax import FuseSoftmax
+from .fuse_unrolled_recurrent import FuseUnrolledRecurrent
+from .hoist_invariants import HoistInvariants
+from .inline_equal_branches import InlineEqualBranches
 from .inline_if import InlineConstantIfs
 from .insert_qdq import InsertQdq
+from .merge_bidirectional import MergeBidirectional
 from .merge_chains import MergeChains
 from .merge_clamps import MergeClamps
 from .merge_common_subexpressions import MergeCommonSubexpressions
@@ -73,6 +83,7 @@ from .merge_concats import MergeConcats
 from .merge_constants import MergeConstants
 from .merge_duplicate_initializers import MergeDuplicateInitializers
 from .merge_logic import MergeLogic
+from .merge_mapped_elements import MergeMappedElements
 from .merge_parallel_linears import MergeParallelLinears
 from .merge_pools import MergePools
 from .merge_reductions import MergeReductions
@@ -83,9 +94,21 @@ from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
 from .sink_transpose import SinkTranspose
 from .squeeze_conv import SqueezeConv
+from .unroll_loops import UnrollLoops
 
 ALL_PASSES: tuple[type[Pass], ...] = (
     InlineConstantIfs,
+    InlineEqualBranches,
+    UnrollLoops,
+    EliminateLoopValues,
+    HoistInvariants,
+    ConvertSequenceStates,
+    FuseRecurrent,
+    FuseUnrolledRecurrent,
+    MergeBidirectional,
+    ConvertLastStates,
+    ConvertMappedLoops,
+    MergeMappedElements,
     EliminateIdentity,
     EliminateNoOps,
     FoldConstants,
@@ -94,6 +117,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertSequences,
     EliminateExpand,
     EliminateZeroStates,
+    EliminateFullLengths,
     MergeChains,
     MergeDuplicateInitializers,
     MergeCommonSubexpressions,
@@ -165,9 +189,15 @@ ALL_PASSES: tuple[type[Pass], ...] = (
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
 
 _CLEAN = (
-    "inline-constant-ifs,fold-shapes,fold-constants,eliminate-identity,eliminate-no-ops,merge-chains,"
-    "convert-shape-operands,convert-sequences,eliminate-expand,eliminate-zero-states,"
+    "inline-constant-ifs,inline-equal-branches,unroll-loops{max_trips=1},convert-sequence-states,"
+    "eliminate-loop-values,hoist-invariants,fold-shapes,fold-constants,eliminate-identity,eliminate-no-ops,merge-chains,"
+    "convert-shape-operands,convert-sequences,eliminate-expand,eliminate-zero-states,eliminate-full-lengths,"
     "merge-duplicate-initializers,merge-common-subexpressions,eliminate-dead-code"
+)
+# What a loop over the steps of a recurrent layer is, or steps in a row; what other short loops compute.
+_STEPS = (
+    "fuse-recurrent,fuse-unrolled-recurrent,merge-bidirectional,convert-last-states,"
+    "convert-mapped-loops,merge-mapped-elements,unroll-loops"
 )
 _LINEAR = (
     "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
@@ -195,7 +225,7 @@ PIPELINES: dict[int, str] = {
     1: f"fixpoint({_CLEAN})",
     2: (
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
-        f"fixpoint(convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
+        f"fixpoint({_STEPS},convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
         f"fixpoint({_ALGEBRA},{_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
         f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear,"
         f"convert-winograd,fixpoint(sink-reshape,convert-global-pool,{_CLEAN})"

@@ -126,6 +126,26 @@ def _limits(node: ir.Node) -> tuple[Any, Any]:
     return int(integers_of.min), int(integers_of.max)
 
 
+def _turned_twice(inner: ir.Node, outer: ir.Node) -> Found:
+    """Slices that take all of one axis backwards."""
+    axes = [_turns(n) for n in (inner, outer)]
+    return first(inner) if axes[0] is not None and axes[0] == axes[1] else "they do not turn one axis over twice"
+
+
+def _turns(node: ir.Node) -> int | None:
+    """Return the only axis that a Slice takes all of, the last element first."""
+    dims, given = ir.dims_of(first(node)), [integers(node, i, "") for i in range(1, 5)]
+    if not dims or any(g is None or len(g) != 1 for g in given):
+        return None
+    start, end, axis, step = (g[0] for g in given if g is not None)
+    if not all(isinstance(e, int) for e in (start, end, axis, step)) or step != -1:
+        return None
+    size = dims[axis]
+    last = start == -1 or start >= _BEYOND or (isinstance(size, int) and start >= size - 1)
+    return axis % len(dims) if last and (end <= -_BEYOND or (isinstance(size, int) and end < -size)) else None
+
+
+_BEYOND = 2**31 - 1  # no axis is as long
 _RESHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 CHAINS: dict[tuple[str, str], Rule] = {
     **{(f, f): _idempotent for f in ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")},
@@ -135,5 +155,6 @@ CHAINS: dict[tuple[str, str], Rule] = {
     ("Clip", "Clip"): _clamp,
     ("Clip", "Relu"): _clamp,
     ("Relu", "Clip"): _clamp,
+    ("Slice", "Slice"): _turned_twice,
     ("Transpose", "Transpose"): _transpose,
 }

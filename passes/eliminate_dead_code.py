@@ -9,6 +9,8 @@ from typing import ClassVar
 from fcc import ir
 from fcc.rewrite import ModulePass, PassContext
 
+from ._live import live_values
+
 
 @dataclass
 class _Dead:
@@ -61,45 +63,18 @@ class EliminateDeadCode(ModulePass):
 
 def _find(module: ir.Module) -> _Dead:
     dead = _Dead()
-    live = _live_values(module.graph)
+    live = live_values(module.graph, module.graph.outputs)
     _collect(module, module.graph, live, dead)
     functions = _used_functions(module, dead.nodes)
     dead.functions = [key for key in module.model.functions if key not in functions]
     for key in functions:
         body = module.model.functions[key].graph
-        _collect(module, body, _live_values(body), dead)
+        _collect(module, body, live_values(body, body.outputs), dead)
     used = {node.domain for node in _staying(module, dead.nodes)} | {domain for domain, _, _ in functions}
     for key in functions:
         used |= {node.domain for node in module.model.functions[key].all_nodes()}
     dead.imports = [domain for domain in module.model.opset_imports if domain and domain not in used]
     return dead
-
-
-def _live_values(graph: ir.Graph) -> set[ir.Value]:
-    """Return the values that the outputs of ``graph``, or a node without outputs, depend on."""
-    live: set[ir.Value] = set()
-    seen: set[ir.Node] = set()
-    stack = [v for v in graph.outputs if v is not None]
-    stack += _needs(n for n in graph if not n.outputs)
-    while stack:
-        value = stack.pop()
-        if value in live:
-            continue
-        live.add(value)
-        node = value.producer()
-        if node is not None and node not in seen:
-            seen.add(node)
-            stack += _needs([node])
-    return live
-
-
-def _needs(nodes: Iterator[ir.Node] | list[ir.Node]) -> Iterator[ir.Value]:
-    """Yield what nodes need when they run: their inputs, and the outputs of their nested graphs."""
-    for node in nodes:
-        yield from (v for v in node.inputs if v is not None)
-        for nested in ir.subgraphs_of(node):
-            yield from nested.outputs
-            yield from _needs(n for n in nested if not n.outputs)
 
 
 def _collect(module: ir.Module, graph: ir.Graph, live: set[ir.Value], dead: _Dead) -> None:

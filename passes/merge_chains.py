@@ -21,6 +21,7 @@ class MergeChains(PatternPass):
     Reshape(Reshape(x)) -> Reshape(x) or x, likewise any two of Reshape, Flatten, Squeeze, Unsqueeze
     Cast(Cast(x)) -> Cast(x) or x, where the first cast keeps every value
     Clip(Clip(x, a, b), c, d) -> Clip(x, clamp(a, c, d), clamp(b, c, d)), Relu being Clip(x, 0, inf); a <= b, c <= d
+    Slice(Slice(x)) -> x, where both take all of one axis backwards
     f(f(x)) -> f(x) for Abs, Ceil, Floor, Relu, Round, Sign;  Neg(Neg(x)) -> x, Not(Not(x)) -> x
 
     Shapes: that of the result must be known, at most up to dimensions that a Reshape can copy or infer.

@@ -138,7 +138,7 @@ def _is_pure(module: ir.Module, node: ir.Node) -> bool:
 
 
 def _key(module: ir.Module, node: ir.Node, numbers: _Numbering) -> Hashable | None:
-    attributes = _attributes(node, module.opset(node.domain))
+    attributes = attributes_key(node, module.opset(node.domain))
     if attributes is None:
         return None
     inputs = [numbers.of(v) for v in node.inputs]
@@ -159,7 +159,8 @@ def _commutes(node: ir.Node) -> bool:
 
 
 # -- attributes ------------------------------------------------------------------------------------------------------
-def _attributes(node: ir.Node, opset: int) -> Hashable | None:
+def attributes_key(node: ir.Node, opset: int) -> Hashable | None:
+    """Return what two nodes of an operator share when their attributes mean the same; None where one is a graph."""
     found = dict(_defaults(node.op_type, node.domain, opset))
     for name, attribute in node.attributes.items():
         if attribute.is_ref() or attribute.type not in _BITS:

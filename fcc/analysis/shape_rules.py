@@ -188,13 +188,14 @@ def _slice(node: ir.Node, dims: Sequence[Dims | None], contents: Contents) -> Di
     if dims[0] is None or len(contents) < 3:
         return None
     starts, ends = _flat(contents[1]), _flat(contents[2])
-    if starts is None or ends is None:
-        return None
-    axes = _flat(contents[3]) if len(contents) > 3 and node.inputs[3] is not None else list(range(len(starts)))
-    steps = _flat(contents[4]) if len(contents) > 4 and node.inputs[4] is not None else [1] * len(starts)
-    if axes is None or steps is None:
+    count = len(starts or ends or ())
+    axes = _flat(contents[3]) if len(contents) > 3 and node.inputs[3] is not None else list(range(count)) or None
+    steps = _flat(contents[4]) if len(contents) > 4 and node.inputs[4] is not None else [1] * len(axes or ())
+    if axes is None:
         return None
     out = list(dims[0])
+    if starts is None or ends is None or steps is None:
+        return tuple(None if i in [a % len(out) for a in axes] else d for i, d in enumerate(out))
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = out[axis]
         whole = step == 1 and start == 0 and reaches_end(end, dims[0], axis % len(out))

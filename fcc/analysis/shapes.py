@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 from zlib import crc32
@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import ir
 from . import evaluate
+from .body_shapes import infer_body, result_dims
 from .shape_rules import BROADCASTING, DATA_DEPENDENT, RECURRENT, broadcast_dims, product, recurrent_dims
 
 ELEMENTS = "fcc.elements"
@@ -39,8 +40,10 @@ def infer(module: ir.Module) -> list[tuple[ir.Node, str]]:
 def infer_node(module: ir.Module, node: ir.Node, stopped: list[tuple[ir.Node, str]] | None = None) -> None:
     """Infer the outputs of one node (and its nested graphs) from its inputs."""
     for nested in ir.subgraphs_of(node):
-        _bind_body(node, nested)
-        _infer_graph(module, nested, stopped if stopped is not None else [])
+        found: list[tuple[ir.Node, str]] = []
+        infer_body(node, nested, partial(_infer_anew, module, nested, found), ELEMENTS)
+        if stopped is not None:
+            stopped += found
     if node.op_type in _CONTROL and node.domain == "":
         _CONTROL[node.op_type](node)
     else:
@@ -101,6 +104,11 @@ def _infer_graph(module: ir.Module, graph: ir.Graph, stopped: list[tuple[ir.Node
             value.shape = ir.Shape(value.const_value.shape.numpy())
     for node in graph:
         infer_node(module, node, stopped)
+
+
+def _infer_anew(module: ir.Module, graph: ir.Graph, stopped: list[tuple[ir.Node, str]]) -> None:
+    stopped.clear()
+    _infer_graph(module, graph, stopped)
 
 
 def _infer_plain(module: ir.Module, node: ir.Node, stopped: list[tuple[ir.Node, str]] | None) -> None:
@@ -230,32 +238,6 @@ def _shape_elements(node: ir.Node) -> Array | None:
 
 
 # -- nested graphs ---------------------------------------------------------------------------------------------------
-def _bind_body(node: ir.Node, body: ir.Graph) -> None:
-    """Give the inputs of a Loop or Scan body the element types of what is fed to them (shapes may change by step)."""
-    if node.op_type == "Loop":
-        fed: Sequence[ir.Value | None] = [None, None, *node.inputs[2:]]
-        fixed = (ir.DataType.INT64, ir.DataType.BOOL)
-        for value, dtype in zip(body.inputs, fixed, strict=False):
-            value.type = value.type or ir.TensorType(dtype)
-            value.shape = value.shape or ir.Shape(())
-        for value in body.inputs[2:]:
-            _forget_symbols(value)
-    elif node.op_type == "Scan":
-        fed = node.inputs
-    else:
-        return
-    for inner, outer in zip(body.inputs, fed, strict=False):
-        if outer is not None and inner.type is None:
-            inner.type = outer.type
-
-
-def _forget_symbols(value: ir.Value) -> None:
-    """Let no axis of a carried value stand for a symbol of the graphs around the loop: it may change with each step."""
-    dims = ir.dims_of(value)
-    if dims is not None:
-        value.shape = ir.to_shape(d if isinstance(d, int) else None for d in dims)
-
-
 def _infer_if(node: ir.Node) -> None:
     branches = [g.outputs for g in ir.subgraphs_of(node)]
     for i, value in enumerate(node.outputs):
@@ -274,6 +256,8 @@ def _infer_body_types(node: ir.Node) -> None:
     outputs = list(body.outputs)[1:] if node.op_type == "Loop" else list(body.outputs)
     for value, inner in zip(node.outputs, outputs, strict=False):
         value.type = value.type or inner.type
+    for value, dims in result_dims(node):
+        _refine(value, dims)
 
 
 _CONTROL = {"If": _infer_if, "Loop": _infer_body_types, "Scan": _infer_body_types}

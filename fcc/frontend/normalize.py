@@ -37,10 +37,14 @@ def normalize(module: ir.Module) -> None:
 
 
 def trim_inputs(module: ir.Module) -> None:
-    """Drop omitted optional inputs at the end of a node: ``Clip(x, , )`` -> ``Clip(x)``."""
+    """Drop omitted optional inputs at the end of a node: ``Clip(x, , )`` -> ``Clip(x)``.
+
+    As many stay as the schema counts: a Loop without bound and condition has two all the same.
+    """
     for node in module.nodes():
         count = len(node.inputs)
         while count and node.inputs[count - 1] is None:
             count -= 1
         if count < len(node.inputs):
-            node.resize_inputs(count)
+            schema = ir.schema_of(node.op_type, node.domain, module.opset(node.domain))
+            node.resize_inputs(max(count, min(len(node.inputs), schema.min_input if schema is not None else 0)))

@@ -22,10 +22,11 @@ from onnx_ir import (
 )
 
 from .attributes import attribute, plain, set_attributes
+from .copies import copy_node, copy_value
 from .dims import Dim, as_dim, at_least, dims_of, exact_div, to_shape
 from .infer import infer_types, schema_of, since_version
 from .module import GENERATED, Module, Rewrite
-from .uses import erase, is_dead, is_used, sole_user, subgraphs_of
+from .uses import detach_nested, erase, is_dead, is_used, sole_user, subgraphs_of
 from .verify import verify, verify_nodes
 
 __all__ = [
@@ -51,6 +52,9 @@ __all__ = [
     "as_dim",
     "at_least",
     "attribute",
+    "copy_node",
+    "copy_value",
+    "detach_nested",
     "dims_of",
     "erase",
     "exact_div",

@@ -39,10 +39,11 @@ def is_dead(node: Node) -> bool:
     return not any(is_used(v) for v in node.outputs)
 
 
-def _detach(node: Node) -> None:
+def detach_nested(node: Node) -> None:
+    """Forget every use that the nested graphs of a node make of a value."""
     for graph in subgraphs_of(node):
         for inner in graph:
-            _detach(inner)
+            detach_nested(inner)
             for i in range(len(inner.inputs)):
                 inner.replace_input_with(i, None)
 
@@ -57,5 +58,5 @@ def erase(node: Node) -> None:
         raise ValueError(f"node {node.name!r} ({node.op_type}) is still used")
     graph = node.graph
     assert graph is not None
-    _detach(node)
+    detach_nested(node)
     graph.remove(node, safe=True)

@@ -1,6 +1,7 @@
 """Patterns, the Rewriter, the kinds of pass, the engine, pipelines and the manager."""
 
 from .base import Match, ModulePass, Pass, PassContext, PatternPass, Site, SitePass
+from .bodies import Signature
 from .engine import run_pass
 from .log import Log, Refusal
 from .pattern import any_of, const, op, ops, var
@@ -16,6 +17,7 @@ __all__ = [
     "PatternPass",
     "Refusal",
     "Rewriter",
+    "Signature",
     "Site",
     "SitePass",
     "any_of",

@@ -92,6 +92,7 @@ class Pass(ABC):
     A ``finishing`` pass writes layers in forms that other passes do not know, with more nodes, for speed: lossy steps
     come before it, and it is the first to go where a file would grow. ``measured``: whether it pays depends on shapes
     and machine, so what was measured goes before ``pays``.
+    ``grows``: it may write many nodes for few; a compile does without it when the file would grow.
     """
 
     name: ClassVar[str]
@@ -99,6 +100,7 @@ class Pass(ABC):
     finishing: ClassVar[bool] = False
     needs_stats: ClassVar[bool] = False
     measured: ClassVar[bool] = False
+    grows: ClassVar[bool] = False
 
     def options(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""

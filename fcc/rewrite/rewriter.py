@@ -11,11 +11,12 @@ import numpy as np
 from .. import ir
 from ..analysis import shapes
 from ..errors import VerifyError
+from .bodies import Bodies
 
 ORIGIN = "fcc.origin"
 
 
-class Rewriter:
+class Rewriter(Bodies):
     """Collect new nodes and replacements for one rewrite, then commit them all or none.
 
     New nodes are placed before ``anchor``, in its graph. ``op`` infers the types of what it makes, so that a rewrite
@@ -23,6 +24,7 @@ class Rewriter:
     """
 
     def __init__(self, module: ir.Module, anchor: ir.Node, pass_name: str) -> None:
+        super().__init__()
         assert anchor.graph is not None
         self.module = module
         self.anchor = anchor
@@ -37,17 +39,14 @@ class Rewriter:
         self._attributes: list[tuple[ir.Node, dict[str, ir.Attr | None]]] = []
         self._erased: list[ir.Node] = []
         self.changing = False
-        self._bodies: list[ir.Graph] = []
 
     # -- making ------------------------------------------------------------------------------------------------
     def before(self, place: ir.Node) -> None:
-        """Place the nodes made from now on before ``place``, a node of the anchor's graph."""
-        assert place.graph is self.graph
+        """Place the nodes made from now on before ``place``, a node of the anchor's graph or of one nested in it."""
         self._place = (place, False)
 
     def after(self, place: ir.Node) -> None:
-        """Place the nodes made from now on after ``place``, a node of the anchor's graph, in the order made."""
-        assert place.graph is self.graph
+        """Place the nodes made from now on after ``place``, in the order made."""
         self._place = (place, True)
 
     def op(
@@ -135,15 +134,11 @@ class Rewriter:
         """Remove nodes that are dead after the rewrite; a node that is still used then stays."""
         self._erased.extend(nodes)
 
-    def inline(self, body: ir.Graph) -> list[ir.Value]:
-        """Move the nodes and constants of a nested graph before the anchor; return the values it gave."""
-        self._bodies.append(body)
-        return list(body.outputs)
-
     # -- ending ------------------------------------------------------------------------------------------------
     def abort(self) -> None:
         """Forget everything: detach the new nodes from the values they use."""
         for node in self._made:
+            ir.detach_nested(node)
             for i in range(len(node.inputs)):
                 node.replace_input_with(i, None)
 
@@ -156,9 +151,8 @@ class Rewriter:
         """
         self._check()
         self.changing = True
-        for body in self._bodies:
-            self._unwrap(body)
-        used = {id(v) for n in self._made for v in n.inputs} | {id(n) for _, n in self._replaced}
+        self._take_apart()
+        used = {id(v) for n in self._made for v in _used_by(n)} | {id(n) for _, n in self._replaced}
         used |= {id(v) for _, _, v in self._inputs}
         for value in self._constants:
             if id(value) in used:
@@ -186,26 +180,19 @@ class Rewriter:
         self._erase()
         self._infer(stale)
         self.module.touch()
-        return touched
+        return [*touched, *self._hoisted]
 
     def _insert(self) -> None:
         last: dict[ir.Node, ir.Node] = {}
         for node in self._made:
             place, after = self._places.get(node, (self.anchor, False))
+            graph = place.graph
+            assert graph is not None
             if after:
-                self.graph.insert_after(last.get(place, place), node)
+                graph.insert_after(last.get(place, place), node)
                 last[place] = node
             else:
-                self.graph.insert_before(place, node)
-
-    def _unwrap(self, body: ir.Graph) -> None:
-        body.outputs.clear()
-        for name, value in list(body.initializers.items()):
-            del body.initializers[name]
-            self.graph.initializers.add(value)
-        nodes = list(body)
-        body.remove(nodes)
-        self._made[:0] = nodes
+                graph.insert_before(place, node)
 
     def _infer(self, stale: list[ir.Node]) -> None:
         """Infer what is new or reads something new, and on down while results are known better."""

@@ -34,10 +34,10 @@ def same_outputs(
     for fed in (plain, feeds) if len(plain) != len(feeds) else (feeds,):
         old, new = (ReferenceEvaluator(m).run(None, dict(fed)) for m in (before, after))
         for value, a, b in zip(before.graph.output, old, new, strict=True):
-            _assert_close(value.name, np.asarray(a), np.asarray(b), tolerance)
+            assert_close(value.name, np.asarray(a), np.asarray(b), tolerance)
 
 
-def _assert_close(name: str, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], tolerance: float | None) -> None:
+def assert_close(name: str, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], tolerance: float | None) -> None:
     assert a.dtype == b.dtype, f"output {name}: dtype {b.dtype} instead of {a.dtype}"
     assert a.shape == b.shape, f"output {name}: shape {b.shape} instead of {a.shape}"
     limit = TOLERANCE.get(str(a.dtype)) if tolerance is None else tolerance

@@ -255,3 +255,12 @@ def test_normalized_models_are_left_alone() -> None:
       else_branch = e () => (float[2] b) { k = Constant<value_floats=[1.0]>() b = Add(q, k) }> }""")
     once = to_proto(normal(proto).model)
     assert to_proto(normal(once).model) == once
+
+
+def test_a_loop_keeps_the_two_operands_that_its_schema_counts() -> None:
+    body = parser.parse_graph("""b (int64 i, bool c) => (bool d, float[2] e) { d = Identity(c) e = Cast<to = 1>(x) }""")
+    proto = graph("(int64[2] x, int64 n) => (float[K,2] y) { y = Identity(x) }")
+    loop = helper.make_node("Loop", ["n", ""], ["y"], body=body)
+    proto.graph.node[0].CopyFrom(loop)
+    module = normal(proto)
+    assert [[v.name if v else None for v in n.inputs] for n in module.graph] == [["n", None]]

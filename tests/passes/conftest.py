@@ -16,9 +16,13 @@ from fcc import ir, testing
 from fcc.analysis import shapes
 from fcc.compress.calibrate import CalibrationStats
 from fcc.frontend import read
+from fcc.ir.text import canonical
 from fcc.passes.insert_qdq import InsertQdq
-from fcc.rewrite import Log, PassContext, run_pass
+from fcc.rewrite import Log, Pass, PassContext, run_pass
 from fcc.target import get_target
+from fcc.testing.compare import assert_close
+from fcc.testing.corpus import Seed, record, text_of
+from fcc.testing.texts import expected_module
 
 
 def source(text: str, constants: dict[str, Any] | None = None, opset: int = 21) -> onnx.ModelProto:
@@ -123,3 +127,56 @@ class Quantized:
 def quantize() -> type[Quantized]:
     """``quantize(text, constants, ...)`` applies insert-qdq to a model in ONNX's text form."""
     return Quantized
+
+
+def executed(
+    p: Pass,
+    before: str | onnx.ModelProto,
+    after: str | None = None,
+    *,
+    constants: dict[str, Any] | None = None,
+    sizes: dict[str, int] | None = None,
+    target: str = "cpu",
+    opset: int = 21,
+    tolerance: float | None = None,
+    applications: int | None = None,
+) -> ir.Module:
+    """Apply a pass and compare the outputs in onnxruntime, for what the reference evaluator has not implemented.
+
+    Structure (``after``), verifier, checker and idempotence as in ``fcc.testing.check``.
+    """
+    pytest.importorskip("onnxruntime")
+    from fcc.runtime import open_session
+
+    source = testing.model_from(before, opset, constants or {}, 0) if isinstance(before, str) else before
+    module = read(source)
+    shapes.infer(module)
+    ctx = PassContext(get_target(target), Log(strict=True, explain=frozenset({p.name})))
+    applied = run_pass(p, module, ctx)
+    assert applied if applications is None else applied == applications, [r.reason for r in ctx.log.refused]
+    ir.verify(module)
+    if after is not None:
+        expected = canonical(expected_module(after, opset))
+        assert canonical(module) == expected, f"{canonical(module)}expected\n{expected}"
+    emitted = ir_proto(module)
+    onnx.checker.check_model(emitted)
+    rng, dims = np.random.default_rng(0), dict(sizes or {})
+    constant = {t.name for t in source.graph.initializer}
+    fed = {
+        v.name: testing.random_input(v.type.tensor_type, rng, dims)
+        for v in source.graph.input
+        if v.name not in constant
+    }
+    old, new = (open_session(m.SerializeToString(), optimize=False).run(fed) for m in (source, emitted))
+    for name in old:
+        assert_close(name, old[name], new[name], tolerance)
+    assert run_pass(p, module, replace(ctx, log=Log(strict=True))) == 0
+    if isinstance(before, str):
+        record(Seed(text_of(p), before, opset, target, constants or {}, 0, sizes or {}))
+    return module
+
+
+@pytest.fixture(name="executed", scope="session")
+def executed_fixture() -> Any:
+    """``executed(pass, text, after, ...)``: ``check`` by onnxruntime."""
+    return executed
