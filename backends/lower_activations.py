@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -78,7 +77,6 @@ def _positive_alpha(node: ir.Node) -> str | None:
     return None if node.attributes.get_float("alpha", 1.0) > 0 else "alpha is not positive"
 
 
-@dataclass(frozen=True)
 class LowerActivations(Lowering):
     """Express activations (and CastLike) by what the target has a kernel for.
 

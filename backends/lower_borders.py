@@ -34,7 +34,6 @@ class _Swap:
     second: ir.Node
 
 
-@dataclass(frozen=True)
 class LowerBorders(SitePass):
     """Let data movement stand where it makes the device and the host copy least around elementwise nodes on the host.
 

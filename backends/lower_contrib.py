@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -168,7 +167,6 @@ def _known_rank(node: ir.Node) -> str | None:
 _WITH_SUM = frozenset({0, 3})
 
 
-@dataclass(frozen=True)
 class LowerContrib(Lowering):
     """Replace com.microsoft ops that have a standard spelling.
 
@@ -195,7 +193,6 @@ class LowerContrib(Lowering):
     }
 
 
-@dataclass(frozen=True)
 class LowerSimplified(Lowering):
     """Replace onnxruntime's SimplifiedLayerNormalization, which it keeps in the domain of ONNX.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -108,7 +107,6 @@ def _instance_normalization(b: Builder) -> ir.Value:
     return _affine(b, _standardize(b, b.x, list(range(2, rank))), scale, bias, rank)
 
 
-@dataclass(frozen=True)
 class LowerNormalization(Lowering):
     """Express group and instance normalization by what the target has a kernel for.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
 from math import prod
 from typing import ClassVar
@@ -94,7 +93,6 @@ def _known_rank(node: ir.Node) -> str | None:
     return "the rank of the input is not known" if dims is None or len(dims) < 3 else _positive_p(node)
 
 
-@dataclass(frozen=True)
 class LowerReductions(Lowering):
     """Express Mean, Hardmax and Lp pooling by what the target has a kernel for.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from fcc.analysis.shapes import elements
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 
-@dataclass(frozen=True)
 class LowerShapeChains(SitePass):
     """Make what depends on one runtime size from that size alone, where a chain of shape arithmetic would compute it.
 

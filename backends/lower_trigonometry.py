@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -106,7 +105,6 @@ def _atanh(b: Builder) -> ir.Value:
 _POLYNOMIAL = floats_only("FLOAT", "FLOAT16")
 
 
-@dataclass(frozen=True)
 class LowerTrigonometry(Lowering):
     """Express tan, inverse and hyperbolic functions by what the target has.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
 
@@ -123,7 +122,6 @@ def _reach(node: ir.Node, axis: int) -> int:
     return window - pads[axis] - pads[axis + n]
 
 
-@dataclass(frozen=True)
 class LowerWindows(Lowering):
     """Express ConvTranspose with uneven pads and MaxPool without a kernel by what the target has.
 

@@ -90,7 +90,6 @@ class Row:
     outputs: frozenset[int] = frozenset({0})
 
 
-@dataclass(frozen=True)
 class Lowering(SitePass):
     """Rewrite the ops of a table wherever the target has no kernel for them; others stay."""
 

@@ -156,7 +156,6 @@ class Build:
         self.rw.replace(node.outputs[0], self.region.movers.turn(self.rw, stored, node, layout))
 
 
-@dataclass(frozen=True)
 class RegionPass(SitePass):
     """Compute regions in the layout on the other side of their movers; ``movers`` says which operators move."""
 

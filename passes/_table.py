@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -23,7 +22,6 @@ def roots(table: Table) -> Op:
     return ops(*sorted(table))(variadic=True)
 
 
-@dataclass(frozen=True)
 class TablePass(PatternPass, ABC):
     """The first rule of an operator that applies replaces its node; the reason of the last one is given else."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
@@ -20,7 +19,6 @@ from ._layers import layer_of, row, used_elsewhere, weights
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
 class ComposeLinears(SitePass):
     """Compose two layers with nothing between them into one.
 

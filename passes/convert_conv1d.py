@@ -37,7 +37,6 @@ class _Region:
         return sum(_work(n, ctx) for n in self.nodes if n.op_type == "Conv")
 
 
-@dataclass(frozen=True)
 class ConvertConv1d(SitePass):
     """Run convolutions over one axis on the kernels that a target has for two.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
@@ -24,7 +23,6 @@ _SMALL = 1 << 17  # weights with which a single row is as fast
 _ROWS = 4
 
 
-@dataclass(frozen=True)
 class ConvertConvToGemm(PatternPass):
     """Multiply by a matrix where a convolution has one position.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +19,6 @@ from ._layers import row
 _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
-@dataclass(frozen=True)
 class ConvertDiagonalLinears(SitePass):
     """Scale channels by a product where a layer does nothing else: a diagonal matrix, a 1x1 depthwise Conv.
 

@@ -26,7 +26,6 @@ class _Plan:
     alone: Rearrangement | None
 
 
-@dataclass(frozen=True)
 class ConvertEinsum(PatternPass):
     """Write an Einsum of one or two operands by the operators that compute it.
 

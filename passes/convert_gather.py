@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -86,7 +85,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-@dataclass(frozen=True)
 class ConvertGather(TablePass):
     """Take a part of a tensor by the operator that moves least.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -17,7 +16,6 @@ _PLAIN = frozenset({"ConvTranspose", "Flatten", "LayerNormalization", "MatMul", 
 """Operators whose results onnxruntime does not hold in the blocked layout of its two-dimensional convolutions."""
 
 
-@dataclass(frozen=True)
 class ConvertGlobalPool(PatternPass):
     """Write a global pooling whose axes of size 1 are dropped as the reduction that keeps none.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +14,6 @@ from ._operands import integers
 from ._sequence_items import item_of, known_number
 
 
-@dataclass(frozen=True)
 class ConvertLastStates(SitePass):
     """Read the last hidden state of a recurrent layer where it is given by itself.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -17,7 +16,6 @@ from ._recurrent import stacked
 from ._sequence_items import Item, elements_first
 
 
-@dataclass(frozen=True)
 class ConvertMappedLoops(SitePass):
     """Compute for all elements of a sequence at once what a loop computes for one after the other.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import log
 from typing import Any, ClassVar
 
@@ -26,7 +25,6 @@ _LONGEST = 128  # 64 KiB of a causal mask
 _SLOW = frozenset({"cpu"})
 
 
-@dataclass(frozen=True)
 class ConvertMasks(SitePass):
     """Replace the large negative numbers of a constant attention mask by -52, where bounded scores allow it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -170,7 +169,6 @@ RULES = {
 }
 
 
-@dataclass(frozen=True)
 class ConvertPowers(TablePass):
     """Write powers, quotients and functions of their inverses as what costs less.
 

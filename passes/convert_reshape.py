@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +13,6 @@ from ._chains import proves_shape
 from ._views import full_dims
 
 
-@dataclass(frozen=True)
 class ConvertReshape(PatternPass):
     """Put in or take out axes of size 1 without computing a shape.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -15,7 +14,6 @@ from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 SLOW = frozenset({"cpu"})
 
 
-@dataclass(frozen=True)
 class ConvertResidualAdds(SitePass):
     """Write the sum in front of a LayerNormalization as Sum, which a runtime does not fuse with it.
 

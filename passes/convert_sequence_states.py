@@ -25,7 +25,6 @@ class _Appended:
     joins: tuple[ir.Node, ...]
 
 
-@dataclass(frozen=True)
 class ConvertSequenceStates(SitePass):
     """Stack what a Loop appends to a sequence, instead of carrying the sequence.
 

@@ -28,7 +28,6 @@ class _Plan:
     cost: int
 
 
-@dataclass(frozen=True)
 class ConvertShapeOperands(SitePass):
     """Read a shape operand that holds one symbol from a tensor that has it, without integer arithmetic.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from fcc.rewrite import Match, PatternPass, Rewriter, op, var
 from ._intervals import parts_of
 
 
-@dataclass(frozen=True)
 class ConvertSplit(PatternPass):
     """Cut out the only part of a Split that is used.
 

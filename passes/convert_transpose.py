@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +15,6 @@ from ._targets import reshape_entries
 _TRANSPOSE = op.Transpose(var("x"), name="transpose", shared=True)
 
 
-@dataclass(frozen=True)
 class ConvertTranspose(PatternPass):
     """Replace a Transpose by what costs less.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +13,6 @@ from ._affine_index import enumerates, index_of
 from ._targets import reshape_entries
 
 
-@dataclass(frozen=True)
 class EliminateAffineGather(PatternPass):
     """Replace a Gather that reads every slice once and in order by a Reshape.
 

@@ -27,7 +27,6 @@ class _Dead:
         return sum(len(found) for found in kinds)
 
 
-@dataclass(frozen=True)
 class EliminateDeadCode(ModulePass):
     """Remove nodes, optional outputs, initializers, functions and opset imports that no output depends on.
 

@@ -17,7 +17,6 @@ from ._neuron_cuts import apply, new_operands
 from ._neurons import Array, Mask, Plan, bias_of, contribution, plan, touched
 
 
-@dataclass(frozen=True)
 class EliminateDeadNeurons(SitePass):
     """Remove output channels of layers that are constant, ignored by every reader, or equal to another channel.
 

@@ -34,7 +34,6 @@ class _Path:
     nodes: tuple[ir.Node, ...]
 
 
-@dataclass(frozen=True)
 class EliminateExpand(SitePass):
     """Leave broadcasting to the operator that does it anyway, also behind elementwise operators and table look-ups.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -14,7 +13,6 @@ _LENGTHS = 4
 _REPEATING = frozenset({"Expand", "Tile", "Identity", "Reshape", "Unsqueeze", "Squeeze"})
 
 
-@dataclass(frozen=True)
 class EliminateFullLengths(SitePass):
     """Leave out the lengths of the rows of a recurrent layer when each is the length of the sequence.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -12,7 +11,6 @@ from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 from ._layers import layer_of, row, used_elsewhere, weights
 
 
-@dataclass(frozen=True)
 class EliminateGemmReshapes(PatternPass):
     """Apply a layer to a tensor of any rank, without flattening it and giving it its shape back.
 

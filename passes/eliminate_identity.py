@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -11,7 +10,6 @@ from fcc.rewrite import Match, PatternPass, Rewriter, op, var
 from ._outputs import output_refusal
 
 
-@dataclass(frozen=True)
 class EliminateIdentity(PatternPass):
     """Remove a node that returns its input: Identity.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -14,7 +13,6 @@ from ._clamps import CLAMPS
 from ._outputs import output_refusal
 
 
-@dataclass(frozen=True)
 class EliminateIdleClamps(SitePass):
     """Remove clamps that bounds of their input make idle, and write down what bounds decide.
 

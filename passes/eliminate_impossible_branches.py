@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +22,6 @@ _MOST = 16
 _ROUNDS = 4
 
 
-@dataclass(frozen=True)
 class EliminateImpossibleBranches(SitePass):
     """Take the only branch of an If that the nodes behind it can live with.
 

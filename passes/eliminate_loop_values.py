@@ -29,7 +29,6 @@ class _Kept:
         return len(self.carried) + len(self.stacked)
 
 
-@dataclass(frozen=True)
 class EliminateLoopValues(SitePass):
     """Take values out of a Loop or Scan that stay the same, or that nothing behind it depends on.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -59,7 +58,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-@dataclass(frozen=True)
 class EliminateNegations(TablePass):
     """Let the operators around a negation do without it.
 

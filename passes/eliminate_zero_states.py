@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +16,6 @@ _MOVES = frozenset(
 )
 
 
-@dataclass(frozen=True)
 class EliminateZeroStates(SitePass):
     """Leave out the initial state of a recurrent layer when it is zero, which is what an absent one means.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +15,6 @@ from ._affine import FLOATS, Array
 _LARGEST = 1 << 24  # elements of a kernel that is looked at
 
 
-@dataclass(frozen=True)
 class EliminateZeroTaps(PatternPass):
     """Cut the border of a kernel off where all of its weights are zero.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc.rewrite import Match, const, op, ops
@@ -13,7 +12,6 @@ from ._fold import Folded, behind
 from ._sites import LINEAR, FoldBehind
 
 
-@dataclass(frozen=True)
 class FoldAffine(FoldBehind):
     """Fold a scalar or per-channel Mul, Add, Sub, Div or Neg into the linear op that feeds it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc.rewrite import Match, const, op
@@ -13,7 +12,6 @@ from ._fold import Folded, behind
 from ._sites import LINEAR, FoldBehind
 
 
-@dataclass(frozen=True)
 class FoldBatchNorm(FoldBehind):
     """Fold an inference BatchNormalization into the linear op that feeds it.
 

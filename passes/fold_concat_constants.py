@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +19,6 @@ from ._layers import rebuilt, row, weights
 _REPEATING = frozenset({"ConstantOfShape", "Expand", "Tile"})
 
 
-@dataclass(frozen=True)
 class FoldConcatConstants(SitePass):
     """Fold the operands of a Concat that hold one number per feature into the layer behind it.
 

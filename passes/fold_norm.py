@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +16,6 @@ _NORM = ops("LayerNormalization", "RMSNormalization")
 _HALVES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
-@dataclass(frozen=True)
 class FoldNorm(PatternPass):
     """Fold what follows a normalization into its scale and bias, and casts around it into its element type.
 

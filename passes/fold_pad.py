@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fcc import ir
@@ -17,7 +16,6 @@ _PAD = op.Pad(var("x"), const("pads"), const("value").optional(), const("axes").
 _FOLDING = frozenset({"AveragePool", "Conv", "MaxPool"})
 
 
-@dataclass(frozen=True)
 class FoldPad(PatternPass):
     """Let a convolution or a pooling pad its input itself.
 

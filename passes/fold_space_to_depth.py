@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +14,6 @@ from ._cone import orphans
 from ._views import full_dims
 
 
-@dataclass(frozen=True)
 class FoldSpaceToDepth(PatternPass):
     """Let a convolution take the pixels of a block itself, instead of from channels they were moved to.
 

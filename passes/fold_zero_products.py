@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 _LARGEST = 1024
 
 
-@dataclass(frozen=True)
 class FoldZeroProducts(PatternPass):
     """Write down the product of integers and zero.
 

@@ -40,7 +40,6 @@ class _Found:
     times: ir.Value | None = None
 
 
-@dataclass(frozen=True)
 class FuseActivations(SitePass):
     """Recover activations from primitives.
 

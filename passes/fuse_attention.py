@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +19,6 @@ from ._views import full_dims
 OPSET = 23
 
 
-@dataclass(frozen=True)
 class FuseAttention(SitePass):
     """Fuse scaled dot product attention over several heads, with the splitting into heads and back.
 

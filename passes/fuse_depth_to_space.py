@@ -29,7 +29,6 @@ FORMS = (
 )
 
 
-@dataclass(frozen=True)
 class FuseDepthToSpace(PatternPass):
     """Recover pixel shuffle, and its inverse, from the reshapes that exporters write.
 

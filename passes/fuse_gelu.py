@@ -44,7 +44,6 @@ class Gelu:
     approximate: str
 
 
-@dataclass(frozen=True)
 class FuseGelu(SitePass):
     """Recover the Gaussian error linear unit from primitives.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -12,7 +11,6 @@ from ._cone import orphans
 from ._windows import Windows, windows_of
 
 
-@dataclass(frozen=True)
 class FuseIm2col(PatternPass):
     """Recover a convolution from its windows, cut out and multiplied by a matrix.
 

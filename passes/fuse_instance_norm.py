@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import ClassVar
@@ -19,7 +18,6 @@ from ._norms import basic_refusal, bias_operand, finish, normalized_dims, scale_
 _LAYER = 1024  # elements up to which a LayerNormalization with a scale of ones is as small
 
 
-@dataclass(frozen=True)
 class FuseInstanceNorm(SitePass):
     """Recover InstanceNormalization, and the core of a GroupNormalization, from primitives, whatever the spelling.
 

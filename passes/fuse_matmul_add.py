@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -12,7 +11,6 @@ from ._affine import FLOATS
 from ._fold import gemm_refusal
 
 
-@dataclass(frozen=True)
 class FuseMatMulAdd(PatternPass):
     """Fuse a product of two matrices and the addition to it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import ClassVar
@@ -22,7 +21,6 @@ _FUSED_AT_LOAD = frozenset({"cpu", "cuda"})
 _READ = ("Add", "Div", "Mul", "Pow", "ReduceMean", "Sqrt")
 
 
-@dataclass(frozen=True)
 class FuseRmsNorm(SitePass):
     """Recover RMSNormalization from primitives, whatever the spelling.
 

@@ -33,7 +33,6 @@ class _Fused:
     cost: Cost
 
 
-@dataclass(frozen=True)
 class FuseRotary(SitePass):
     """Recover rotary position embedding from primitives.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -16,7 +15,6 @@ from ._norms import inner_axis_refusal
 _ENDS = ("Div", "Mul", "Sub", "Log", "Exp")
 
 
-@dataclass(frozen=True)
 class FuseSoftmax(SitePass):
     """Recover Softmax and LogSoftmax from primitives, whatever the spelling.
 

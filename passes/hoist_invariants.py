@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -18,7 +17,6 @@ from ._permutations import NARY, UNARY
 Dims = tuple[ir.Dim | int | None, ...]
 
 
-@dataclass(frozen=True)
 class HoistInvariants(SitePass):
     """Move nodes that depend on nothing of a Loop or Scan out of its body.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -16,7 +15,6 @@ from .inline_if import inline_branch
 _BRANCHES = ("then_branch", "else_branch")
 
 
-@dataclass(frozen=True)
 class InlineEqualBranches(SitePass):
     """Move one branch of an If into the graph around it where both compute the same.
 

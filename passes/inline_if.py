@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -13,7 +12,6 @@ from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 from ._cone import cone, has_elements
 
 
-@dataclass(frozen=True)
 class InlineConstantIfs(SitePass):
     """Move the branch that a known condition takes into the graph around the If.
 

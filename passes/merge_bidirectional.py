@@ -25,7 +25,6 @@ class _Pair:
     backward: ir.Node
 
 
-@dataclass(frozen=True)
 class MergeBidirectional(SitePass):
     """Run the two directions of a recurrent layer as one.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -13,7 +12,6 @@ from ._no_op_layout import Found
 from ._outputs import output_refusal
 
 
-@dataclass(frozen=True)
 class MergeChains(PatternPass):
     """Replace two operators in a row by one or none, by the table of pairs and conditions.
 

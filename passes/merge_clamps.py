@@ -37,7 +37,6 @@ class _Clamp:
         return 1 if self.low.size == self.high.size == 1 else lower + upper
 
 
-@dataclass(frozen=True)
 class MergeClamps(SitePass):
     """Apply clamps in a row as one: Clip for numbers, Max and Min for bounds that vary.
 

@@ -58,7 +58,6 @@ class _Numbering:
         return self.numbers.setdefault(value, len(self.numbers))
 
 
-@dataclass(frozen=True)
 class MergeCommonSubexpressions(SitePass):
     """Compute once what several nodes compute from the same inputs.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +19,6 @@ from ._targets import reshape_entries
 Several = Found | list[ir.Value]
 
 
-@dataclass(frozen=True)
 class MergeConcats(PatternPass):
     """Join or undo operators that cut and join along one axis, by the table of rules.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
 
@@ -20,7 +19,6 @@ from ._fused import in_fused_function
 from ._outputs import output_refusal
 
 
-@dataclass(frozen=True)
 class MergeConstants(SitePass):
     """Apply a chain of sums and products with constants as one product and one sum.
 

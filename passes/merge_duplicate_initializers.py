@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import ClassVar
 
@@ -17,7 +16,6 @@ SAMPLES = 16
 QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-@dataclass(frozen=True)
 class MergeDuplicateInitializers(ModulePass):
     """Let all users of equal constants use the first of them; one of an outer graph replaces one of an inner graph.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -159,7 +158,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-@dataclass(frozen=True)
 class MergeLogic(TablePass):
     """Simplify choices, comparisons and logic, by the table of rules.
 

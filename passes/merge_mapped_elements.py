@@ -28,7 +28,6 @@ class _Rows:
     elements: set[ir.Node]
 
 
-@dataclass(frozen=True)
 class MergeMappedElements(SitePass):
     """Compute once, for all elements of a sequence, what is computed from one after the other and stacked.
 

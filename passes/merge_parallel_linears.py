@@ -43,7 +43,6 @@ class _Group:
     concat: ir.Node | None
 
 
-@dataclass(frozen=True)
 class MergeParallelLinears(SitePass):
     """Merge layers of the same kind that read the same value into one wider layer.
 

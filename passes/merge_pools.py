@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -72,7 +71,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-@dataclass(frozen=True)
 class MergePools(TablePass):
     """Pool and reduce over space at once.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,6 @@ from ._reductions import axes_of, reduced
 _CHAINS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 
 
-@dataclass(frozen=True)
 class MergeReductions(PatternPass):
     """Reduce over all axes at once, and compute a mean as one.
 

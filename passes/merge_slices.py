@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +13,6 @@ from fcc.rewrite import Match, PassContext, PatternPass, Rewriter, Site, SitePas
 from ._intervals import OPEN, Interval, adjoin, pieces, slice_of
 
 
-@dataclass(frozen=True)
 class MergeSlices(PatternPass):
     """Take what two Slices in a row take in one.
 
@@ -56,7 +54,6 @@ def _composed(m: Match) -> dict[int, Interval] | str:
     return merged
 
 
-@dataclass(frozen=True)
 class MergeSlicesToSplit(SitePass):
     """Compute the ranges that cover an axis in one Split.
 

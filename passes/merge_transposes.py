@@ -22,7 +22,6 @@ class _Shorter:
     dying: tuple[ir.Node, ...]
 
 
-@dataclass(frozen=True)
 class MergeTransposes(SitePass):
     """Move elements to where a chain of movers puts them with fewer nodes.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -17,7 +16,6 @@ from ._layers import rebuilt, row, weights
 _PER_ROW = frozenset({"MatMul", "Conv"})
 
 
-@dataclass(frozen=True)
 class SinkExpand(SitePass):
     """Apply a layer to the part of a joined input that is repeated before it is repeated.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ._region_rewrite import RegionPass
@@ -10,7 +9,6 @@ from ._regions import Movers
 from ._views import Views
 
 
-@dataclass(frozen=True)
 class SinkReshape(RegionPass):
     """Compute a connected region of operators in another shape where that needs fewer Reshapes around it.
 

@@ -28,7 +28,6 @@ class _Chain:
     steps: tuple[tuple[ir.Node, int], ...]
 
 
-@dataclass(frozen=True)
 class SinkScale(SitePass):
     """Move a scalar factor through data movement and matrix products into the weights of a layer.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ._permutations import Transposes
@@ -10,7 +9,6 @@ from ._region_rewrite import RegionPass
 from ._regions import Movers
 
 
-@dataclass(frozen=True)
 class SinkTranspose(RegionPass):
     """Compute a connected region of operators on permuted axes where that needs fewer Transposes around it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 from ._spatial import reshaped
 
 
-@dataclass(frozen=True)
 class SqueezeConv(PatternPass):
     """Take an axis of size 1 out of a convolution that was put in for it, or stands in the way.
 
