@@ -93,12 +93,19 @@ def _layer(loop: Looped, counters: Counters, count: Size, cell: Cell, h: Carried
     reason = next((r for r in found if isinstance(r, str)), None)
     if reason is not None:
         return reason
+    if any(_rank(plain(s.given, loop.body)) != _rank(s.inner) for s in (h, c) if s is not None):
+        return "a state that a step gives has another rank than the one it takes"
     reads = [r for r in found if not isinstance(r, str)]
     directions = {r.backwards for r in reads}
     if len(directions) != 1:
         return "it reads sequences in both directions, or none"
     items = tuple(r.item.unprojected(len(cell.gates) * cell.hidden) for r in reads)
     return Layer(cell, items, count, directions.pop(), h.init, h.init, None if c is None else c.init)
+
+
+def _rank(value: ir.Value) -> int | None:
+    dims = ir.dims_of(value)
+    return None if dims is None else len(dims)
 
 
 def _described(loop: Looped, layer: Layer, h: Carried, c: Carried | None, moving: set[ir.Value]) -> LoopLayer | str:

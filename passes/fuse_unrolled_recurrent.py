@@ -127,7 +127,8 @@ def _layer(chain: Chain) -> Layer | str:
 
 
 def _nodes(chain: Chain) -> dict[ir.Node, None]:
-    """Return the nodes of all steps."""
+    """Return the nodes of all steps; what an outer graph computes for them stays there."""
+    last = chain.steps[-1].h.producer()
     found: dict[ir.Node, None] = {}
     before = [v for v in (chain.h, chain.c) if v is not None]
     for step in chain.steps:
@@ -135,7 +136,9 @@ def _nodes(chain: Chain) -> dict[ir.Node, None]:
         while stack:
             value = stack.pop()
             node = value.producer()
-            if node is not None and node not in found and value not in before and value not in step.inputs:
+            if node is None or last is None or node.graph is not last.graph or node in found:
+                continue
+            if value not in before and value not in step.inputs:
                 found[node] = None
                 stack += [v for v in node.inputs if v is not None]
         before = step.ends

@@ -102,8 +102,13 @@ def _multiplies(node: ir.Node) -> bool:
     return a[-1] is not None and a[-1] == b[-2] and _agree([a[:-2], b[:-2]])
 
 
-def _constant_axes(node: ir.Node) -> bool:
-    return all(ir.Module.is_constant(v) for v in node.inputs[1:])
+def _distinct_axes(node: ir.Node) -> bool:
+    """Return whether an Unsqueeze is known to have axes of its result, each once."""
+    axes, dims = ir.Module.constant(node.inputs[1]), ir.dims_of(node.inputs[0])
+    if axes is None or dims is None:
+        return False
+    whole = len(dims) + axes.size
+    return len({int(a) % whole for a in axes.ravel() if -whole <= a < whole}) == axes.size
 
 
 _SAFE: dict[str, Callable[[ir.Node], bool]] = {
@@ -111,5 +116,5 @@ _SAFE: dict[str, Callable[[ir.Node], bool]] = {
     **dict.fromkeys(NARY, _broadcasts),
     **dict.fromkeys(("Div", "Mod", "Pow"), _float_broadcasts),
     "MatMul": _multiplies,
-    "Unsqueeze": _constant_axes,
+    "Unsqueeze": _distinct_axes,
 }

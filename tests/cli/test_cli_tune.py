@@ -13,7 +13,7 @@ Fcc = Callable[..., Any]
 NET = """<ir_version: 9, opset_import: ["" : 17]>
 net (float[1, 64, 128] x) => (float[1, 64, 128] y) <float[128] s, float[128] b>
 {
-    t = Neg(x)
+    t = Sin(x)
     a = Add(x, t)
     y = LayerNormalization(a, s, b)
 }"""
