@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import ir, passes
+from . import ir, passes, refit
 from .compiled import Runnable
 from .driver import Driver, Product
 from .errors import CalibrationError, OptionError, ParityError, PassError, TargetError, VerifyError
@@ -212,9 +212,7 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
 
     def apply(module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         if plan.low_rank:
-            factorize = _low_rank(plan.low_rank)
-            seen = _calibrate(driver, module, fit, grams=factorize.grams(module)) if fit is not None else None
-            manager.run(Pipeline((factorize,)), module, replace(ctx, stats=seen))
+            refit.low_rank(plan.low_rank, driver, module, ctx, manager, fit)
         if plan.precision == "int8":
             insert: Any = passes.BY_NAME["insert-qdq"]()
             stats = _calibrate(driver, module, fit, tensors=insert.tensors(module, ctx))
@@ -225,11 +223,6 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
             manager.run(Pipeline((fp16_pass(),)), module, ctx)
 
     return apply
-
-
-def _low_rank(options: dict[str, float]) -> Any:
-    given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in options.items()}
-    return passes.BY_NAME["factorize-linear"](**given)
 
 
 def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> Any:
