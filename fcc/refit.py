@@ -38,6 +38,35 @@ def low_rank(
         manager.run(Pipeline((make(**given, only=rest),)), module, ctx)
 
 
+def prune(
+    options: Mapping[str, float], driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
+) -> None:
+    """Prune the channels of a module, pool after pool, each fitted to what is left of the ones before."""
+    make: Any = passes.BY_NAME["prune-channels"]
+    done = set[str]()
+    with Reference(driver, module, fit) as reference:
+        while True:
+            pool = next((p for p in make(**options).pools(module, ctx) if p.name not in done), None)
+            if pool is None:
+                break
+            done.add(pool.name)
+            stats = reference.moments(module, [_reading(r) for r in pool.readings])
+            manager.run(Pipeline((make(**options, only=pool.name),)), module, replace(ctx, stats=stats))
+    left = [n.outputs[0].name or "" for n in module.graph if n.op_type in OPS]
+    rest = "+".join(name for name in left if name not in done)
+    if rest:
+        manager.run(Pipeline((make(**options, only=rest),)), module, replace(ctx, stats={}))
+
+
+def _reading(reading: Any) -> Any:
+    """Return what a layer that reads pruned channels asks to be gathered."""
+    from .compress.rows import written
+    from .runtime.paired import Request
+
+    view = reading.view
+    return Request(view.name, view.x.name or "", reading.rows, view.name, written(view))
+
+
 def waves(module: ir.Module, layers: Sequence[Projection]) -> Iterator[list[Projection]]:
     """Yield layers of the main graph in an order in which none reads, however far, a later one of its wave."""
     of = {id(view.node): view for view in layers}
@@ -97,15 +126,11 @@ class Reference:
         self.fit = fit
         self._runnable = Runnable(driver.emit(module)) if fit is not None else None
         self._model: Any = None
-        self._names: frozenset[str] = frozenset()
+        self._dims = _dims(module)
 
     def __enter__(self) -> Reference:
-        from .runtime.inspect import read_proto, tensor_names
-
         if self._runnable is not None:
             self._model = self._runnable.__enter__()
-            proto = read_proto(self._model)
-            self._names = frozenset(tensor_names(proto)) | {i.name for i in proto.graph.input}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -113,12 +138,20 @@ class Reference:
             self._runnable.__exit__(*error)
 
     def moments(self, module: ir.Module, requests: Sequence[Any]) -> Mapping[str, Any]:
-        """Return the moments asked for, by key, over the calibration data."""
+        """Return the moments asked for, by key, over the calibration data.
+
+        Where the reference has no such tensor, or one with more channels (a layer that is pruned itself), the module as
+        it is takes its place.
+        """
         from .runtime.paired import accumulate
 
         driver, o = self.driver, self.driver.options
-        tell = driver.progress
-        asked = [r if r.y in self._names else replace(r, own=True) for r in requests]
+        tell, dims = driver.progress, _dims(module)
+
+        def width(of: Mapping[str, tuple[Any, ...]], request: Any) -> Any:
+            return of[request.y][request.target.axis] if of.get(request.y) else None
+
+        asked = [r if width(self._dims, r) == width(dims, r) else replace(r, own=True) for r in requests]
         with driver.phase("calibrate"), Runnable(driver.emit(module)) as model:
             return accumulate(
                 self._model,
@@ -130,3 +163,8 @@ class Reference:
                 progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
                 executor=o.executor,
             )
+
+
+def _dims(module: ir.Module) -> dict[str, tuple[Any, ...]]:
+    values = [*module.graph.inputs, *(v for node in module.graph for v in node.outputs)]
+    return {v.name: tuple(ir.dims_of(v) or ()) for v in values if v.name}
