@@ -44,6 +44,7 @@ def prune(
     """Prune the channels of a module, pool after pool, each fitted to what is left of the ones before."""
     make: Any = passes.BY_NAME["prune-channels"]
     done = set[str]()
+    _compute_weights(module)
     with Reference(driver, module, fit) as reference:
         while True:
             pool = next((p for p in make(**options).pools(module, ctx) if p.name not in done), None)
@@ -58,13 +59,21 @@ def prune(
         manager.run(Pipeline((make(**options, only=rest),)), module, replace(ctx, stats={}))
 
 
+def _compute_weights(module: ir.Module) -> None:
+    """Compute the weights that earlier passes left to be computed at save: channels of those could not be cut."""
+    for node in module.graph:
+        for value in node.inputs if node.op_type in OPS else ():
+            if value is not None and isinstance(value.const_value, ir.LazyTensor):
+                value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+
+
 def _reading(reading: Any) -> Any:
     """Return what a layer that reads pruned channels asks to be gathered."""
     from .compress.rows import written
     from .runtime.paired import Request
 
     view = reading.view
-    return Request(view.name, view.x.name or "", reading.rows, view.name, written(view))
+    return Request(view.name, view.x.name or "", reading.rows, view.name, written(view), parts=2)
 
 
 def waves(module: ir.Module, layers: Sequence[Projection]) -> Iterator[list[Projection]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ._neurons import Array, Known, Plan, bias_of, together
 from ._pools import Pool, Reading
 
 if TYPE_CHECKING:
-    from fcc.compress.obs import Elimination, Reader
+    from fcc.compress.obs import Elimination, Reader, Repair
 
 _SHOWN = 8
 
@@ -37,7 +37,7 @@ class Pruning:
     def row(self) -> dict[str, Any]:
         """Return what the report says."""
         pool, errors = self.pool, self.elimination.errors
-        kept, error = pool.total - self.count, float(errors[self.count])
+        kept, error = pool.total - self.count, self.error
         steps = np.unique(np.linspace(0, len(errors) - 1, _SHOWN).astype(int)).tolist()
         return {
             "name": pool.name,
@@ -46,8 +46,26 @@ class Pruning:
             "of": pool.total,
             "layers": [s.layer.node.outputs[0].name for s in pool.sources],
             "output_error": error,
-            "curve": [[pool.total - k, float(errors[k])] for k in steps],
+            "held_out": all(r.held_out for r in self.repairs),
+            "fitted_curve": [[pool.total - k, float(errors[k])] for k in steps],
         }
+
+    @property
+    def gone(self) -> Array:
+        """The places in the pool of the units that go."""
+        return self.elimination.order[: self.count]
+
+    @cached_property
+    def repairs(self) -> tuple[Repair, ...]:
+        """The readers as they become."""
+        from fcc.compress.obs import repaired
+
+        return tuple(repaired(reader, ~np.isin(reader.units, self.gone)) for reader in self.readers)
+
+    @property
+    def error(self) -> float:
+        """The relative error of what the readers write."""
+        return float(np.sqrt(np.mean([r.error**2 for r in self.repairs])))
 
     def apply(self, rw: Rewriter) -> None:
         """Cut the channels everywhere, with the new weights and biases of the readers."""
@@ -65,27 +83,24 @@ class Pruning:
         """What goes, as the rewrites of dead neurons have it."""
         size = len(self.found.units)
         needless = np.zeros(size, bool)
-        needless[self.pool.roots[self.elimination.order[: self.count]]] = True
+        needless[self.pool.roots[self.gone]] = True
         known = {e: Known(np.zeros(e.ids.size, bool), np.zeros(e.ids.size)) for e in self.found.ends}
         roots, own = self.found.units.find(np.arange(size)), np.arange(size)
         return Plan(self.found, roots, needless, np.zeros(size, bool), own, known, {}, {})
 
     def emptied(self) -> str | None:
-        """Return the tensor that would lose all of its channels."""
+        """Return which tensor would lose all of its channels."""
         for value, lane in self.found.lanes.items():
             if lane.ids.size and ir.is_used(value) and not self.plan.stays(lane.ids).any():
-                return value.name
+                return f"all channels of {value.name!r} would go"
         return None
 
     def _repairs(self) -> dict[Operand, Array]:
-        from fcc.compress.obs import repaired
-
-        gone = self.elimination.order[: self.count]
         made: dict[Operand, Array] = {}
-        for reading, reader in zip(self.pool.readings, self.readers, strict=True):
-            weight, bias = repaired(reader, ~np.isin(reader.units, gone))
+        for reading, repair in zip(self.pool.readings, self.repairs, strict=True):
+            weight, bias = repair.weight, repair.bias
             if reading.blocks is not None:
-                weight = _unmixed(reading, weight, gone)
+                weight = _unmixed(reading, weight, self.gone)
             own = next((s.ids for s in self.found.sources if s.layer.node is reading.view.node), None)
             outputs = np.ones(weight.shape[1], bool) if own is None else self.plan.stays(own)
             dtype = reading.view.weight.dtype
@@ -111,15 +126,31 @@ def pruning(
     kept = pool.kept(pool.total * ratio if ratio is not None else 1)
     try:
         order = eliminate(able, len(pool.roots), len(pool.roots) - (pool.total - kept))
+        made = Pruning(pool, found, able, order, pool.total - kept)
+        if energy is not None:
+            made = _least(made, energy)
+        full = None if made.count else f"energy {energy:g} needs all {pool.total} channels, in steps of {pool.step}"
+        return full or made.emptied() or made
     except np.linalg.LinAlgError:
         return "what its readers read is degenerate in the calibration data"
-    if energy is not None:
-        kept = pool.kept(pool.total - order.cut(energy))
-    if kept >= pool.total:
-        return f"energy {energy:g} needs all {pool.total} channels, in steps of {pool.step}"
-    made = Pruning(pool, found, able, order, pool.total - kept)
-    empty = made.emptied()
-    return made if empty is None else f"all channels of {empty!r} would go"
+
+
+def _least(most: Pruning, energy: float) -> Pruning:
+    """Return the pruning by which the fewest channels stay that keep a share of the squares, by bisection."""
+    pool = most.pool
+    counts = [
+        pool.total,
+        *range(pool.total - pool.total % -pool.step - pool.step, pool.total - most.count - 1, -pool.step),
+    ]
+    low, high = 0, len(counts) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        tried = replace(most, count=pool.total - counts[middle])
+        if 1 - tried.error**2 >= energy:
+            low = middle
+        else:
+            high = middle - 1
+    return replace(most, count=pool.total - counts[low])
 
 
 def _reader(reading: Reading, stats: Mapping[str, Any]) -> Reader | str:
@@ -128,14 +159,15 @@ def _reader(reading: Reading, stats: Mapping[str, Any]) -> Reader | str:
     from fcc.compress.obs import Reader
 
     view, weight = reading.view, reading.view.matrices()[0]
-    moments, n = stats.get(view.name), view.sizes[1]
+    parts, n = stats.get(view.name), view.sizes[1]
     if not np.isfinite(weight).all():
         return f"the weight of {view.name!r}, which reads its channels, holds NaN or infinity"
     if reading.blocks is not None:
         weight = np.tile(np.eye(n), (len(reading.blocks), 1))
-    if not isinstance(moments, Moments) or moments.sizes != (1, len(weight), n):
+    fits = (isinstance(m, Moments) and m.sizes == (1, len(weight), n) for m in parts or ())
+    if not parts or not all(fits):
         return f"there are no statistics of {view.name!r}, which reads its channels"
-    return Reader(weight, reading.seen, moments, view.bias is not None or view.kind != "MatMul")
+    return Reader(weight, reading.seen, parts, view.bias is not None or view.kind != "MatMul")
 
 
 def _unmixed(reading: Reading, mix: Array, gone: Array) -> Array:
@@ -152,5 +184,5 @@ def _unmixed(reading: Reading, mix: Array, gone: Array) -> Array:
 def _stored(view: Projection, weight: Array) -> Array:
     """Return a weight [features, out] as the operator stores it."""
     if view.window is not None:
-        return np.asarray(weight.T.reshape(weight.shape[1], -1, *view.window.kernel))
-    return np.asarray(weight.T if view.node.attributes.get_int("transB", 0) else weight)
+        return np.reshape(weight.T, (weight.shape[1], -1, *view.window.kernel))
+    return np.transpose(weight) if view.node.attributes.get_int("transB", 0) else weight

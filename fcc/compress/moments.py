@@ -100,9 +100,9 @@ def merged(parts: Sequence[Any]) -> Any:
 class Gathered:
     """Moments by key, gathered sample by sample and chunk by chunk."""
 
-    found: dict[str, Moments] = field(default_factory=dict)
+    found: dict[Any, Moments] = field(default_factory=dict)
 
-    def add(self, key: str, moments: Moments | None) -> None:
+    def add(self, key: Any, moments: Moments | None) -> None:
         """Merge further moments of a key."""
         if moments is not None:
             self.found[key] = self.found[key].merged(moments) if key in self.found else moments

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .moments import Moments
+from .moments import Moments, merged
 from .second import damped, solve
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-RIDGE = 1e-3  # relative to the mean power of a feature
-_LARGE = 1024  # features above which several units go per step
+RIDGE = 1e-3  # relative to the mean power of a feature, while units are chosen
+RIDGES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)  # for the repair
+_LARGE = 640  # features above which several units go per step
 _STEPS = 64  # then: one in so many of the units that are left
 
 
@@ -23,33 +26,66 @@ _STEPS = 64  # then: one in so many of the units that are left
 class Reader:
     """A layer that reads units: W [m, n], and the unit of each of its m features, -1 where that cannot go.
 
-    ``moments`` (one group) hold what it reads now, and what it wrote in the original model; ``moves`` says whether its
-    bias may change.
+    ``parts`` (of one group each, disjoint samples) hold what it reads now, and what it wrote in the original model;
+    ``moves`` says whether its bias may change.
     """
 
     weight: Floats
     units: Ids
-    moments: Moments
+    parts: Sequence[Moments]
     moves: bool = True
 
-    def quadratic(self) -> tuple[Floats, Floats, float]:
-        """Return (G + ridge I, X'Y + ridge W, energy of y): those of ||X W - Y||^2 with a ridge towards W."""
-        g, cross = self.moments.xx.moment(self.moves)[0], self.moments.xy.moment(self.moves)[0]
-        ridge = RIDGE * float(np.trace(g)) / max(len(g), 1)
-        full = g + max(ridge, np.finfo(np.float64).tiny) * np.eye(len(g))
-        return full, cross + ridge * self.weight, float(self.moments.energy(self.moves)[0])
+    @cached_property
+    def whole(self) -> Moments:
+        """The moments over all samples."""
+        found: Moments = merged(self.parts)
+        return found
+
+    def of(self, moments: Moments, at: Any = slice(None)) -> Quadratic:
+        """Return the least squares of some moments, for some of the features."""
+        g, cross = moments.xx.moment(self.moves)[0], moments.xy.moment(self.moves)[0]
+        index = np.ix_(at, at) if isinstance(at, np.ndarray) else (at, at)
+        means = (moments.xx.a[0][at], moments.xy.b[0]) if self.moves else (np.zeros(1), np.zeros(1))
+        return Quadratic(g[index], cross[at], self.weight[at], float(moments.energy(self.moves)[0]), *means)
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """||X V - Y||^2 by moments: G, X'Y, the weight W that a ridge draws V to, ||Y||^2, and the means of x and y."""
+
+    g: Floats
+    cross: Floats
+    weight: Floats
+    energy: float
+    mean_x: Floats
+    mean_y: Floats
+
+    def damped(self, ridge: float) -> tuple[Floats, Floats]:
+        """Return G + r I and X'Y + r W, r = ridge tr(G) / m."""
+        amount = max(ridge * float(np.trace(self.g)) / max(len(self.g), 1), float(np.finfo(np.float64).tiny))
+        return self.g + amount * np.eye(len(self.g)), self.cross + amount * self.weight
+
+    def solved(self, ridge: float) -> Floats:
+        """Return the best weight."""
+        full, right = self.damped(ridge)
+        return solve(damped(full, 0.0), right)
+
+    def lost(self, weight: Floats, fit: Quadratic, moves: bool) -> float:
+        """Return ||X V + b - Y||^2 for a weight, with the bias that the means of ``fit`` give it."""
+        left = self.energy - 2 * np.sum(weight * self.cross) + np.sum(weight * (self.g @ weight))
+        shift = self.mean_y - fit.mean_y - (self.mean_x - fit.mean_x) @ weight if moves else np.zeros(1)
+        return float(max(left, 0.0) + np.sum(shift**2))
 
 
 @dataclass(frozen=True)
 class Elimination:
-    """Units in the order in which they go, and the error of the outputs after each: ``errors``[k] without k of them."""
+    """Units in the order in which they go, and the error of the outputs after each: ``errors``[k] without k of them.
+
+    The errors are of the samples that were fitted.
+    """
 
     order: Ids
     errors: Floats
-
-    def cut(self, energy: float) -> int:
-        """Return how many units may go so that a share of the squares of the outputs is kept."""
-        return int(np.count_nonzero(1 - self.errors[1:] ** 2 >= energy - 1e-12))
 
 
 def eliminate(readers: Sequence[Reader], count: int, least: int) -> Elimination:
@@ -57,7 +93,7 @@ def eliminate(readers: Sequence[Reader], count: int, least: int) -> Elimination:
 
     The unit goes whose absence raises sum over readers of ||X W - Y||^2 / ||Y||^2 least, all weights that stay being
     refitted (exact greedy): with P = (G + ridge I)^-1, the rise is tr(W_j' P_jj^-1 W_j); then W -= P_:j P_jj^-1 W_j,
-    and P the same way. Readers above 1024 features lose one in 64 of the units left per step.
+    and P the same way. Readers above 640 features lose one in 64 of the units left per step.
 
     Raises:
         LinAlgError: the moments are degenerate.
@@ -87,31 +123,33 @@ class _State:
     """The least squares of one reader while units go."""
 
     def __init__(self, reader: Reader, count: int) -> None:
-        g, cross, self.energy = reader.quadratic()
-        factor = damped(g, 0.0)
-        self.inverse = solve(factor, np.eye(len(g)))
-        self.weight = self.inverse @ cross
-        self.energy = max(self.energy, float(np.finfo(np.float64).tiny))
-        explained = float(np.sum(self.weight * reader.moments.xy.moment(reader.moves)[0]))
-        self.unexplained = max(0.0, 1 - explained / self.energy)
+        whole = reader.of(reader.whole)
+        g, right = whole.damped(RIDGE)
+        self.inverse = solve(damped(g, 0.0), np.eye(len(g)))
+        self.weight = self.inverse @ right
+        self.energy = max(whole.energy, float(np.finfo(np.float64).tiny))
+        self.unexplained = whole.lost(self.weight, whole, False) / self.energy
         order = np.argsort(reader.units, kind="stable")
         units = reader.units[order]
         self.features = [order[np.searchsorted(units, u) : np.searchsorted(units, u, "right")] for u in range(count)]
-        self.count = count
         sizes = np.array([len(f) for f in self.features])
-        self.alike = [np.flatnonzero(sizes == s) for s in np.unique(sizes) if s > 0]
+        same = [np.flatnonzero(sizes == s) for s in np.unique(sizes) if s > 0]
+        self.alike = [(units, np.stack([self.features[u] for u in units])) for units in same]
         self.left = np.ones(count, bool)
 
     def scores(self) -> Floats:
         """Return, per unit, the relative rise of the error if it went."""
-        found = np.zeros(self.count)
-        for units in self.alike:
-            units = units[self.left[units]]
-            if not units.size:
-                continue
-            at = np.stack([self.features[u] for u in units])
-            blocks, own = self.inverse[at[:, :, None], at[:, None, :]], self.weight[at]
-            found[units] = np.einsum("ubn,ubn->u", own, np.linalg.solve(blocks, own))
+        found = np.zeros(len(self.left))
+        for units, features in self.alike:
+            here = self.left[units]
+            at, units = features[here], units[here]
+            if at.shape[1] == 1:
+                single = at[:, 0]
+                found[units] = np.einsum("un,un->u", self.weight[single], self.weight[single])
+                found[units] /= self.inverse[single, single]
+            elif units.size:
+                blocks, own = self.inverse[at[:, :, None], at[:, None, :]], self.weight[at]
+                found[units] = np.einsum("ubn,ubn->u", own, np.linalg.solve(blocks, own))
         return found / self.energy
 
     def remove(self, units: Ids) -> float:
@@ -121,7 +159,7 @@ class _State:
         if not at.size:
             return 0.0
         columns, own = self.inverse[:, at], self.weight[at]
-        part = np.linalg.solve(self.inverse[np.ix_(at, at)], np.concatenate([own, columns.T], axis=1))
+        part = np.linalg.solve(columns[at], np.concatenate([own, columns.T], axis=1))
         n = own.shape[1]
         rise = float(np.sum(own * part[:, :n]))
         self.weight -= columns @ part[:, :n]
@@ -131,13 +169,42 @@ class _State:
         return rise / self.energy
 
 
-def repaired(reader: Reader, stays: NDArray[np.bool_]) -> tuple[Floats, Floats | None]:
-    """Return the weight of the features that stay, refitted to the original outputs, and the bias (None: as it was).
+@dataclass(frozen=True)
+class Repair:
+    """The weight [features that stay, n] of a reader, its bias (None: as it was), and the error of its outputs.
 
-    W_S = (G_SS + ridge I)^-1 (X_S'Y + ridge W_S);  b' = mean(y) - mean(x_S) W_S.
+    The error is relative, on samples left out where there were two parts (``held_out``).
     """
-    g, cross, _ = reader.quadratic()
-    weight = solve(damped(g[np.ix_(stays, stays)], 0.0), cross[stays])
-    if not reader.moves:
-        return weight, None
-    return weight, reader.moments.xy.b[0] - reader.moments.xx.a[0][stays] @ weight
+
+    weight: Floats
+    bias: Floats | None
+    error: float
+    ridge: float
+    held_out: bool
+
+
+def repaired(reader: Reader, stays: NDArray[np.bool_]) -> Repair:
+    """Return the weight of the features that stay, refitted to the original outputs.
+
+    W_S = (G_SS + ridge I)^-1 (X_S'Y + ridge W_S);  b' = mean(y) - mean(x_S) W_S. The ridge is the one of six by which
+    each part of the samples, fitted to the others, is met best.
+
+    Raises:
+        LinAlgError: the moments are degenerate.
+    """
+    whole, moves = reader.of(reader.whole, stays), reader.moves
+    ridge, error = RIDGE, 0.0
+    parts = reader.parts if len(reader.parts) > 1 else ()
+    if parts:
+        splits = [
+            (reader.of(merged([p for p in parts if p is not own]), stays), reader.of(own, stays)) for own in parts
+        ]
+        total = max(sum(own.energy for _, own in splits), float(np.finfo(np.float64).tiny))
+        losses = {r: sum(own.lost(fit.solved(r), fit, moves) for fit, own in splits) / total for r in RIDGES}
+        ridge = min(losses, key=lambda r: losses[r])
+        error = losses[ridge]
+    weight = whole.solved(ridge)
+    if not parts:
+        error = whole.lost(weight, whole, moves) / max(whole.energy, float(np.finfo(np.float64).tiny))
+    bias = whole.mean_y - whole.mean_x @ weight if moves else None
+    return Repair(weight, bias, error**0.5, ridge, bool(parts))

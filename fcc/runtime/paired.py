@@ -35,6 +35,9 @@ _ELEMENTS = 1 << 22  # of rows that wait, per layer
 class Request:
     """Moments to gather under ``key``: x are ``rows`` of tensor ``x`` of the model, y are rows of tensor ``y`` of the
     reference (of the model itself with ``own``).
+
+    Samples go in turn to ``folds`` of y, or (not both) to ``parts`` with moments of their own: under ``key`` is then
+    the list of those that have rows.
     """
 
     key: str
@@ -43,6 +46,7 @@ class Request:
     y: str
     target: Rows
     folds: int = 0
+    parts: int = 1
     own: bool = False
 
 
@@ -77,7 +81,7 @@ def accumulate(
     custom_ops: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
     executor: Executor | None = None,
-) -> Mapping[str, Moments]:
+) -> Mapping[str, Any]:
     """Return the moments asked for, over all samples, by key; keys without a finite row are missing.
 
     Both models (bytes, or paths for external data) take the same feeds; each runs as far as the tensors need. One
@@ -104,7 +108,11 @@ def accumulate(
             progress(count)
     if not count:
         raise CalibrationError("the calibration data holds no sample", "give at least one")
-    return total.found
+    return {
+        r.key: total.found[r.key, 0] if r.parts == 1 else [m for (k, _), m in total.found.items() if k == r.key]
+        for r in task.requests
+        if any(key == r.key for key, _ in total.found)
+    }
 
 
 Tensors = Mapping[str, Any]
@@ -189,7 +197,10 @@ class _Chunk:
         if parts:
             x, y, fold = (np.concatenate(p) for p in zip(*parts, strict=True))
             with np.errstate(invalid="ignore", over="ignore"):
-                self.gathered.add(request.key, Moments.of(x, y, fold, request.folds))
+                for part in range(request.parts):
+                    own = fold % request.parts == part
+                    moments = Moments.of(x[own], y[own], fold[own], request.folds)
+                    self.gathered.add((request.key, part), moments)
 
 
 def _chunk(task: _Task, start: int, samples: list[Feeds]) -> Gathered:
