@@ -183,6 +183,8 @@ def _unmixed(reading: Reading, mix: Array, gone: Array) -> Array:
 
 def _stored(view: Projection, weight: Array) -> Array:
     """Return a weight [features, out] as the operator stores it."""
+    turned: Array = weight.T
     if view.window is not None:
-        return np.reshape(weight.T, (weight.shape[1], -1, *view.window.kernel))
-    return np.transpose(weight) if view.node.attributes.get_int("transB", 0) else weight
+        turned = turned.reshape(weight.shape[1], -1, *view.window.kernel)
+        return turned
+    return turned if view.node.attributes.get_int("transB", 0) else weight

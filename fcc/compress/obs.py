@@ -119,6 +119,11 @@ def eliminate(readers: Sequence[Reader], count: int, least: int) -> Elimination:
     return Elimination(np.array(order, np.int64), errors)
 
 
+def _size(energy: float) -> float:
+    """Return what errors are relative to; outputs that never move cannot move by much."""
+    return energy if energy > np.finfo(np.float64).tiny else np.inf
+
+
 class _State:
     """The least squares of one reader while units go."""
 
@@ -127,7 +132,7 @@ class _State:
         g, right = whole.damped(RIDGE)
         self.inverse = solve(damped(g, 0.0), np.eye(len(g)))
         self.weight = self.inverse @ right
-        self.energy = max(whole.energy, float(np.finfo(np.float64).tiny))
+        self.energy = _size(whole.energy)
         self.unexplained = whole.lost(self.weight, whole, False) / self.energy
         order = np.argsort(reader.units, kind="stable")
         units = reader.units[order]
@@ -199,12 +204,12 @@ def repaired(reader: Reader, stays: NDArray[np.bool_]) -> Repair:
         splits = [
             (reader.of(merged([p for p in parts if p is not own]), stays), reader.of(own, stays)) for own in parts
         ]
-        total = max(sum(own.energy for _, own in splits), float(np.finfo(np.float64).tiny))
+        total = _size(sum(own.energy for _, own in splits))
         losses = {r: sum(own.lost(fit.solved(r), fit, moves) for fit, own in splits) / total for r in RIDGES}
         ridge = min(losses, key=lambda r: losses[r])
         error = losses[ridge]
     weight = whole.solved(ridge)
     if not parts:
-        error = whole.lost(weight, whole, moves) / max(whole.energy, float(np.finfo(np.float64).tiny))
+        error = whole.lost(weight, whole, moves) / _size(whole.energy)
     bias = whole.mean_y - whole.mean_x @ weight if moves else None
     return Repair(weight, bias, error**0.5, ridge, bool(parts))

@@ -46,7 +46,7 @@ class Request:
     y: str
     target: Rows
     folds: int = 0
-    parts: int = 1
+    parts: int = 0
     own: bool = False
 
 
@@ -109,7 +109,7 @@ def accumulate(
     if not count:
         raise CalibrationError("the calibration data holds no sample", "give at least one")
     return {
-        r.key: total.found[r.key, 0] if r.parts == 1 else [m for (k, _), m in total.found.items() if k == r.key]
+        r.key: total.found[r.key, 0] if not r.parts else [m for (k, _), m in total.found.items() if k == r.key]
         for r in task.requests
         if any(key == r.key for key, _ in total.found)
     }
@@ -197,8 +197,8 @@ class _Chunk:
         if parts:
             x, y, fold = (np.concatenate(p) for p in zip(*parts, strict=True))
             with np.errstate(invalid="ignore", over="ignore"):
-                for part in range(request.parts):
-                    own = fold % request.parts == part
+                for part in range(max(request.parts, 1)):
+                    own = fold % max(request.parts, 1) == part
                     moments = Moments.of(x[own], y[own], fold[own], request.folds)
                     self.gathered.add((request.key, part), moments)
 
