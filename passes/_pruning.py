@@ -178,7 +178,7 @@ def _unmixed(reading: Reading, mix: Array, gone: Array) -> Array:
     made = np.zeros(weight.shape)
     for unit, part in zip(stays, mix.reshape(len(stays), -1, mix.shape[1]), strict=True):
         made[reading.blocks[unit]] = weight[reading.blocks[unit]] @ part
-    return made[np.sort(reading.blocks[stays].reshape(-1))]
+    return np.asarray(made[np.sort(reading.blocks[stays].reshape(-1))])
 
 
 def _stored(view: Projection, weight: Array) -> Array:
