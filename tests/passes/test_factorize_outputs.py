@@ -53,7 +53,7 @@ def factorized(
 
 
 # x has 48 features along 6 directions, made by a layer in front.
-SPREAD = {"p": np.random.default_rng(0).standard_normal((6, 48)).astype(np.float32)}
+SPREAD: dict[str, Any] = {"p": np.random.default_rng(0).standard_normal((6, 48)).astype(np.float32)}
 GEMM = """g (float[N,6] i) => (float[N,40] y) <float[6,48] p, float[{}] w, float[{}] b>
 {{ x = MatMul(i, p) y = Gemm{}(x, w, b) }}"""
 
@@ -92,7 +92,7 @@ def test_conv_of_any_kernel(bias: bool) -> None:
     """Patches have 2 * 3 * 2 directions: rank 16 is enough, since pads break the others up at borders."""
     text = CONV.format(12, ", float[40] b" if bias else "", "", ", b" if bias else "")
     p = FactorizeLinear(rank=12)
-    constants = {"p": np.random.default_rng(0).standard_normal((12, 2, 1, 1))}
+    constants: dict[str, Any] = {"p": np.random.default_rng(0).standard_normal((12, 2, 1, 1))}
     after = "x = Conv(i, p) t = Conv<strides=[2,1], pads=[1,0,1,0], dilations=[1,2]>(x, u) y = Conv(t, v, b)"
     assert factorized(text, after, p, **constants)[1:] == [(12, 12, 3, 2), (40, 12, 1, 1)]
 
@@ -100,7 +100,7 @@ def test_conv_of_any_kernel(bias: bool) -> None:
 def test_conv_in_groups() -> None:
     text = CONV.format(6, ", float[40] b", "group=2, ", ", b")
     p = FactorizeLinear(rank=12)
-    constants = {"p": np.random.default_rng(0).standard_normal((12, 2, 1, 1))}
+    constants: dict[str, Any] = {"p": np.random.default_rng(0).standard_normal((12, 2, 1, 1))}
     after = "x = Conv(i, p) t = Conv<group=2, strides=[2,1], pads=[1,0,1,0], dilations=[1,2]>(x, u)"
     found = factorized(text, after + " y = Conv<group=2>(t, v, b)", p, **constants)
     assert found[1:] == [(24, 6, 3, 2), (40, 12, 1, 1)]
