@@ -222,9 +222,10 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
 
     def apply(module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         if plan.prune:
-            refit.prune(plan.prune, driver, module, ctx, manager, fit)
+            pruner: Any = passes.BY_NAME["prune-channels"]
+            refit.prune(pruner(**plan.prune), driver, module, ctx, manager, fit)
         if plan.low_rank:
-            refit.low_rank(plan.low_rank, driver, module, ctx, manager, fit)
+            refit.low_rank(_factorize(plan.low_rank, driver.options), driver, module, ctx, manager, fit)
         if plan.precision == "int8":
             insert: Any = passes.BY_NAME["insert-qdq"]()
             stats = _calibrate(driver, module, fit, tensors=insert.tensors(module, ctx))
@@ -253,3 +254,10 @@ def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> An
             progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
             **{"tensors": (), **wanted},
         )
+
+
+def _factorize(low_rank: dict[str, float], options: Options) -> Any:
+    """Return the pass for a low rank; what level 3 chooses for speed leaves layers alone that would not gain any."""
+    kind: Any = passes.BY_NAME["factorize-linear"]
+    given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in low_rank.items()}
+    return kind(**given, fast=not by_hand(options) and options.objective == "latency")

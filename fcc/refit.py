@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import ir, passes
+from . import ir
 from .analysis.projection import OPS, Projection
 from .compiled import Runnable
 from .driver import Driver
@@ -17,46 +17,42 @@ from .rewrite.pipeline import Pipeline
 MEMORY = 1 << 29  # bytes of the second moments that one run over the data gathers
 
 
-def low_rank(
-    options: Mapping[str, float], driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
-) -> None:
-    """Factorize the layers of a module, wave after wave: layers of a wave do not read each other.
+def low_rank(factorize: Any, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+    """Run factorize-linear over the layers of a module, wave after wave: layers of a wave do not read each other.
 
     Without data (``fit`` None) by their weights alone.
     """
-    given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in options.items()}
-    make: Any = passes.BY_NAME["factorize-linear"]
-    layers = [] if fit is None else make(**given).layers(module)
+    layers = [] if fit is None else factorize.layers(module)
     fitted = {view.node for view in layers}
-    rest = "+".join(n.outputs[0].name or "" for n in module.nodes() if n.op_type in OPS and n not in fitted)
+    rest = [n for n in module.nodes() if n.op_type in OPS and n not in fitted and factorize.named(n)]
     with Reference(driver, module, fit) as reference:
         for wave in waves(module, layers):
             stats = reference.moments(module, [request_of(view) for view in wave])
-            names = "+".join(view.node.outputs[0].name or "" for view in wave)
-            manager.run(Pipeline((make(**given, only=names),)), module, replace(ctx, stats=stats))
-    if rest:
-        manager.run(Pipeline((make(**given, only=rest),)), module, ctx)
+            _run(factorize, [view.node for view in wave], module, replace(ctx, stats=stats), manager)
+    _run(factorize, rest, module, ctx, manager)
 
 
-def prune(
-    options: Mapping[str, float], driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
-) -> None:
-    """Prune the channels of a module, pool after pool, each fitted to what is left of the ones before."""
-    make: Any = passes.BY_NAME["prune-channels"]
+def prune(pruner: Any, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+    """Run prune-channels over a module, pool after pool, each fitted to what is left of the ones before."""
     done = set[str]()
     _compute_weights(module)
     with Reference(driver, module, fit) as reference:
         while True:
-            pool = next((p for p in make(**options).pools(module, ctx) if p.name not in done), None)
+            pool = next((p for p in pruner.pools(module, ctx) if p.name not in done), None)
             if pool is None:
                 break
             done.add(pool.name)
             stats = reference.moments(module, [_reading(r) for r in pool.readings])
-            manager.run(Pipeline((make(**options, only=pool.name),)), module, replace(ctx, stats=stats))
-    left = [n.outputs[0].name or "" for n in module.graph if n.op_type in OPS]
-    rest = "+".join(name for name in left if name not in done)
-    if rest:
-        manager.run(Pipeline((make(**options, only=rest),)), module, replace(ctx, stats={}))
+            _run(pruner, [pool.sources[0].layer.node], module, replace(ctx, stats=stats), manager)
+    rest = [n for n in module.graph if n.op_type in OPS and n.outputs[0].name not in done and pruner.named(n)]
+    _run(pruner, rest, module, replace(ctx, stats={}), manager)
+
+
+def _run(p: Any, nodes: Sequence[ir.Node], module: ir.Module, ctx: PassContext, manager: Manager) -> None:
+    """Run a pass at some nodes only."""
+    names = "+".join(n.outputs[0].name or "" for n in nodes)
+    if names:
+        manager.run(Pipeline((replace(p, only=names),)), module, ctx)
 
 
 def _compute_weights(module: ir.Module) -> None:

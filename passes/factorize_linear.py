@@ -76,7 +76,8 @@ class FactorizeLinear(SitePass):
 
         None for the exact form; ``fcc.compress.rows.sides`` says what they are of.
         """
-        found = [] if self.exact else [projection_of(n) for n in module.graph if n.op_type in OPS]
+        nodes = [] if self.exact else [n for n in module.graph if n.op_type in OPS and self.named(n)]
+        found = [projection_of(n) for n in nodes]
         views = [v for v in found if not isinstance(v, str)]
         return [v for v in views if self._refusal(v) is None and not isinstance(self._highest(v), str) and sides(v)]
 
@@ -84,9 +85,7 @@ class FactorizeLinear(SitePass):
         """Yield every linear layer with its factors, or with the reason why it stays."""
         ops = _LINEAR if self.exact else OPS
         for node in [n for n in module.nodes() if n.op_type in ops and n.domain == ""]:
-            if node.graph is None:
-                continue
-            if self.only and f"+{node.outputs[0].name}+" not in f"+{self.only}+":
+            if node.graph is None or not self.named(node):
                 continue
             view = projection_of(node)
             if isinstance(view, str):
@@ -106,6 +105,10 @@ class FactorizeLinear(SitePass):
             site.ctx.log.layers.append(plan.row())
             plan = plan.factors()
         emit(view, plan, rw)
+
+    def named(self, node: ir.Node) -> bool:
+        """Return whether ``only`` names a node, or is empty."""
+        return not self.only or f"+{node.outputs[0].name}+" in f"+{self.only}+"
 
     def _exactly(self, view: Projection) -> Factors | str:
         linear, reason = linear_of(view.node), self._refusal(view)

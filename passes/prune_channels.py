@@ -49,7 +49,12 @@ class PruneChannels(SitePass):
     def pools(self, module: ir.Module, ctx: PassContext) -> list[Pool]:
         """Return what can be pruned, in the order of the first layers; ``readings`` are what statistics are of."""
         found = pools(channels_of(module.graph), ctx.target.channel_blocks)
-        return [pool for pool in found if isinstance(pool, Pool) and self._most(pool) is None]
+        able = [pool for pool in found if isinstance(pool, Pool) and self._most(pool) is None]
+        return [pool for pool in able if self.named(pool.sources[0].layer.node)]
+
+    def named(self, node: ir.Node) -> bool:
+        """Return whether ``only`` names a node, or is empty."""
+        return not self.only or f"+{node.outputs[0].name}+" in f"+{self.only}+"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         """Yield every pool once, at its first layer; later ones are looked for in the graph as it is then."""
@@ -58,15 +63,14 @@ class PruneChannels(SitePass):
         while version != module.version:
             version = module.version
             found = channels_of(module.graph)
-            if not self.only:
-                for node, text in found.refused.items():
-                    if (name := node.outputs[0].name or "") not in done:
-                        done.add(name)
-                        yield Site(node, module, ctx, text)
+            for node, text in found.refused.items():
+                if self.named(node) and (name := node.outputs[0].name or "") not in done:
+                    done.add(name)
+                    yield Site(node, module, ctx, text)
             for pool in pools(found, ctx.target.channel_blocks):
                 first = pool.sources[0] if isinstance(pool, Pool) else pool[0]
                 name = first.layer.node.outputs[0].name or ""
-                if name in done or (self.only and f"+{name}+" not in f"+{self.only}+"):
+                if name in done or not self.named(first.layer.node):
                     continue
                 done.add(name)
                 yield Site(first.layer.node, module, ctx, self._planned(pool, found, ctx))
