@@ -11,7 +11,7 @@ from .account import describe, measure
 from .compiled import CompiledModel
 from .driver import Broken, Driver, Product
 from .errors import ParityError, PassError, UnsupportedOp
-from .options import Options, parse_budget, parse_low_rank, several
+from .options import Options, parse_budget, parse_low_rank, parse_prune, several
 from .report import Report
 from .rewrite.manager import Instrument
 from .search.bisect import MAX_PER_PASS, Outcome
@@ -51,7 +51,7 @@ def compile(
     """Compile a model for a target and prove how far its outputs moved.
 
     ``model`` is a path, bytes, ModelProto, onnx_ir.Model or GraphSurgeon graph. ``opt_level`` 0..3 is the contract of
-    docs/architecture.md; ``precision``, ``low_rank`` and level 3 move the outputs and are judged against ``budget``.
+    docs/architecture.md; ``precision``, ``low_rank``, ``prune`` and level 3 move the outputs, within ``budget``.
     ``calibration`` fits, ``data`` judges (the last third of the calibration data when absent, generated probes
     without any). ``shapes`` binds dimensions; ``opt_shapes`` only says what is modelled, timed and profiled.
     ``executor`` is a concurrent.futures.Executor that calibration samples run on; ``tune_seconds`` is the time for
@@ -63,7 +63,6 @@ def compile(
     Raises:
         FccError: one of its subclasses; fcc.errors has the exit code of each.
     """
-    lossy.unavailable_prune(prune)
     options = Options(
         target=target,
         opt_level=opt_level,
@@ -71,6 +70,7 @@ def compile(
         passes=passes,
         disable=several(disable),
         low_rank=parse_low_rank(low_rank),
+        prune=parse_prune(prune),
         calibration=calibration,
         data=data,
         budget=parse_budget(budget),
@@ -276,7 +276,7 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
 
 def _exactly(driver: Driver, **changed: Any) -> tuple[Driver, Product | Broken]:
     """Compile with changed options and nothing lossy."""
-    options = replace(driver.options, precision=None, low_rank=None, **changed)
+    options = replace(driver.options, precision=None, low_rank=None, prune=None, **changed)
     other = Driver(options, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
     other.costs = driver.costs  # what this run measured
     return other, other.attempt().product

@@ -11,6 +11,7 @@ from typing import Any
 from . import ir, passes, plugins
 from .analysis import shapes
 from .backends import Backend, Emitted, get_backend, size_of
+from .compress.blas import one_thread
 from .data.usual import filled
 from .errors import FccError, OptionError, PassError, VerifyError
 from .frontend import read
@@ -156,7 +157,7 @@ class Driver:
         with self.phase("optimize"):
             manager.run(before, module, ctx)
         if lossy is not None:
-            with self.phase("compress"):
+            with self.phase("compress"), one_thread():
                 lossy(module, ctx, manager)
             with self.phase("optimize"):
                 manager.run(finish, module, ctx)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import ir, passes
+from . import ir, passes, refit
 from .compiled import Runnable
 from .driver import Driver, Product
-from .errors import CalibrationError, OptionError, ParityError, PassError, TargetError, VerifyError
+from .errors import CalibrationError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
 from .report import Report
 from .rewrite import PassContext
@@ -24,14 +24,16 @@ Steps = Callable[[ir.Module, PassContext, Manager], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """One way to make a model smaller and faster: a precision, a low rank, or both."""
+    """One way to make a model smaller and faster: fewer channels, then a low rank, then a precision."""
 
     precision: str | None = None
     low_rank: dict[str, float] | None = None
+    prune: dict[str, float] | None = None
 
     def __str__(self) -> str:
-        rank = ",".join(f"{k}={v:g}" for k, v in (self.low_rank or {}).items())
-        return " + ".join(x for x in (f"low rank {rank}" if rank else "", self.precision or "") if x)
+        steps = (("prune", self.prune), ("low rank", self.low_rank))
+        said = [f"{name} " + ",".join(f"{k}={v:g}" for k, v in given.items()) for name, given in steps if given]
+        return " + ".join([*said, *([self.precision] if self.precision else [])])
 
 
 def require(options: Options, target: TargetSpec) -> None:
@@ -39,7 +41,7 @@ def require(options: Options, target: TargetSpec) -> None:
 
     Raises:
         TargetError: the target does not run the precision.
-        CalibrationError: int8 or level 3 without calibration data.
+        CalibrationError: int8, pruning or level 3 without calibration data.
     """
     if options.precision == "fp16" and target.name == "cpu":
         raise TargetError(
@@ -50,7 +52,8 @@ def require(options: Options, target: TargetSpec) -> None:
     if options.precision == "int8" and target.qdq is None:
         reason, alternative = target.int8_refusal
         raise TargetError(f"static int8 is refused for {target.name}: {reason}", alternative, target=target.name)
-    needs = "int8" if options.precision == "int8" else "-O3" if options.opt_level == 3 else ""
+    wants = {"int8": options.precision == "int8", "prune": options.prune is not None, "-O3": options.opt_level == 3}
+    needs = next((name for name, asked in wants.items() if asked), "")
     if needs and options.calibration is None:
         raise CalibrationError(
             f"{needs} needs calibration data and there is none",
@@ -126,7 +129,7 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
 
 def by_hand(options: Options) -> bool:
     """Return whether the user named what to do, rather than left it to level 3."""
-    return options.precision in ("fp16", "int8") or options.low_rank is not None
+    return options.precision in ("fp16", "int8") or options.low_rank is not None or options.prune is not None
 
 
 def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
@@ -138,6 +141,8 @@ def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> 
     _accept(report, product, rows)
     if plan.low_rank and not _factorized(product):
         report.notes.append("low rank: no layer was factorized (--explain factorize-linear says why)")
+    if plan.prune and not _pruned(product):
+        report.notes.append("prune: no channel was removed (--explain prune-channels says why)")
     if plan.precision == "int8" and not product.log.layers:
         report.notes.append("int8: no layer was quantized (--explain insert-qdq says why)")
     return product
@@ -171,6 +176,10 @@ def _factorized(product: Product) -> bool:
     return any("rank" in layer for layer in product.log.layers)
 
 
+def _pruned(product: Product) -> bool:
+    return any("channels" in layer for layer in product.log.layers)
+
+
 def _worst(rows: Report) -> str:
     row = rows.worst or max(rows.parity, key=lambda r: r.error, default=None)
     return f"output {row.output}: {row.metric} {row.error:.3g}" if row else " ".join(rows.notes[-1:])
@@ -198,7 +207,8 @@ def plans(options: Options, target: TargetSpec) -> list[Plan]:
     """Return the plan asked for by hand, or what level 3 tries on the target: boldest first, mildest low rank last."""
     if by_hand(options):
         precision = options.precision if options.precision != "fp32" else None
-        return [Plan(precision, dict(options.low_rank) if options.low_rank else None)]
+        low_rank, prune = (dict(x) if x else None for x in (options.low_rank, options.prune))
+        return [Plan(precision, low_rank, prune)]
     ranks = [{"ratio": r} for r in (0.25, 0.5)]
     only = [Plan(None, r) for r in ranks]
     if options.precision is not None:
@@ -211,10 +221,11 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
     """Return the function that applies a plan; ``fit`` is the calibration data."""
 
     def apply(module: ir.Module, ctx: PassContext, manager: Manager) -> None:
+        if plan.prune:
+            pruner: Any = passes.BY_NAME["prune-channels"]
+            refit.prune(pruner(**plan.prune), driver, module, ctx, manager, fit)
         if plan.low_rank:
-            factorize = _low_rank(plan.low_rank)
-            seen = _calibrate(driver, module, fit, grams=factorize.grams(module)) if fit is not None else None
-            manager.run(Pipeline((factorize,)), module, replace(ctx, stats=seen))
+            refit.low_rank(_factorize(plan.low_rank, driver.options), driver, module, ctx, manager, fit)
         if plan.precision == "int8":
             insert: Any = passes.BY_NAME["insert-qdq"]()
             stats = _calibrate(driver, module, fit, tensors=insert.tensors(module, ctx))
@@ -225,11 +236,6 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
             manager.run(Pipeline((fp16_pass(),)), module, ctx)
 
     return apply
-
-
-def _low_rank(options: dict[str, float]) -> Any:
-    given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in options.items()}
-    return passes.BY_NAME["factorize-linear"](**given)
 
 
 def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> Any:
@@ -250,11 +256,8 @@ def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> An
         )
 
 
-def unavailable_prune(prune: Any) -> None:
-    """Refuse --prune by hand.
-
-    Raises:
-        OptionError: always, when it is given.
-    """
-    if prune is not None:
-        raise OptionError("prune by hand is not in this version", "-O2 removes dead neurons, exactly")
+def _factorize(low_rank: dict[str, float], options: Options) -> Any:
+    """Return the pass for a low rank; what level 3 chooses for speed leaves layers alone that would not gain any."""
+    kind: Any = passes.BY_NAME["factorize-linear"]
+    given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in low_rank.items()}
+    return kind(**given, fast=not by_hand(options) and options.objective == "latency")

@@ -33,6 +33,7 @@ class Options:
     passes: str | None = None
     disable: tuple[str, ...] = ()
     low_rank: Mapping[str, float] | None = None
+    prune: Mapping[str, float] | None = None
     calibration: Any = None
     data: Any = None
     state: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +90,8 @@ class Options:
     @property
     def lossy(self) -> bool:
         """Whether the compile may move the outputs beyond rounding."""
-        return self.opt_level == 3 or self.precision in ("fp16", "int8") or self.low_rank is not None
+        by_hand = self.low_rank is not None or self.prune is not None
+        return self.opt_level == 3 or self.precision in ("fp16", "int8") or by_hand
 
 
 def several(given: Any) -> tuple[Any, ...]:
@@ -143,23 +145,55 @@ def parse_low_rank(text: str | float | Mapping[str, float] | None) -> dict[str, 
     Raises:
         OptionError: neither a ratio or energy in (0, 1) nor a rank of at least 1.
     """
-    if text is None:
+    return _strength(
+        "low_rank",
+        text,
+        {"ratio": _share, "energy": _share, "rank": _count},
+        "ratio=0.25, energy=0.99 or rank=64",
+        "ratio= or energy= between 0 and 1, or rank= of at least 1",
+        "energy=0.99 keeps the smallest rank that holds 99 % of every layer",
+    )
+
+
+def parse_prune(text: str | float | Mapping[str, float] | None) -> dict[str, float] | None:
+    """Return {"ratio": r} or {"energy": e} from ``ratio=0.5``, a number (a ratio) or a mapping.
+
+    Raises:
+        OptionError: no ratio or energy in (0, 1).
+    """
+    return _strength(
+        "prune",
+        text,
+        {"ratio": _share, "energy": _share},
+        "ratio=0.5 or energy=0.99",
+        "ratio= or energy= between 0 and 1",
+        "ratio=0.5 keeps half of the channels of every layer",
+    )
+
+
+def _strength(
+    option: str,
+    given: str | float | Mapping[str, float] | None,
+    known: Mapping[str, Callable[[float], bool]],
+    written: str,
+    takes: str,
+    hint: str,
+) -> dict[str, float] | None:
+    """Return how strongly to compress as {key: number}; a number alone is a ratio."""
+    if given is None:
         return None
-    if isinstance(text, Mapping):
-        found = {str(k): float(v) for k, v in text.items()}
-    elif isinstance(text, int | float):
-        found = {"ratio": float(text)}
+    if isinstance(given, Mapping):
+        found = {str(k): float(v) for k, v in given.items()}
+    elif isinstance(given, int | float):
+        found = {"ratio": float(given)}
     else:
-        key, _, value = text.partition("=")
+        key, _, value = given.partition("=")
         try:
             found = {key: float(value)}
         except ValueError:
-            raise OptionError(f"low_rank is written ratio=0.25, energy=0.99 or rank=64, not {text!r}") from None
-    if len(found) != 1 or not all(_LOW_RANK.get(key, _never)(value) for key, value in found.items()):
-        raise OptionError(
-            f"low_rank takes ratio= or energy= between 0 and 1, or rank= of at least 1, not {text!r}",
-            "energy=0.99 keeps the smallest rank that holds 99 % of every layer",
-        )
+            raise OptionError(f"{option} is written {written}, not {given!r}") from None
+    if len(found) != 1 or not all(known.get(key, _never)(value) for key, value in found.items()):
+        raise OptionError(f"{option} takes {takes}, not {given!r}", hint)
     return found
 
 
@@ -173,6 +207,3 @@ def _count(number: float) -> bool:
 
 def _never(number: float) -> bool:
     return False
-
-
-_LOW_RANK: Mapping[str, Callable[[float], bool]] = {"ratio": _share, "energy": _share, "rank": _count}

@@ -89,6 +89,7 @@ from .merge_pools import MergePools
 from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
 from .merge_transposes import MergeTransposes
+from .prune_channels import PruneChannels
 from .sink_expand import SinkExpand
 from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
@@ -183,6 +184,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FactorizeLinear,
     ConvertWinograd,
     ConvertGlobalPool,
+    PruneChannels,
     InsertQdq,
 )
 

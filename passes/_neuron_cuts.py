@@ -61,9 +61,12 @@ def _new_bias(end: End, plan: Plan) -> Array | None:
     return total.astype(_stored(end.layer.node, 1).dtype)
 
 
-def apply(plan: Plan, group: Mask, rw: Rewriter) -> None:
-    """Cut every operand of a group; nodes are set in order, so that types are inferred again from front to back."""
-    operands, changes = new_operands(plan, group), _changes(plan, group)
+def apply(plan: Plan, group: Mask, rw: Rewriter, operands: Mapping[Operand, Array] | None = None) -> None:
+    """Cut every operand of a group; nodes are set in order, so that types are inferred again from front to back.
+
+    ``operands`` are what ``new_operands`` returns, or others in their place.
+    """
+    operands, changes = new_operands(plan, group) if operands is None else operands, _changes(plan, group)
     biased = {e.layer.node for e in plan.found.ends if group[e.ids].any() and _new_bias(e, plan) is not None}
     nodes = {node for node, _ in operands} | set(changes) | set(_on_the_way(plan, group))
     for node in rw.graph:

@@ -325,6 +325,11 @@ def with_merged(end: End, plan: Plan, array: Array) -> Array:
     return made
 
 
+def together(found: Channels) -> Array:
+    """Return, per number, the smallest one of all that are in the same tensors: what is decided as a whole."""
+    return found.units.joined([*(lane.ids for lane in found.lanes.values()), *(c.ids for c in found.cuts)])
+
+
 def touched(plan: Plan, group: Mask) -> Iterator[ir.Node]:
     """Yield the nodes that hold, or pass on, units of a group."""
     found = plan.found

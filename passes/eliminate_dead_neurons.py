@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from fcc import ir
-from fcc.analysis.channels import Channels, End, Source, channels_of
+from fcc.analysis.channels import End, Source, channels_of
 from fcc.analysis.intervals import intervals_of
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._neuron_cuts import apply, new_operands
-from ._neurons import Array, Mask, Plan, bias_of, contribution, plan, touched
+from ._neurons import Array, Mask, Plan, bias_of, contribution, plan, together, touched
 
 
 class EliminateDeadNeurons(SitePass):
@@ -121,25 +121,20 @@ def _sites(found: Plan, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
     """Yield one removal (or one new bias) per group of layers, and reasons for the layers that keep all channels."""
     for node, text in found.found.refused.items():
         yield Site(node, module, ctx, text)
-    together = _together(found.found)
+    connected = together(found.found)
     done = set[int]()
     for source in found.found.sources:
-        number = int(together[source.ids[0]])
+        number = int(connected[source.ids[0]])
         reason = _refusal(found, source, ctx)
         if reason is not None:
             yield Site(source.layer.node, module, ctx, reason)
         elif number not in done:
             done.add(number)
-            group = together == number
+            group = connected == number
             missing = (e for e in found.found.ends if group[e.ids[0]] and bias_of(e) is None)
             end = next((e for e in missing if contribution(e, found).any()), None)
             removal = Removal(found, group) if end is None else NewBias(found, group, end)
             yield Site(source.layer.node if end is None else end.layer.node, module, ctx, removal)
-
-
-def _together(found: Channels) -> Array:
-    """Return, per number, the smallest one of all that are in the same tensors: what is decided as a whole."""
-    return found.units.joined([*(lane.ids for lane in found.lanes.values()), *(c.ids for c in found.cuts)])
 
 
 def _refusal(found: Plan, source: Source, ctx: PassContext) -> str | None:

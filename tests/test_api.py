@@ -142,7 +142,9 @@ def test_verify(verify: str) -> None:
         ({"low_rank": "size=3"}, "low_rank takes"),
         ({"low_rank": {"rank": 4, "energy": 0.5}}, "low_rank takes"),
         ({"low_rank": "x"}, "low_rank is written"),
-        ({"prune": 0.5}, "prune"),
+        ({"prune": 1.5}, "prune takes ratio= or energy= between 0 and 1"),
+        ({"prune": "rank=4"}, "prune takes"),
+        ({"prune": "half"}, "prune is written ratio=0.5 or energy=0.99"),
         ({"disable": "fold-batchnrm"}, "no pass is named"),
         ({"passes": "no-such"}, "no pass is named"),
         ({"passes": "factorize-linear{ratio=0.5}"}, "moves the outputs"),
@@ -308,7 +310,36 @@ def test_low_rank_by_energy() -> None:
 
 
 def test_low_rank_that_reaches_no_layer_says_so() -> None:
-    assert any("no layer was factorized" in n for n in fcc.compile(CNN, low_rank=0.25).report.notes)
+    assert any("no layer was factorized" in n for n in fcc.compile(MLP, low_rank="rank=99").report.notes)
+
+
+def test_channels_are_pruned_and_their_readers_refitted() -> None:
+    compiled = fcc.compile(CNN, prune=0.5, calibration=DIGITS, force=True)
+    rows = [layer for layer in compiled.report.layers if "channels" in layer]
+    assert rows
+    assert all(2 * row["channels"] == row["of"] for row in rows)
+    before, after = compiled.report.before, compiled.report.after
+    assert before is not None
+    assert after is not None
+    assert after.parameters < 0.6 * before.parameters
+    assert next(r.error for r in compiled.report.parity if r.phase == "lossy") < 0.2
+    assert compiled.to_bytes() == fcc.compile(CNN, prune=0.5, calibration=DIGITS, force=True).to_bytes()
+
+
+def test_pruning_needs_calibration_data_and_says_when_nothing_goes() -> None:
+    with pytest.raises(CalibrationError, match="prune needs calibration data"):
+        fcc.compile("missing.onnx", prune=0.5)
+    notes = fcc.compile(MLP, prune="ratio=0.999", calibration=DIGITS).report.notes
+    assert any("no channel was removed" in n for n in notes)
+
+
+def test_channels_then_low_rank_then_int8() -> None:
+    how: dict[str, Any] = {"prune": 0.75, "low_rank": "rank=8", "precision": "int8"}
+    compiled = fcc.compile(MLP, calibration=DIGITS, force=True, **how)
+    kinds = ["channels" if "channels" in x else "rank" if "rank" in x else "int8" for x in compiled.report.layers]
+    assert list(dict.fromkeys(kinds)) == ["channels", "rank", "int8"]
+    with pytest.raises(ParityError, match=r"^prune ratio=0\.75 \+ low rank rank=8 \+ int8 moves the outputs"):
+        fcc.compile(MLP, calibration=DIGITS, budget=1e-6, **how)
 
 
 def test_what_cannot_be_done_is_refused_before_any_work() -> None:

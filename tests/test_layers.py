@@ -23,7 +23,7 @@ LAYERS = [  # bottom first
     {"search"},
     {"plugins", "report", "testing"},
     {"driver", "compiled"},
-    {"trial", "account", "tuned"},
+    {"trial", "account", "tuned", "refit"},
     {"lossy"},
     {"api"},
     {"cli", "__init__", "__main__"},

@@ -81,21 +81,35 @@ def _reshape(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | s
         return "it removes whichever axis has length 1"
     if before is None or after is None:
         return "its shape is unknown"
-    behind, size = _size(before[lane.axis + 1 :]), lane.ids.size
+    if node.op_type in ("Squeeze", "Unsqueeze") and (axes := integers(node, 1, "axes")):
+        return _inserted(node, lane, {a % max(len(before), len(after)) for a in axes})
+    behind, size = _size(before[lane.axis + 1 :]) or 0, lane.ids.size
+    same = list[tuple[int, int]]()
     for axis, count in enumerate(after):
         rest = _size(after[axis + 1 :])
-        if not behind or not rest or not isinstance(count, int) or count * rest != size * behind:
-            continue
+        if behind and rest and isinstance(count, int) and count * rest == size * behind:
+            same.append((axis, rest))
+    for axis, rest in same:
         if behind % rest == 0:
             found = Lane(axis, np.repeat(lane.ids, behind // rest))
-        elif rest % behind == 0:
-            heads = lane.ids.reshape(count, rest // behind)
+            return _reshaped(node, lane, found) if node.op_type == "Reshape" else Step((found,))
+    for axis, rest in same:
+        if rest % behind == 0:
+            heads = lane.ids.reshape(-1, rest // behind)
             units.unite(heads, np.broadcast_to(heads[:, :1], heads.shape))
             found = Lane(axis, heads[:, 0])
-        else:
-            continue
-        return _reshaped(node, lane, found) if node.op_type == "Reshape" else Step((found,))
+            return _reshaped(node, lane, found) if node.op_type == "Reshape" else Step((found,))
     return "it mixes the channels with another axis"
+
+
+def _inserted(node: ir.Node, lane: Lane, axes: set[int]) -> Step | str:
+    """Channels keep apart from axes of length 1 that come or go."""
+    if node.op_type == "Squeeze":
+        if lane.axis in axes:
+            return "it removes the channels"
+        return Step((Lane(lane.axis - sum(a < lane.axis for a in axes), lane.ids),))
+    free = [a for a in range(len(axes) + lane.axis + 1) if a not in axes]
+    return Step((Lane(free[lane.axis], lane.ids),))
 
 
 def _size(dims: tuple[ir.Dim | int | None, ...]) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fcc.errors import OptionError
-from fcc.options import parse_budget, parse_low_rank, parse_shapes
+from fcc.options import parse_budget, parse_low_rank, parse_prune, parse_shapes
 
 from .command import option
 from .shared import (
@@ -49,7 +49,8 @@ def params() -> list[click.Parameter]:
         option("-O", "opt_level", metavar="0|1|2|3", default="2", group=WHAT, help="level: -O0 to -O3 (-O2)"),
         target_option(WHAT),
         _text("--precision", WHAT, "TYPE", "fp32, fp16 (cuda, tensorrt) or int8 (cpu)"),
-        _text("--low-rank", WHAT, "KEY=VALUE", "factorize linear layers: ratio=R, energy=E or rank=K"),
+        _text("--low-rank", WHAT, "KEY=VALUE", "factorize layers: ratio=R, energy=E or rank=K"),
+        _text("--prune", WHAT, "KEY=VALUE", "remove channels until ratio=R of them stay, or energy=E"),
         _text("--budget", WHAT, "SHARE", "how far outputs may move: 1% or 0.01"),
         _text("--metric", WHAT, "NAME", "rel, agreement, sqnr, max_abs or file.py:function (rel)", default="rel"),
         _text("--objective", WHAT, "NAME", "latency or size, for -O3 (latency)", default="latency"),
@@ -111,6 +112,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "opt_level": _level(given["opt_level"]),
         "budget": parse_budget(given["budget"]),
         "low_rank": parse_low_rank(given["low_rank"]),
+        "prune": parse_prune(given["prune"]),
         "disable": given["disable"],
         "plan": given["from_plan"],
         "plugins": given["plugin"],

@@ -44,6 +44,47 @@ def tap(model: Any, names: Iterable[str]) -> bytes:
     return bytes(proto.SerializeToString())
 
 
+def only(model: Any, names: Iterable[str]) -> bytes | None:
+    """Return the part of a model that computes the named tensors of its main graph, as its only outputs.
+
+    The inputs stay. Names that no node produces are dropped; None when no name is left.
+    """
+    import onnx
+
+    proto = read_proto(model)
+    maker = {o: i for i, node in enumerate(proto.graph.node) for o in node.output if o}
+    wanted = [n for n in dict.fromkeys(names) if n in maker]
+    if not wanted:
+        return None
+    queue, kept, used = list(wanted), set[int](), {i.name for i in proto.graph.input}
+    while queue:
+        name = queue.pop()
+        used.add(name)
+        at = maker.get(name)
+        if at is not None and at not in kept:
+            kept.add(at)
+            queue += _reads(proto.graph.node[at])
+    nodes = [node for i, node in enumerate(proto.graph.node) if i in kept]
+    values = [t for t in proto.graph.initializer if t.name in used]
+    for field, rest in ((proto.graph.node, nodes), (proto.graph.initializer, values)):
+        copies = [type(item).FromString(item.SerializeToString()) for item in rest]
+        del field[:]
+        field.extend(copies)
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    return bytes(proto.SerializeToString())
+
+
+def _reads(node: Any) -> list[str]:
+    """Return the names that a node reads, in its nested graphs too."""
+    graphs = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
+    return [
+        *node.input,
+        *(n for g in graphs for inner in g.node for n in _reads(inner)),
+        *(o.name for g in graphs for o in g.output),
+    ]
+
+
 def tensor_names(model: Any) -> list[str]:
     """Return the names of the tensors that the nodes of the main graph produce, in order."""
     return [o for node in read_proto(model).graph.node for o in node.output if o]

@@ -107,6 +107,7 @@ USAGE = {
     "metric": (["net.onnx", "--metric", "agrement"], "did you mean 'agreement'?"),
     "low rank": (["net.onnx", "--low-rank", "ratio=2"], "low_rank"),
     "energy": (["net.onnx", "--low-rank", "energy=0"], "low_rank"),
+    "prune": (["net.onnx", "--prune", "ratio=0"], "prune"),
     "shape": (["net.onnx", "--shape", "x=axb"], "--shape"),
     "opt-shape": (["net.onnx", "--opt-shape", "64"], "--opt-shape"),
     "unknown symbol": (["net.onnx", "--shape", "M=3"], "M"),

@@ -6,12 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcc import ir
-from fcc.compress.calibrate import CalibrationStats
-from fcc.compress.gram import Gram
 from fcc.compress.rank_screen import largest_rank, surely_full
 from fcc.errors import OptionError
 from fcc.frontend import read
-from fcc.passes.factorize_linear import FactorizeLinear, _decompose
+from fcc.passes._exact_factors import decompose
+from fcc.passes.factorize_linear import FactorizeLinear
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
 from fcc.testing import check
@@ -200,46 +199,6 @@ def test_a_small_layer_is_left_alone_by_ratio() -> None:
     check(FactorizeLinear(ratio=0.3), before=text, after=None, because="rank 6 at this ratio is below 8")
 
 
-TWO = "g (float[N,48] x, float[N,48,3,3] z) => (float[N,40] y, float[N,40,3,3] u) {} {{ {} }}".format(
-    "<float[48,40] w, float[40,48,1,1] v>", "y = Gemm(x, w) u = Conv(z, v)"
-)
-
-
-def test_gram_matrices_lower_the_error_of_the_outputs() -> None:
-    rng = np.random.default_rng(0)
-    x = (rng.standard_normal((200, 48)) * np.logspace(0, -3, 48)).astype(np.float32)
-    z = np.moveaxis(x[:, None, None, :] + np.zeros((1, 3, 3, 1), np.float32), -1, 1)
-    p = FactorizeLinear(rank=8)
-    grams = p.grams(read_text(TWO))
-    assert grams == {"x": -1, "z": 1}
-    stats = CalibrationStats(grams={n: Gram(axis) for n, axis in grams.items()})
-    stats.update({"x": x, "z": z})
-    errors = []
-    for known in (None, stats):
-        module = read_text(TWO)
-        weight = ir.Module.constant(module.graph.initializers["w"])
-        ctx = PassContext(target=get_target("cpu"), log=Log(strict=True), stats=known)
-        assert run_pass(p, module, ctx) == 2
-        first, second = (ir.Module.constant(n.inputs[1]) for n in module.nodes() if n.op_type == "Gemm")
-        assert weight is not None
-        assert first is not None
-        assert second is not None
-        exact = x.astype(np.float64) @ weight
-        errors.append(np.linalg.norm(x @ first @ second - exact) / np.linalg.norm(exact))
-        layer = ctx.log.layers[0]
-        if known is not None:
-            assert layer["output_error"] == pytest.approx(errors[-1], rel=1e-3)
-            assert "output error" in layer["what"]
-    assert errors[1] < errors[0] / 2
-
-
-def test_gram_matrices_are_asked_for_where_they_help() -> None:
-    assert FactorizeLinear().grams(read_text(TWO)) == {}
-    assert FactorizeLinear(rank=30).grams(read_text(TWO)) == {}
-    wide = "g (float[N,2049] x) => (float[N,40] y) <float[2049,40] w> { y = MatMul(x, w) }"
-    assert FactorizeLinear(rank=4).grams(read_text(wide)) == {}
-
-
 def test_exact_depends_on_the_options() -> None:
     assert FactorizeLinear().exact
     assert not FactorizeLinear(rank=4).exact
@@ -292,10 +251,11 @@ def test_products_of_factors_are_found(m: int, n: int, rank: int, seed: int, sca
         weight *= 10 ** rng.uniform(-4, 4, (m, 1)).astype(np.float32) * 10 ** rng.uniform(-4, 4, (1, n)).astype(
             np.float32
         )
-    pair = _decompose(weight.astype(np.float64), np.dtype(np.float32), largest_rank(m, n))
+    pair = decompose(weight.astype(np.float64), np.dtype(np.float32), largest_rank(m, n))
     assert not isinstance(pair, str), pair
-    assert pair.rank <= rank
-    error = np.linalg.norm(pair.outer @ pair.inner - weight, axis=1)
+    outer, inner = pair
+    assert outer.shape[1] <= rank
+    error = np.linalg.norm(outer @ inner - weight, axis=1)
     assert np.all(error <= 3e-6 * np.linalg.norm(weight, axis=1))
 
 
@@ -303,46 +263,3 @@ def test_products_of_factors_are_found(m: int, n: int, rank: int, seed: int, sca
 def test_largest_rank(m: int, n: int) -> None:
     rank = largest_rank(m, n)
     assert rank * (m + n) < m * n <= (rank + 1) * (m + n)
-
-
-def spectrum(values: list[float], out: int = 40) -> np.ndarray[Any, Any]:
-    """A weight [48, out] with these singular values."""
-    rng = np.random.default_rng(0)
-    u, v = (np.linalg.qr(rng.standard_normal((n, len(values))))[0] for n in (48, out))
-    return np.asarray(u * values @ v.T, np.float32)
-
-
-ONE = "g (float[N,48] x) => (float[N,40] y) <float[48,40] w, float[40] b> { y = Gemm(x, w, b) }"
-FACTORS = "g (float[N,48] x) => (float[N,40] y) { t = Gemm(x, u) y = Gemm(t, v, b) }"
-
-
-@pytest.mark.parametrize(("energy", "rank"), [(0.79, 1), (0.81, 2), (0.95, 2), (0.97, 3), (0.9999, 4)])
-def test_energy_decides_the_rank(energy: float, rank: int) -> None:
-    module = check(
-        FactorizeLinear(energy=energy), ONE, FACTORS, constants={"w": spectrum([4, 1.8, 0.8, 0.1])}, tolerance=2
-    )
-    first = next(iter(module.nodes())).inputs[1]
-    assert ir.dims_of(first) == (48, rank)
-
-
-def test_energy_that_takes_too_many_directions_leaves_the_layer() -> None:
-    flat = spectrum([1.0] * 40)
-    because = "energy 0.9 takes rank 36, which holds no fewer parameters than 40 x 48"
-    check(FactorizeLinear(energy=0.9), ONE, None, because=because, constants={"w": flat})
-    text = "g (float[N,1] x) => (float[N,40] y) <float[1,40] w> { y = Gemm(x, w) }"
-    check(FactorizeLinear(energy=0.9), text, None, because="no smaller at any rank")
-
-
-def test_energy_of_the_outputs_needs_fewer_directions() -> None:
-    module = read_text(TWO)
-    p = FactorizeLinear(energy=0.9)
-    assert p.grams(module) == {"x": -1, "z": 1}
-    x = np.random.default_rng(0).standard_normal((200, 48)) * np.logspace(0, -3, 48)
-    stats = CalibrationStats(grams={"x": Gram(-1)})
-    stats.update({"x": x.astype(np.float32)})
-    ranks = []
-    for known in (None, stats):
-        ctx = PassContext(target=get_target("cpu"), log=Log(strict=True), stats=known)
-        run_pass(p, read_text(TWO), ctx)
-        ranks.append(next((layer["rank"] for layer in ctx.log.layers if layer["name"] == "y"), 48))
-    assert ranks[1] < ranks[0]

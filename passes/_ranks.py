@@ -1,0 +1,91 @@
+"""Which rank a layer takes, and its factors by what calibration saw of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fcc.analysis.projection import Projection
+from fcc.compress.rows import sides
+from fcc.rewrite import PassContext
+
+from ._exact_factors import flaw
+from ._factor_emit import Factors
+
+if TYPE_CHECKING:
+    from fcc.compress.low_rank import Spectrum
+
+# Small layers (a head of ten classes) hold few parameters and lose most: only a ``rank`` reaches them.
+LEAST_RANK = 8
+# Parameters below which two layers were measured to be no faster than one.
+FAST_PARAMETERS = 1 << 16
+_SHOWN = (0.12, 0.25, 0.4, 0.6, 0.8)
+
+
+def moves(view: Projection) -> bool:
+    """Return whether the bias of a layer may change: a MatMul without one would need a further node."""
+    return view.bias is not None or view.kind != "MatMul"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The spectra of a layer, one per group, and the rank that was chosen."""
+
+    spectra: tuple[Spectrum, ...]
+    rank: int
+    view: Projection
+
+    def factors(self) -> Factors:
+        """Return the factors, and the bias where it moves."""
+        row = self.view.bias_row()
+        before = np.zeros((self.view.groups, 0)) if isinstance(row, str) else row
+        pairs = [s.factors(self.rank) for s in self.spectra]
+        free = all(s.layer is not None and s.layer.moves for s in self.spectra)
+        bias = np.stack([s.bias(self.rank, b) for s, b in zip(self.spectra, before, strict=True)]) if free else None
+        return Factors(np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs]), bias)
+
+    def error(self, rank: int) -> float:
+        """Return the relative error of the outputs (of the weight, without data) at a rank."""
+        squares = [s.errors[min(rank, len(s.errors) - 1)] ** 2 for s in self.spectra]
+        return float(np.sqrt(np.mean(squares)))
+
+    def row(self) -> dict[str, Any]:
+        """Return what the report says of the layer."""
+        (m, n), first = self.view.sizes, self.spectra[0]
+        error = self.error(self.rank)
+        groups = f", {self.view.groups} groups" if self.view.groups > 1 else ""
+        shown = sorted({max(1, r - r % 8 if r >= 8 else r) for r in (int(s * m * n / (m + n)) for s in _SHOWN)})
+        return {
+            "name": self.view.name,
+            "what": f"rank {self.rank} of {n} x {m}{groups}, {first.measure} error {error:.2e}",
+            "rank": self.rank,
+            f"{first.measure}_error": error,
+            "held_out": first.held_out,
+            "ridge": first.ridge,
+            "spectrum": [[r, self.error(r)] for r in shown if r <= min(m, n)],
+        }
+
+
+def spectra(view: Projection, rank: int, ctx: PassContext) -> tuple[Spectrum, ...] | str:
+    """Return the spectrum of every group, by the moments of the layer where ``ctx.stats`` has them."""
+    from fcc.compress.low_rank import Layer, by_outputs, by_weight, grouped
+    from fcc.compress.moments import Moments
+
+    weights = view.matrices()
+    reason = flaw(weights)
+    if reason is not None:
+        return reason
+    moments = None if ctx.stats is None else ctx.stats.get(view.name)
+    side, row = sides(view), view.bias_row()
+    if not isinstance(moments, Moments) or side is None or isinstance(row, str):
+        return tuple(by_weight(w) for w in weights)
+    x, y = side
+    layers = [
+        Layer(w, b, grouped(moments, g), moves(view), x, y) for g, (w, b) in enumerate(zip(weights, row, strict=True))
+    ]
+    try:
+        return tuple(by_outputs(layer, rank) for layer in layers)
+    except np.linalg.LinAlgError:
+        return "its inputs are degenerate in the calibration data"
