@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import ir, passes
-from .compiled import Runnable
 from .driver import Driver, Product
 from .errors import CalibrationError, OptionError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
+from .recipe import Chooser
+from .recipe import apply as apply_recipe
+from .recipe import calibrated as _calibrate
 from .report import Report
 from .rewrite import PassContext
 from .rewrite.manager import Manager
@@ -216,9 +218,7 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
             seen = _calibrate(driver, module, fit, grams=factorize.grams(module)) if fit is not None else None
             manager.run(Pipeline((factorize,)), module, replace(ctx, stats=seen))
         if plan.precision == "int8":
-            insert: Any = passes.BY_NAME["insert-qdq"]()
-            stats = _calibrate(driver, module, fit, tensors=insert.tensors(module, ctx))
-            manager.run(Pipeline((insert,)), module, replace(ctx, stats=stats))
+            _int8(driver, module, ctx, manager, fit)
         elif plan.precision == "fp16":
             from .backends import fp16_pass
 
@@ -227,27 +227,17 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
     return apply
 
 
+def _int8(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+    """Quantize by the recipe that loses least on a part of the calibration data that it is not fitted to."""
+    chooser = Chooser(driver, module, ctx, fit)
+    chosen = chooser.choose()
+    apply_recipe(chosen, driver, module, ctx, manager, fit)
+    ctx.log.layers.append({"name": "(all)", "what": f"int8 by {chosen}", "tried": chooser.rows()})
+
+
 def _low_rank(options: dict[str, float]) -> Any:
     given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in options.items()}
     return passes.BY_NAME["factorize-linear"](**given)
-
-
-def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> Any:
-    from .runtime.calibrate import calibrate
-
-    if fit is None:
-        raise CalibrationError("int8 needs calibration data and there is none", "give --calibration samples.npz")
-    with driver.phase("calibrate"), Runnable(driver.emit(module)) as model:
-        o, tell = driver.options, driver.progress
-        return calibrate(
-            model,
-            samples=fit,
-            custom_ops=o.custom_ops,
-            threads=o.threads,
-            executor=o.executor,
-            progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
-            **{"tensors": (), **wanted},
-        )
 
 
 def unavailable_prune(prune: Any) -> None:

@@ -93,6 +93,7 @@ from .sink_expand import SinkExpand
 from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
 from .sink_transpose import SinkTranspose
+from .smooth_activations import SmoothActivations
 from .squeeze_conv import SqueezeConv
 from .unroll_loops import UnrollLoops
 
@@ -184,6 +185,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertWinograd,
     ConvertGlobalPool,
     InsertQdq,
+    SmoothActivations,
 )
 
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
