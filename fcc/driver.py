@@ -11,6 +11,8 @@ from typing import Any
 from . import ir, passes, plugins
 from .analysis import shapes
 from .backends import Backend, Emitted, get_backend, size_of
+from .compress.blas import one_thread
+from .compress.certificate import certificate
 from .data.usual import filled
 from .errors import FccError, OptionError, PassError, VerifyError
 from .frontend import read
@@ -155,7 +157,7 @@ class Driver:
         with self.phase("optimize"):
             manager.run(before, module, ctx)
         if lossy is not None:
-            with self.phase("compress"):
+            with self.phase("compress"), one_thread():
                 lossy(module, ctx, manager)
             with self.phase("optimize"):
                 manager.run(finish, module, ctx)
@@ -214,7 +216,7 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta=self._meta | ({"fcc.table": self.costs.digest} if self.costs.digest else {}),
+            meta=self._meta | ({"fcc.table": self.costs.digest} if self.costs.digest else {}) | certificate(module),
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,

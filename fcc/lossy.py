@@ -10,7 +10,7 @@ from . import ir, passes
 from .driver import Driver, Product
 from .errors import CalibrationError, OptionError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
-from .recipe import Chooser
+from .recipe import Chooser, Recipe, layers
 from .recipe import apply as apply_recipe
 from .recipe import calibrated as _calibrate
 from .report import Report
@@ -229,10 +229,12 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
 
 def _int8(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
     """Quantize by the recipe that loses least on a part of the calibration data that it is not fitted to."""
-    chooser = Chooser(driver, module, ctx, fit)
-    chosen = chooser.choose()
+    chosen = Recipe()
+    if layers(chosen, module, ctx):
+        chooser = Chooser(driver, module, ctx, fit)
+        chosen = chooser.choose()
+        ctx.log.notes.append(chooser.said(chosen))
     apply_recipe(chosen, driver, module, ctx, manager, fit)
-    ctx.log.layers.append({"name": "(all)", "what": f"int8 by {chosen}", "tried": chooser.rows()})
 
 
 def _low_rank(options: dict[str, float]) -> Any:

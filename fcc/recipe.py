@@ -73,9 +73,10 @@ class Chooser:
                 best, loss = trial, found
         return best
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return what was tried, as data."""
-        return [{"recipe": str(recipe), "error": loss} for recipe, loss in self.tried]
+    def said(self, best: Recipe) -> str:
+        """Return what was chosen, and what was tried."""
+        tried = "; ".join(f"{recipe} {loss:.3g}" for recipe, loss in self.tried)
+        return f"int8 by {best} (error on samples held back: {tried})"
 
     def _loss(self, recipe: Recipe, fitted: Data, held: Data, references: list[Any]) -> float:
         """Return the error of a recipe: of the worst output, ||y - y0|| / ||y0|| over the held samples."""
@@ -91,6 +92,12 @@ class Chooser:
         loss = max((m.row(0.0).rel for m in meters), default=0.0)
         self.tried.append((recipe, loss))
         return loss
+
+
+def layers(recipe: Recipe, module: ir.Module, ctx: PassContext) -> list[str]:
+    """Return the output names of the layers that a recipe quantizes."""
+    found: list[str] = _made("insert-qdq", only=recipe.only, exclude=recipe.exclude).layers(module, ctx)
+    return found
 
 
 def apply(

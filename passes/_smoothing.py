@@ -89,11 +89,9 @@ def _operands(operands: list[_Operand], repeat: int) -> Producer | str:
     present = tuple((n, i, a) for n, i, a in operands if len(n.inputs) > i and n.inputs[i] is not None)
     node, index, axis = present[0]
     channels = size_of(node.inputs[index], axis)
-    for node, i, axis in present:
+    for node, i, _ in present:
         if not ir.Module.is_constant(node.inputs[i]):
             return "an operand of what makes its input is not constant"
-        if size_of(node.inputs[i], axis) not in (1, channels):
-            return "the bias of what makes its input is no row"
     return Producer(present, channels, repeat)
 
 
