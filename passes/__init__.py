@@ -89,6 +89,7 @@ from .merge_pools import MergePools
 from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
 from .merge_transposes import MergeTransposes
+from .quantize_weights import QuantizeWeights
 from .sink_expand import SinkExpand
 from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
@@ -186,6 +187,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertGlobalPool,
     InsertQdq,
     SmoothActivations,
+    QuantizeWeights,
 )
 
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}

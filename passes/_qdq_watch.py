@@ -39,7 +39,7 @@ def moments(layers: list[Layer]) -> dict[str, Watch]:
         if inputs > MAX_INPUTS or size > left:
             continue
         left -= size
-        found[_moments_key(layer)] = Watch(layer.x.name or "", Moments(window))
+        found[moments_key(layer.raw)] = Watch(layer.x.name or "", Moments(window))
     return found
 
 
@@ -50,7 +50,7 @@ def means(layers: list[Layer]) -> dict[str, Watch]:
 
 def fit_of(layer: Layer, stats: Any, *, gptq: bool, correct: bool) -> Fit:
     """Return what was watched of the inputs of a layer, as far as it is asked for."""
-    found = stats.watched.get(_moments_key(layer)) if gptq else None
+    found = stats.watched.get(moments_key(layer.raw)) if gptq else None
     seen = stats.watched.get(channels(layer.x, channel_axis(layer.node))[0]) if correct else None
     return Fit(None if found is None else found.folds(), None if seen is None else seen.mean())
 
@@ -65,8 +65,9 @@ def channels(value: ir.Value, axis: int) -> tuple[str, Watch]:
     return f"channels {axis} of {value.name}", Watch(value.name or "", Channels(axis))
 
 
-def _moments_key(layer: Layer) -> str:
-    return f"moments of the inputs of {layer.raw.name}"
+def moments_key(result: ir.Value) -> str:
+    """Return the key under which the moments of the inputs of a layer are watched, by its result."""
+    return f"moments of the inputs of {result.name}"
 
 
 def _dims(value: ir.Value) -> tuple[int, ...]:

@@ -47,9 +47,9 @@ def _operands(node: ir.Node) -> tuple[tuple[int, int], ...]:
     if node.op_type != "DequantizeLinear" or node.domain != "":
         return _DIRECT.get(node.op_type, ())
     users = [u.node for u in node.outputs[0].uses() if u.node.op_type in _FLOAT and u.idx == 1]
-    if not users or node.attributes.get_int("block_size", 0) or not ir.Module.is_constant(node.inputs[0]):
+    if not users or bool(node.attributes.get_int("block_size", 0)) or not ir.Module.is_constant(node.inputs[0]):
         return ()
     rank = len(ir.dims_of(node.inputs[0]) or ()) if node.inputs[0] is not None else 0
     user = users[0]
-    axis = 0 if user.op_type == "Conv" or user.attributes.get_int("transB", 0) else rank - 1
+    axis = 0 if user.op_type == "Conv" or bool(user.attributes.get_int("transB", 0)) else rank - 1
     return ((0, axis),)
