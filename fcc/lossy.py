@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from . import ir, passes
@@ -21,19 +21,32 @@ from .target import TargetSpec
 from .trial import Trial
 
 FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
+# The passes of a precision; static int8 is fitted by a recipe.
+QUANTIZE: Mapping[str, tuple[str, ...]] = {
+    "int8": ("insert-qdq",),
+    "int8-dynamic": ("insert-dynamic-quantization", "quantize-recurrent", "quantize-embeddings"),
+    "int8-weights": ("quantize-weights", "quantize-embeddings"),
+    "int4": ("quantize-weights", "quantize-embeddings"),
+}
+_BITS = {"int8-weights": 8, "int4": 4}
 Steps = Callable[[ir.Module, PassContext, Manager], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One way to make a model smaller and faster: a precision, a low rank, or both."""
+    """One way to make a model smaller and faster: a precision, a low rank, a form for the file, or several."""
 
     precision: str | None = None
     low_rank: dict[str, float] | None = None
+    size: str | None = None
 
     def __str__(self) -> str:
         rank = ",".join(f"{k}={v:g}" for k, v in (self.low_rank or {}).items())
-        return " + ".join(x for x in (f"low rank {rank}" if rank else "", self.precision or "") if x)
+        return " + ".join(x for x in (f"low rank {rank}" if rank else "", self.precision or "", self._size) if x)
+
+    @property
+    def _size(self) -> str:
+        return f"weights stored as {self.size}" if self.size else ""
 
 
 def require(options: Options, target: TargetSpec) -> None:
@@ -52,6 +65,18 @@ def require(options: Options, target: TargetSpec) -> None:
     if options.precision == "int8" and target.qdq is None:
         reason, alternative = target.int8_refusal
         raise TargetError(f"static int8 is refused for {target.name}: {reason}", alternative, target=target.name)
+    if options.precision == "int8-dynamic" and target.name != "cpu":
+        raise TargetError(
+            f"dynamic int8 is refused for {target.name}: it has no kernels for it",
+            "use --precision int8-weights, int4 or fp16, or --target cpu",
+            target=target.name,
+        )
+    if options.size is not None and target.name == "tensorrt":
+        raise TargetError(
+            "weights stored as int8 are refused for tensorrt: it takes int8 behind Q and DQ only",
+            "use --precision fp16 or int4",
+            target=target.name,
+        )
     needs = "int8" if options.precision == "int8" else "-O3" if options.opt_level == 3 else ""
     if needs and options.calibration is None:
         raise CalibrationError(
@@ -89,7 +114,7 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
         ParityError: a plan asked for by hand moved the outputs beyond the budget.
         PassError, VerifyError: it raised.
     """
-    if by_hand(driver.options):
+    if driver.options.by_hand:
         return _one(driver, trial, report, plans(driver.options, driver.target)[0], fit)
     reason = trial.skipped or (trial.untimed if driver.options.objective == "latency" else "")
     if reason:
@@ -126,13 +151,8 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
         yield plan, found if plan == mildest else _tried(driver, trial, exact, plan, fit)
 
 
-def by_hand(options: Options) -> bool:
-    """Return whether the user named what to do, rather than left it to level 3."""
-    return options.precision in ("fp16", "int8") or options.low_rank is not None
-
-
 def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
-    product, rows = driver.replay(lossy=steps(plan, driver, fit)).product, Report()
+    product, rows = driver.replay(lossy=steps(plan, driver, fit), last=last(plan)).product, Report()
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
@@ -140,8 +160,11 @@ def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> 
     _accept(report, product, rows)
     if plan.low_rank and not _factorized(product):
         report.notes.append("low rank: no layer was factorized (--explain factorize-linear says why)")
-    if plan.precision == "int8" and not product.log.layers:
-        report.notes.append("int8: no layer was quantized (--explain insert-qdq says why)")
+    names = QUANTIZE.get(plan.precision or "", ())
+    if names and not product.log.layers:
+        report.notes.append(f"{plan.precision}: no layer was quantized (--explain {names[0]} says why)")
+    if plan.size:
+        report.notes.append("--size: weights are unpacked when the file is loaded, memory is that of float32 weights")
     return product
 
 
@@ -198,9 +221,9 @@ def _better(options: Options, trial: Trial, exact: Product, product: Product) ->
 
 def plans(options: Options, target: TargetSpec) -> list[Plan]:
     """Return the plan asked for by hand, or what level 3 tries on the target: boldest first, mildest low rank last."""
-    if by_hand(options):
+    if options.by_hand:
         precision = options.precision if options.precision != "fp32" else None
-        return [Plan(precision, dict(options.low_rank) if options.low_rank else None)]
+        return [Plan(precision, dict(options.low_rank) if options.low_rank else None, options.size)]
     ranks = [{"ratio": r} for r in (0.25, 0.5)]
     only = [Plan(None, r) for r in ranks]
     if options.precision is not None:
@@ -219,12 +242,33 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
             manager.run(Pipeline((factorize,)), module, replace(ctx, stats=seen))
         if plan.precision == "int8":
             _int8(driver, module, ctx, manager, fit)
+        elif plan.precision is not None and plan.precision in QUANTIZE:
+            _weights(plan.precision, driver, module, ctx, manager, fit)
         elif plan.precision == "fp16":
             from .backends import fp16_pass
 
             manager.run(Pipeline((fp16_pass(),)), module, ctx)
 
     return apply
+
+
+def last(plan: Plan) -> Pipeline | None:
+    """Return what runs after everything else: fcc itself would compute again what is to be stored in fewer bits."""
+    kind: Any = passes.BY_NAME["convert-weights"]
+    return None if plan.size is None else Pipeline((kind(to=plan.size),))
+
+
+def _weights(precision: str, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+    """Quantize weights, and activations as they come; where size is the aim, also where the float kernel is faster."""
+    small = driver.options.objective == "size"
+    for name in QUANTIZE[precision]:
+        kind: Any = passes.BY_NAME[name]
+        lifted = {f.name: 0 for f in fields(kind) if small and f.name in ("rows", "least")}
+        bits = {"bits": _BITS[precision]} if name == "quantize-weights" else {}
+        step = kind(**lifted, **bits)
+        watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
+        stats = _calibrate(driver, module, fit, watch=watch) if watch else None
+        manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
 
 
 def _int8(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:

@@ -29,6 +29,7 @@ from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
 from .convert_split import ConvertSplit
 from .convert_transpose import ConvertTranspose
+from .convert_weights import ConvertWeights
 from .convert_winograd import ConvertWinograd
 from .eliminate_affine_gather import EliminateAffineGather
 from .eliminate_dead_code import EliminateDeadCode
@@ -74,6 +75,7 @@ from .fuse_unrolled_recurrent import FuseUnrolledRecurrent
 from .hoist_invariants import HoistInvariants
 from .inline_equal_branches import InlineEqualBranches
 from .inline_if import InlineConstantIfs
+from .insert_dynamic_quantization import InsertDynamicQuantization
 from .insert_qdq import InsertQdq
 from .merge_bidirectional import MergeBidirectional
 from .merge_chains import MergeChains
@@ -89,6 +91,8 @@ from .merge_pools import MergePools
 from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
 from .merge_transposes import MergeTransposes
+from .quantize_embeddings import QuantizeEmbeddings
+from .quantize_recurrent import QuantizeRecurrent
 from .quantize_weights import QuantizeWeights
 from .sink_expand import SinkExpand
 from .sink_reshape import SinkReshape
@@ -188,6 +192,10 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     InsertQdq,
     SmoothActivations,
     QuantizeWeights,
+    InsertDynamicQuantization,
+    QuantizeRecurrent,
+    QuantizeEmbeddings,
+    ConvertWeights,
 )
 
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
