@@ -18,15 +18,20 @@ from ._linears import bias_of
 
 Array = np.ndarray[Any, Any]
 CONTRIB = "com.microsoft"
+_WHOLE = frozenset({8})  # tensorrt has blocks for int4 only
 _INT8_COMPUTE = 4  # accuracy level: with others 8 bits are 20 times slower on cpu
 
 
 @dataclass(frozen=True)
 class Form:
-    """``symmetric``: the zero point is the middle code. ``few_rows``: it pays for few rows of large weights only."""
+    """``symmetric``: the zero point is the middle code. ``few_rows``: it pays for few rows of large weights only.
+
+    ``whole``: numbers of bits for which there is no kernel by blocks: all inputs of an output are one.
+    """
 
     symmetric: bool
     few_rows: bool
+    whole: frozenset[int]
     refusal: Callable[[Linear, int, int, ir.Module], str | None]
     emit: Callable[[Rewriter, Linear, Blocked, int], ir.Value]
 
@@ -92,9 +97,11 @@ def _dequantized(rw: Rewriter, view: Linear, blocked: Blocked, bits: int) -> ir.
     middle, dtype = 1 << (bits - 1), ml_dtypes.int4 if bits == 4 else np.int8
     integers = (blocked.codes.astype(np.int16) - middle).astype(dtype)
     name = view.weight.name
-    operands = [rw.const(integers, f"{name}/int"), rw.const(blocked.scales.astype(_dtype(view)), f"{name}/scale")]
-    operands.append(rw.const(np.zeros(blocked.scales.shape, dtype), f"{name}/zero_point"))
-    weight = rw.op("DequantizeLinear", *operands, axis=0, block_size=blocked.block)
+    scales = (blocked.scales[0] if bits in _WHOLE else blocked.scales).astype(_dtype(view))
+    operands = [rw.const(integers, f"{name}/int"), rw.const(scales, f"{name}/scale")]
+    operands.append(rw.const(np.zeros(scales.shape, dtype), f"{name}/zero_point"))
+    how: dict[str, Any] = {"axis": 1} if bits in _WHOLE else {"axis": 0, "block_size": blocked.block}
+    weight = rw.op("DequantizeLinear", *operands, **how)
     return _with_bias(rw, view, rw.op("MatMul", view.x, weight))
 
 
@@ -107,6 +114,8 @@ def _float32(view: Linear, bits: int, block: int, module: ir.Module) -> str | No
 
 
 def _blocked(view: Linear, bits: int, block: int, module: ir.Module) -> str | None:
+    if bits in _WHOLE:
+        return None if module.opset() >= 13 else f"opset {module.opset()} has no DequantizeLinear by channels (13 has)"
     if module.opset() < 21:
         return f"opset {module.opset()} has no DequantizeLinear by blocks (21 has)"
     if view.in_features % block:
@@ -115,7 +124,7 @@ def _blocked(view: Linear, bits: int, block: int, module: ir.Module) -> str | No
 
 
 FORMS: dict[str, Form] = {
-    "cpu": Form(symmetric=False, few_rows=True, refusal=_float32, emit=_n_bits(symmetric=False)),
-    "cuda": Form(symmetric=True, few_rows=False, refusal=_anything, emit=_n_bits(symmetric=True)),
-    "tensorrt": Form(symmetric=True, few_rows=False, refusal=_blocked, emit=_dequantized),
+    "cpu": Form(symmetric=False, few_rows=True, whole=frozenset(), refusal=_float32, emit=_n_bits(symmetric=False)),
+    "cuda": Form(symmetric=True, few_rows=False, whole=frozenset(), refusal=_anything, emit=_n_bits(symmetric=True)),
+    "tensorrt": Form(symmetric=True, few_rows=False, whole=_WHOLE, refusal=_blocked, emit=_dequantized),
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from fcc import ir
 from fcc.errors import PipelineError, did_you_mean
-from fcc.rewrite import PassContext, Rewriter, Site, SitePass
+from fcc.rewrite import ORIGIN, PassContext, Rewriter, Site, SitePass
 
 Array = np.ndarray[Any, Any]
 _LARGEST_HALF = 65504.0
@@ -94,8 +94,10 @@ class ConvertWeights(SitePass):
             return f"it has fewer than {self.least} elements, or one axis"
         if any(u.node.domain != "" or u.node.op_type in _NEEDS_CONSTANTS for u in value.uses()):
             return "a kernel that prepares constants reads it"
-        if value.is_graph_output() or any(u.node.graph is not value.graph for u in value.uses()):
-            return "it is a graph output, or a nested graph reads it"
+        if any(u.node.graph is not value.graph for u in value.uses()):
+            return "a nested graph reads it"
+        if any(f"{self.name}(" in u.node.metadata_props.get(ORIGIN, "") for u in value.uses()):
+            return "it is a scale of what is stored so"
         array = ir.Module.constant(value)
         if array is None or not np.all(np.isfinite(array)):
             return "it holds NaN or infinity"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fcc import ir
-from fcc.rewrite import PassContext, Rewriter, Site, SitePass
+from fcc.rewrite import ORIGIN, PassContext, Rewriter, Site, SitePass
 
 from ._chosen import chosen
 
@@ -56,6 +56,8 @@ class QuantizeEmbeddings(SitePass):
             return "tensorrt takes int8 behind Q and DQ only"
         if not all(chosen(n, self.only, self.exclude) for n in users):
             return "excluded by option"
+        if any(f"{self.name}(" in n.metadata_props.get(ORIGIN, "") for n in users):
+            return "it is a scale of what is stored so"
         if any(n.op_type != "Gather" or n.inputs[0] is not table or n.graph is not table.graph for n in users):
             return "something else reads the table too"
         dims: Any = ir.dims_of(table)

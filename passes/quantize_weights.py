@@ -23,7 +23,7 @@ class QuantizeWeights(SitePass):
     x @ W + b  ->  MatMulNBits(x, codes, scales, zero points) + b,  W ~ scale * (code - zero point) by blocks of inputs
 
     cpu: asymmetric, 8-bit products inside (accuracy level 4); cuda: symmetric, as its fast kernels want it; tensorrt:
-    DequantizeLinear by blocks of a symmetric weight in front of a MatMul. Rounded by GPTQ where statistics of
+    DequantizeLinear of a symmetric weight (8 bits: by outputs) before a MatMul. Rounded by GPTQ where the statistics of
     ``watch(module)`` say that this loses less (cross-validated), else by HQQ or to the nearest. With more than ``rows``
     rows, or fewer than ``least`` weights, the float kernel is faster on cpu: 0 lifts either. ``only`` and ``exclude``
     name layers.
@@ -61,13 +61,14 @@ class QuantizeWeights(SitePass):
         """Put the layer with the quantized weight in its place."""
         view: Linear = site.data
         form = self._form(site.ctx)
+        block = view.in_features if self.bits in form.whole else self.block
         blocked, how = quantize_blocks(
-            view.array().T, self.bits, self.block, symmetric=form.symmetric, folds=folds_of(view, site.ctx.stats)
+            view.array().T, self.bits, block, symmetric=form.symmetric, folds=folds_of(view, site.ctx.stats)
         )
         rw.replace(view.output, form.emit(rw, view, blocked, self.bits))
         rw.erase(*reversed(view.nodes))
         size = f"{view.out_features} x {view.in_features}"
-        what = f"int{self.bits} weights of {size}, blocks of {self.block}, {how}"
+        what = f"int{self.bits} weights of {size}, blocks of {block}, {how}"
         site.ctx.log.layers.append({"name": view.output.name, "what": what, "bits": self.bits, "rounding": how})
 
     def _form(self, ctx: PassContext) -> Form:

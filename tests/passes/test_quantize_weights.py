@@ -46,7 +46,8 @@ def initializers(module: ir.Module) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def reasons(p: QuantizeWeights, text: str, target: str = "cpu", opset: int = 21, sizes: Any = None) -> list[str]:
-    module, ctx = prepared(text, target, opset, sizes)
+    module, ctx = prepared(text, target, 21, sizes)
+    module.model.opset_imports[""] = opset
     before = canonical(module)
     assert run_pass(p, module, ctx) == 0
     assert canonical(module) == before
@@ -136,14 +137,16 @@ def test_cuda_is_symmetric_in_the_type_of_the_activations() -> None:
 def test_tensorrt_dequantizes_by_blocks(bits: int) -> None:
     text = "g (float[N,64] x) => (float[N,6] y) <float[64,6] w, float[6] b> { y = Gemm(x, w, b) }"
     module = applied(QuantizeWeights(bits=bits), text, "tensorrt")
+    size, how = ("2,6", "axis=0, block_size=32") if bits == 4 else ("6", "axis=1")
     after = (
-        f"g (float[N,64] x) => (float[N,6] y) <int{bits}[64,6] a, float[2,6] s, int{bits}[2,6] z, float[6] b>"
-        " { v = DequantizeLinear<axis=0, block_size=32>(a, s, z) t = MatMul(x, v) y = Add(t, b) }"
+        f"g (float[N,64] x) => (float[N,6] y) <int{bits}[64,6] a, float[{size}] s, int{bits}[{size}] z, float[6] b>"
+        f" {{ v = DequantizeLinear<{how}>(a, s, z) t = MatMul(x, v) y = Add(t, b) }}"
     )
     assert canonical(module) == canonical(expected_module(after, 21))
     arrays, source = initializers(module), initializers(prepared(text)[0])
-    blocked, _ = quantize_blocks(source["w"], bits, 32, symmetric=True)
-    values = arrays["w/int"].astype(np.float64) * np.repeat(arrays["w/scale"].astype(np.float64), 32, axis=0)
+    blocked, _ = quantize_blocks(source["w"], bits, 32 if bits == 4 else 64, symmetric=True)
+    scales = np.repeat(arrays["w/scale"].reshape(-1, 6).astype(np.float64), 32 if bits == 4 else 64, axis=0)
+    values = arrays["w/int"].astype(np.float64) * scales
     assert np.allclose(values, blocked.array())
     assert not arrays["w/zero_point"].astype(int).any()
 
@@ -229,6 +232,7 @@ def test_refused(text: str, options: dict[str, Any], because: str) -> None:
 )
 def test_refused_for_tensorrt(text: str, opset: int, because: str) -> None:
     assert because in reasons(QuantizeWeights(), text, "tensorrt", opset)[0]
+    assert "opset 12" in reasons(QuantizeWeights(bits=8), text, "tensorrt", 12)[0]
 
 
 def test_weights_of_infinite_value_stay() -> None:
