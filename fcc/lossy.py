@@ -273,6 +273,8 @@ def _weights(precision: str, driver: Driver, module: ir.Module, ctx: PassContext
 
 def _int8(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
     """Quantize by the recipe that loses least on a part of the calibration data that it is not fitted to."""
+    convert: Any = passes.BY_NAME["convert-qdq"]
+    manager.run(Pipeline((convert(retarget=True),)), module, ctx)
     chosen = Recipe()
     if layers(chosen, module, ctx):
         chooser = Chooser(driver, module, ctx, fit)

@@ -22,6 +22,7 @@ from .convert_mapped_loops import ConvertMappedLoops
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
 from .convert_powers import ConvertPowers
+from .convert_qdq import ConvertQdq
 from .convert_reshape import ConvertReshape
 from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequence_states import ConvertSequenceStates
@@ -196,6 +197,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     QuantizeRecurrent,
     QuantizeEmbeddings,
     ConvertWeights,
+    ConvertQdq,
 )
 
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
@@ -238,7 +240,7 @@ PIPELINES: dict[int, str] = {
     2: (
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
         f"fixpoint({_STEPS},convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
-        f"fixpoint({_ALGEBRA},{_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
+        f"fixpoint({_ALGEBRA},{_LINEAR},convert-qdq,merge-parallel-linears,compose-linears,{_CLEAN}),"
         f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear,"
         f"convert-winograd,fixpoint(sink-reshape,convert-global-pool,{_CLEAN})"
     ),
