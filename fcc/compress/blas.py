@@ -12,6 +12,7 @@ def one_thread() -> Iterator[None]:
 
     Matrices of a layer are small: on busy machines threads that wait for each other cost many times what they save.
     """
+    import scipy.linalg  # noqa: F401  # has a library of its own, which is limited only once it is there
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
