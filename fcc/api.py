@@ -51,7 +51,8 @@ def compile(
     """Compile a model for a target and prove how far its outputs moved.
 
     ``model`` is a path, bytes, ModelProto, onnx_ir.Model or GraphSurgeon graph. ``opt_level`` 0..3 is the contract of
-    docs/architecture.md; ``precision``, ``low_rank``, ``prune`` and level 3 move the outputs, within ``budget``.
+    docs/architecture.md; ``precision``, ``size``, ``low_rank``, ``prune`` and level 3 move the outputs, judged against
+    ``budget``.
     ``calibration`` fits, ``data`` judges (the last third of the calibration data when absent, generated probes
     without any). ``shapes`` binds dimensions; ``opt_shapes`` only says what is modelled, timed and profiled.
     ``executor`` is a concurrent.futures.Executor that calibration samples run on; ``tune_seconds`` is the time for
@@ -235,7 +236,7 @@ def _never_larger(
         _take(report, rows)
         report.layers.clear()
         asked = "--passes" if driver.options.passes is not None else f"-O{driver.options.opt_level}"
-        asked += f" --precision {driver.options.precision}" if driver.options.precision else ""
+        asked += "".join(f" --{k} {v}" for k in ("precision", "size") if (v := getattr(driver.options, k)))
         report.notes.append(
             f"{asked} would write {grown} bytes for {before}: {what} was used (--allow-growth lifts this)"
         )
@@ -276,7 +277,7 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
 
 def _exactly(driver: Driver, **changed: Any) -> tuple[Driver, Product | Broken]:
     """Compile with changed options and nothing lossy."""
-    options = replace(driver.options, precision=None, low_rank=None, prune=None, **changed)
+    options = replace(driver.options, precision=None, size=None, low_rank=None, prune=None, **changed)
     other = Driver(options, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
     other.costs = driver.costs  # what this run measured
     return other, other.attempt().product

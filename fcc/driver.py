@@ -12,6 +12,7 @@ from . import ir, passes, plugins
 from .analysis import shapes
 from .backends import Backend, Emitted, get_backend, size_of
 from .compress.blas import one_thread
+from .compress.certificate import certificate
 from .data.usual import filled
 from .errors import FccError, OptionError, PassError, VerifyError
 from .frontend import read
@@ -138,10 +139,11 @@ class Driver:
         skip: Skip = frozenset(),
         *,
         lossy: Callable[[ir.Module, PassContext, Manager], None] | None = None,
+        last: Pipeline | None = None,
         oracle: Oracle | None = None,
         log: Log | None = None,
     ) -> Build[Product]:
-        """Run the pipeline, the lossy steps if any, legalize and emit. Deterministic in its arguments.
+        """Run the pipeline, the lossy steps if any, legalize, run what must come ``last``, and emit. Deterministic.
 
         Raises:
             PassError, VerifyError: a pass raised, or broke the graph; ``log`` (default: new) says how far it came.
@@ -167,6 +169,9 @@ class Driver:
             if len(log.applied) > applied and lossy is None:  # what lowering wrote may be optimized in turn
                 manager.run(self.pipeline.without(p.name for p in self.plugins), module, ctx)
                 self.backend.legalize(module, ctx, (*self.instruments, Recorder(manager.records)))
+        if last is not None:
+            with self.phase("compress"):
+                manager.run(last, module, ctx)
         with self.phase("emit"):
             emitted = self.emit(module)
         records, broken = tuple(manager.records), each.broken_by if each else ""
@@ -216,7 +221,7 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta=self._meta | ({"fcc.table": self.costs.digest} if self.costs.digest else {}),
+            meta=self._meta | ({"fcc.table": self.costs.digest} if self.costs.digest else {}) | certificate(module),
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,

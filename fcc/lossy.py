@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from . import ir, passes, refit
-from .compiled import Runnable
 from .driver import Driver, Product
 from .errors import CalibrationError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
+from .recipe import Chooser, Recipe, layers
+from .recipe import apply as apply_recipe
+from .recipe import calibrated as _calibrate
 from .report import Report
 from .rewrite import PassContext
 from .rewrite.manager import Manager
@@ -19,21 +21,31 @@ from .target import TargetSpec
 from .trial import Trial
 
 FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
+# The passes of a precision; static int8 is fitted by a recipe.
+QUANTIZE: Mapping[str, tuple[str, ...]] = {
+    "int8": ("insert-qdq",),
+    "int8-dynamic": ("insert-dynamic-quantization", "quantize-recurrent", "quantize-embeddings"),
+    "int8-weights": ("quantize-weights", "quantize-embeddings"),
+    "int4": ("quantize-weights", "quantize-embeddings"),
+}
+_BITS = {"int8-weights": 8, "int4": 4}
 Steps = Callable[[ir.Module, PassContext, Manager], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One way to make a model smaller and faster: fewer channels, then a low rank, then a precision."""
+    """One way to make a model smaller and faster: fewer channels, a low rank, a precision, a form for the file."""
 
     precision: str | None = None
     low_rank: dict[str, float] | None = None
     prune: dict[str, float] | None = None
+    size: str | None = None
 
     def __str__(self) -> str:
         steps = (("prune", self.prune), ("low rank", self.low_rank))
         said = [f"{name} " + ",".join(f"{k}={v:g}" for k, v in given.items()) for name, given in steps if given]
-        return " + ".join([*said, *([self.precision] if self.precision else [])])
+        said += [self.precision] if self.precision else []
+        return " + ".join([*said, *([f"weights stored as {self.size}"] if self.size else [])])
 
 
 def require(options: Options, target: TargetSpec) -> None:
@@ -52,6 +64,18 @@ def require(options: Options, target: TargetSpec) -> None:
     if options.precision == "int8" and target.qdq is None:
         reason, alternative = target.int8_refusal
         raise TargetError(f"static int8 is refused for {target.name}: {reason}", alternative, target=target.name)
+    if options.precision == "int8-dynamic" and target.name != "cpu":
+        raise TargetError(
+            f"dynamic int8 is refused for {target.name}: it has no kernels for it",
+            "use --precision int8-weights, int4 or fp16, or --target cpu",
+            target=target.name,
+        )
+    if options.size is not None and target.name == "tensorrt":
+        raise TargetError(
+            "weights stored as int8 are refused for tensorrt: it takes int8 behind Q and DQ only",
+            "use --precision fp16 or int4",
+            target=target.name,
+        )
     wants = {"int8": options.precision == "int8", "prune": options.prune is not None, "-O3": options.opt_level == 3}
     needs = next((name for name, asked in wants.items() if asked), "")
     if needs and options.calibration is None:
@@ -90,7 +114,7 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
         ParityError: a plan asked for by hand moved the outputs beyond the budget.
         PassError, VerifyError: it raised.
     """
-    if by_hand(driver.options):
+    if driver.options.by_hand:
         return _one(driver, trial, report, plans(driver.options, driver.target)[0], fit)
     reason = trial.skipped or (trial.untimed if driver.options.objective == "latency" else "")
     if reason:
@@ -127,13 +151,8 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
         yield plan, found if plan == mildest else _tried(driver, trial, exact, plan, fit)
 
 
-def by_hand(options: Options) -> bool:
-    """Return whether the user named what to do, rather than left it to level 3."""
-    return options.precision in ("fp16", "int8") or options.low_rank is not None or options.prune is not None
-
-
 def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
-    product, rows = driver.replay(lossy=steps(plan, driver, fit)).product, Report()
+    product, rows = driver.replay(lossy=steps(plan, driver, fit), last=last(plan)).product, Report()
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
@@ -143,8 +162,11 @@ def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> 
         report.notes.append("low rank: no layer was factorized (--explain factorize-linear says why)")
     if plan.prune and not _pruned(product):
         report.notes.append("prune: no channel was removed (--explain prune-channels says why)")
-    if plan.precision == "int8" and not product.log.layers:
-        report.notes.append("int8: no layer was quantized (--explain insert-qdq says why)")
+    names = QUANTIZE.get(plan.precision or "", ())
+    if names and not product.log.layers:
+        report.notes.append(f"{plan.precision}: no layer was quantized (--explain {names[0]} says why)")
+    if plan.size:
+        report.notes.append("--size: weights are unpacked when the file is loaded, memory is that of float32 weights")
     return product
 
 
@@ -205,10 +227,10 @@ def _better(options: Options, trial: Trial, exact: Product, product: Product) ->
 
 def plans(options: Options, target: TargetSpec) -> list[Plan]:
     """Return the plan asked for by hand, or what level 3 tries on the target: boldest first, mildest low rank last."""
-    if by_hand(options):
+    if options.by_hand:
         precision = options.precision if options.precision != "fp32" else None
         low_rank, prune = (dict(x) if x else None for x in (options.low_rank, options.prune))
-        return [Plan(precision, low_rank, prune)]
+        return [Plan(precision, low_rank, prune, options.size)]
     ranks = [{"ratio": r} for r in (0.25, 0.5)]
     only = [Plan(None, r) for r in ranks]
     if options.precision is not None:
@@ -227,9 +249,9 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
         if plan.low_rank:
             refit.low_rank(_factorize(plan.low_rank, driver.options), driver, module, ctx, manager, fit)
         if plan.precision == "int8":
-            insert: Any = passes.BY_NAME["insert-qdq"]()
-            stats = _calibrate(driver, module, fit, tensors=insert.tensors(module, ctx))
-            manager.run(Pipeline((insert,)), module, replace(ctx, stats=stats))
+            _int8(driver, module, ctx, manager, fit)
+        elif plan.precision is not None and plan.precision in QUANTIZE:
+            _weights(plan.precision, driver, module, ctx, manager, fit)
         elif plan.precision == "fp16":
             from .backends import fp16_pass
 
@@ -238,26 +260,39 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
     return apply
 
 
-def _calibrate(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> Any:
-    from .runtime.calibrate import calibrate
-
-    if fit is None:
-        raise CalibrationError("int8 needs calibration data and there is none", "give --calibration samples.npz")
-    with driver.phase("calibrate"), Runnable(driver.emit(module)) as model:
-        o, tell = driver.options, driver.progress
-        return calibrate(
-            model,
-            samples=fit,
-            custom_ops=o.custom_ops,
-            threads=o.threads,
-            executor=o.executor,
-            progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
-            **{"tensors": (), **wanted},
-        )
-
-
 def _factorize(low_rank: dict[str, float], options: Options) -> Any:
     """Return the pass for a low rank; what level 3 chooses for speed leaves layers alone that would not gain any."""
     kind: Any = passes.BY_NAME["factorize-linear"]
     given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in low_rank.items()}
-    return kind(**given, fast=not by_hand(options) and options.objective == "latency")
+    return kind(**given, fast=not options.by_hand and options.objective == "latency")
+
+
+def last(plan: Plan) -> Pipeline | None:
+    """Return what runs after everything else: fcc itself would compute again what is to be stored in fewer bits."""
+    kind: Any = passes.BY_NAME["convert-weights"]
+    return None if plan.size is None else Pipeline((kind(to=plan.size),))
+
+
+def _weights(precision: str, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+    """Quantize weights, and activations as they come; where size is the aim, also where the float kernel is faster."""
+    small = driver.options.objective == "size"
+    for name in QUANTIZE[precision]:
+        kind: Any = passes.BY_NAME[name]
+        lifted = {f.name: 0 for f in fields(kind) if small and f.name in ("rows", "least")}
+        bits = {"bits": _BITS[precision]} if name == "quantize-weights" else {}
+        step = kind(**lifted, **bits)
+        watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
+        stats = _calibrate(driver, module, fit, watch=watch) if watch else None
+        manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
+
+
+def _int8(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+    """Quantize by the recipe that loses least on a part of the calibration data that it is not fitted to."""
+    convert: Any = passes.BY_NAME["convert-qdq"]
+    manager.run(Pipeline((convert(retarget=True),)), module, ctx)
+    chosen = Recipe()
+    if layers(chosen, module, ctx):
+        chooser = Chooser(driver, module, ctx, fit)
+        chosen = chooser.choose()
+        ctx.log.notes.append(chooser.said(chosen))
+    apply_recipe(chosen, driver, module, ctx, manager, fit)

@@ -11,7 +11,8 @@ from typing import Any
 from .errors import OptionError, did_you_mean
 
 TARGETS = ("cpu", "cuda", "tensorrt")
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4")
+SIZES = ("int8", "fp16")
 VERIFY = ("off", "end", "each")
 ISAS = ("avx2", "vnni", "arm", "native")
 OBJECTIVES = ("latency", "size")
@@ -30,6 +31,7 @@ class Options:
     target: str = "cpu"
     opt_level: int = 2
     precision: str | None = None
+    size: str | None = None
     passes: str | None = None
     disable: tuple[str, ...] = ()
     low_rank: Mapping[str, float] | None = None
@@ -71,6 +73,8 @@ class Options:
         _among("objective", self.objective, OBJECTIVES)
         if self.precision is not None:
             _among("precision", self.precision, PRECISIONS)
+        if self.size is not None:
+            _among("size", self.size, SIZES)
         if self.opt_level not in (0, 1, 2, 3):
             raise OptionError(f"opt_level is 0, 1, 2 or 3, not {self.opt_level!r}")
         if ":" not in self.metric:
@@ -90,8 +94,13 @@ class Options:
     @property
     def lossy(self) -> bool:
         """Whether the compile may move the outputs beyond rounding."""
-        by_hand = self.low_rank is not None or self.prune is not None
-        return self.opt_level == 3 or self.precision in ("fp16", "int8") or by_hand
+        return self.opt_level == 3 or self.by_hand
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a lossy step was named, rather than left to level 3."""
+        steps = (self.size, self.low_rank, self.prune)
+        return self.precision not in (None, "fp32") or any(step is not None for step in steps)
 
 
 def several(given: Any) -> tuple[Any, ...]:

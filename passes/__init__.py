@@ -22,6 +22,7 @@ from .convert_mapped_loops import ConvertMappedLoops
 from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
 from .convert_powers import ConvertPowers
+from .convert_qdq import ConvertQdq
 from .convert_reshape import ConvertReshape
 from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequence_states import ConvertSequenceStates
@@ -29,6 +30,7 @@ from .convert_sequences import ConvertSequences
 from .convert_shape_operands import ConvertShapeOperands
 from .convert_split import ConvertSplit
 from .convert_transpose import ConvertTranspose
+from .convert_weights import ConvertWeights
 from .convert_winograd import ConvertWinograd
 from .eliminate_affine_gather import EliminateAffineGather
 from .eliminate_dead_code import EliminateDeadCode
@@ -74,6 +76,7 @@ from .fuse_unrolled_recurrent import FuseUnrolledRecurrent
 from .hoist_invariants import HoistInvariants
 from .inline_equal_branches import InlineEqualBranches
 from .inline_if import InlineConstantIfs
+from .insert_dynamic_quantization import InsertDynamicQuantization
 from .insert_qdq import InsertQdq
 from .merge_bidirectional import MergeBidirectional
 from .merge_chains import MergeChains
@@ -90,10 +93,14 @@ from .merge_reductions import MergeReductions
 from .merge_slices import MergeSlices, MergeSlicesToSplit
 from .merge_transposes import MergeTransposes
 from .prune_channels import PruneChannels
+from .quantize_embeddings import QuantizeEmbeddings
+from .quantize_recurrent import QuantizeRecurrent
+from .quantize_weights import QuantizeWeights
 from .sink_expand import SinkExpand
 from .sink_reshape import SinkReshape
 from .sink_scale import SinkScale
 from .sink_transpose import SinkTranspose
+from .smooth_activations import SmoothActivations
 from .squeeze_conv import SqueezeConv
 from .unroll_loops import UnrollLoops
 
@@ -186,6 +193,13 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvertGlobalPool,
     PruneChannels,
     InsertQdq,
+    SmoothActivations,
+    QuantizeWeights,
+    InsertDynamicQuantization,
+    QuantizeRecurrent,
+    QuantizeEmbeddings,
+    ConvertWeights,
+    ConvertQdq,
 )
 
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}
@@ -225,7 +239,8 @@ PIPELINES: dict[int, str] = {
     2: (
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
         f"fixpoint({_STEPS},convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
-        f"eliminate-idle-clamps,fixpoint({_ALGEBRA},{_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
+        "eliminate-idle-clamps,"
+        f"fixpoint({_ALGEBRA},{_LINEAR},convert-qdq,merge-parallel-linears,compose-linears,{_CLEAN}),"
         f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear,"
         f"convert-winograd,fixpoint(sink-reshape,convert-global-pool,{_CLEAN})"
     ),

@@ -57,7 +57,7 @@ def conv_layer_of(node: ir.Node) -> ConvLayer | str:
         return "a size is 0"
     half = len(x) - 2
     strides, dilations = (tuple(node.attributes.get_ints(k, ()) or (1,) * half) for k in ("strides", "dilations"))
-    pads = _pads(node, x[2:], weight[2:], strides, dilations)
+    pads = paddings(node, x[2:], weight[2:], strides, dilations)
     if pads is None:
         return "the padding depends on a size that is not known"
     if min(pads) < 0:
@@ -65,7 +65,7 @@ def conv_layer_of(node: ir.Node) -> ConvLayer | str:
     return ConvLayer(node, x, weight, (x[0], *result[1:]), strides, dilations, pads[:half], pads[half:])
 
 
-def _pads(
+def paddings(
     node: ir.Node, sizes: Dims, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
 ) -> tuple[int, ...] | None:
     """Return what is padded before and after each axis; None where a rule needs a size that is a symbol."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fcc import ir
-from fcc.compress.quantize import ActivationParams, Quantized, bias_floor, quantize_bias, quantize_weight
+from fcc.compress.quantize import (
+    MAX_BIAS,
+    ActivationParams,
+    Quantized,
+    bias_floor,
+    bias_shift,
+    quantize_bias,
+    quantize_weight,
+)
 from fcc.rewrite import ORIGIN, Rewriter
 
 from ._qdq_layers import DIRECT, Array, Layer, clip_limits
@@ -99,15 +108,27 @@ def absorbing(params: ActivationParams, activation: ir.Node | None) -> Activatio
     return ActivationParams(np.array(scale, np.float32), params.zero_point)
 
 
-def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool) -> ir.Value:
+@dataclass(frozen=True)
+class Fit:
+    """What is known of the inputs of a layer: moments by fold for GPTQ, means by channel for the bias; None: unused."""
+
+    folds: Sequence[np.ndarray[Any, Any]] | None = None
+    mean: np.ndarray[Any, Any] | None = None
+
+
+def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool, fit: Fit = Fit()) -> ir.Value:
     """Return the result of the layer (bias included, activation not) with int8 operands."""
     bias = layer.bias_array()
+    if bias is None and fit.mean is not None and layer.form != "MatMul":
+        bias = np.zeros(layer.channels)
     floor = bias_floor(bias, x.step) if bias is not None and layer.form != DIRECT else 0.0
 
     def quantized() -> Quantized:
-        return quantize_weight(layer.weight_array(), layer.axis, pair_safe=pair_safe, floor=floor)
+        return quantize_weight(layer.weight_array(), layer.axis, pair_safe=pair_safe, floor=floor, folds=fit.folds)
 
     parts = quantized()
+    if bias is not None and fit.mean is not None:
+        bias = _corrected(bias, bias_shift(layer.weight_array(), parts, layer.axis, fit.mean), x, parts)
     name = layer.weight.name
     weight = [_integers(rw, parts.values, lambda: quantized().values, f"{name}/int")]
     weight += [rw.const(parts.scale, f"{name}/scale"), rw.const(parts.zero_point, f"{name}/zero_point")]
@@ -124,6 +145,12 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool) -> ir.Va
     else:
         made = rw.op(layer.form, *operands)
     return made
+
+
+def _corrected(bias: Array, shift: Array, x: Activation, parts: Quantized) -> Array:
+    """Return the bias with a shift, without it where the sum would not fit int32."""
+    fits = np.abs(bias + shift) <= 0.5 * MAX_BIAS * x.step * parts.scale.astype(np.float64)
+    return bias + np.where(fits, shift, 0.0)
 
 
 def _integers(rw: Rewriter, values: Array, again: Callable[[], Array], name: str) -> ir.Value:

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
+from fcc.compress.calibrate import CalibrationStats, Watch
+from fcc.compress.histogram import METHODS
 from fcc.compress.quantize import activation_params
+from fcc.errors import PipelineError, did_you_mean
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 from fcc.target import get_target
 from fcc.target.qdq import QdqScheme
 
 from . import _qdq_plan
+from ._chosen import chosen
 from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before, requantize, spread
 from ._qdq_layers import DIRECT, Layer
+from ._qdq_watch import fit_of, histograms, means, moments
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class InsertQdq(SitePass):
     of a Gemm or MatMul only where an int8 layer reads it. MatMul + Add becomes a Gemm, and MatMulIntegerToFloat
     (com.microsoft) at rank 3 and above.
 
-    ``exclude`` names what stays float: output names, node names or op types, joined by ``+``.
+    ``only`` and ``exclude`` name layers: output names, node names or op types, joined by ``+``. ``ranges``: minmax,
+    percentile (99.999) or mse, of a histogram. ``gptq`` rounds weights so that the error of the outputs is least,
+    ``correct`` takes the mean error of a layer into its bias; both use what ``watch`` asks calibration for.
     Shapes: x of any rank the op takes, float32. Needs statistics of ``tensors(module)``, opset 13.
     Source: ONNX QuantizeLinear-13; Jacob et al. 2018 (arXiv 1712.05877); onnxruntime qdq_selectors.cc.
     """
@@ -48,12 +55,42 @@ class InsertQdq(SitePass):
     name: ClassVar[str] = "insert-qdq"
     exact: ClassVar[bool] = False
     needs_stats: ClassVar[bool] = True
+    only: str = ""
     exclude: str = ""
+    ranges: str = "minmax"
+    gptq: bool = False
+    correct: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ranges not in METHODS:
+            raise PipelineError(
+                f"insert-qdq{{ranges}} has no value {self.ranges!r}", did_you_mean(self.ranges, METHODS)
+            )
+
+    def layers(self, module: ir.Module, ctx: PassContext) -> list[str]:
+        """Return the output names of the layers it would quantize: each may stand in ``only`` or ``exclude``."""
+        scheme = ctx.target.qdq
+        return (
+            [] if scheme is None else [x.node.outputs[0].name or "" for x in self._plan(module, scheme).layers.values()]
+        )
+
+    def watch(self, module: ir.Module, ctx: PassContext, seen: CalibrationStats) -> dict[str, Watch]:
+        """Return the accumulators that the options need; ``seen`` has the ranges of ``tensors``."""
+        scheme = ctx.target.qdq
+        if scheme is None:
+            return {}
+        plan = self._plan(module, scheme)
+        layers = list(plan.layers.values())
+        found = {} if self.ranges == "minmax" else histograms(plan.tensors(), seen)
+        return found | (moments(layers) if self.gptq else {}) | (means(layers) if self.correct else {})
 
     def tensors(self, module: ir.Module, ctx: PassContext | None = None) -> list[str]:
         """Return the names of the tensors whose statistics ``ctx.stats`` must hold."""
         scheme = (ctx.target if ctx is not None else get_target("cpu")).qdq
-        return [] if scheme is None else _qdq_plan.make(module, scheme, self._excluded).tensors()
+        return [] if scheme is None else self._plan(module, scheme).tensors()
+
+    def _plan(self, module: ir.Module, scheme: QdqScheme) -> _qdq_plan.Plan:
+        return _qdq_plan.make(module, scheme, self._excluded)
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         """Yield the weight ops and what runs on int8 between them, in order; refused ones with their reason."""
@@ -62,7 +99,7 @@ class InsertQdq(SitePass):
             reason = ctx.target.int8_refusal[0]
             yield from (Site(n, module, ctx, reason) for n in list(module.nodes()) if n.op_type in ("Conv", "MatMul"))
             return
-        plan = _qdq_plan.make(module, scheme, self._excluded)
+        plan = self._plan(module, scheme)
         plan.require(ctx.stats.range)
         outputs = {key: plan.quantizes_output(layer) for key, layer in plan.layers.items()}
         for node, role in plan.roles():
@@ -90,12 +127,13 @@ class InsertQdq(SitePass):
             assert task.between is not None
             task.between(site, rw, x)
             return
-        layer, x = task.layer, _quantized_input(site, rw, task.scheme)
-        result = emit(rw, layer, x, pair_safe=task.scheme.pair_safe)
+        layer, x = task.layer, self._quantized_input(site, rw, task.scheme)
+        fit = fit_of(layer, site.ctx.stats, gptq=self.gptq, correct=self.correct)
+        result = emit(rw, layer, x, pair_safe=task.scheme.pair_safe, fit=fit)
         if task.output:
             if layer.activation is not None:
                 result = rw.like(layer.activation, result, *layer.activation.inputs[1:])
-            low, high = site.ctx.stats.range(layer.out.name)
+            low, high = site.ctx.stats.range(layer.out.name, self.ranges)
             relu = layer.activation is not None and layer.activation.op_type == "Relu"
             params = activation_params(low, high, task.scheme.activation_dtype, relu=relu)
             rw.replace(layer.out, quantize(rw, result, absorbing(params, layer.activation), layer.out.name).value)
@@ -105,25 +143,23 @@ class InsertQdq(SitePass):
         rw.erase(*reversed(layer.nodes))
         site.ctx.log.layers.append(_report(layer, x, task.output))
 
+    def _quantized_input(self, site: Site, rw: Rewriter, scheme: QdqScheme) -> Activation:
+        x = _input(site)
+        found = dequantized(x, scheme.activation_dtype)
+        if found is not None:
+            return found
+        low, high = site.ctx.stats.range(x.name, self.ranges)
+        params = activation_params(low, high, scheme.activation_dtype)
+        return quantized_before(rw, x, params) or quantize(rw, x, params, x.name)
+
     def _excluded(self, node: ir.Node) -> bool:
-        names = set(self.exclude.split("+")) - {""}
-        return bool(names & {node.op_type, node.name, *(v.name for v in node.outputs)})
+        return not chosen(node, self.only, self.exclude)
 
 
 def _input(site: Site) -> ir.Value:
     value = site.anchor.inputs[0]
     assert value is not None
     return value
-
-
-def _quantized_input(site: Site, rw: Rewriter, scheme: QdqScheme) -> Activation:
-    x = _input(site)
-    found = dequantized(x, scheme.activation_dtype)
-    if found is not None:
-        return found
-    low, high = site.ctx.stats.range(x.name)
-    params = activation_params(low, high, scheme.activation_dtype)
-    return quantized_before(rw, x, params) or quantize(rw, x, params, x.name)
 
 
 def _pass_through(site: Site, rw: Rewriter, x: Activation) -> None:

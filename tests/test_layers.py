@@ -24,6 +24,7 @@ LAYERS = [  # bottom first
     {"plugins", "report", "testing"},
     {"driver", "compiled"},
     {"trial", "account", "tuned", "refit"},
+    {"recipe"},
     {"lossy"},
     {"api"},
     {"cli", "__init__", "__main__"},

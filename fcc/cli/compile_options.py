@@ -48,7 +48,8 @@ def params() -> list[click.Parameter]:
         option("-o", "--output", metavar="OUT", group=WHAT, help="where to write (NAME.fcc.onnx beside the model)"),
         option("-O", "opt_level", metavar="0|1|2|3", default="2", group=WHAT, help="level: -O0 to -O3 (-O2)"),
         target_option(WHAT),
-        _text("--precision", WHAT, "TYPE", "fp32, fp16 (cuda, tensorrt) or int8 (cpu)"),
+        _text("--precision", WHAT, "TYPE", "fp32, fp16, int8, int8-dynamic, int8-weights or int4"),
+        _text("--size", WHAT, "TYPE", "int8 or fp16: weights stored so, unpacked when the file is loaded"),
         _text("--low-rank", WHAT, "KEY=VALUE", "factorize layers: ratio=R, energy=E or rank=K"),
         _text("--prune", WHAT, "KEY=VALUE", "remove channels until ratio=R of them stay, or energy=E"),
         _text("--budget", WHAT, "SHARE", "how far outputs may move: 1% or 0.01"),
@@ -94,7 +95,19 @@ def params() -> list[click.Parameter]:
 
 
 _SAME = (
-    *("target", "precision", "objective", "metric", "verify", "seed", "passes", "calibration", "data", "cpu_isa"),
+    *(
+        "target",
+        "precision",
+        "size",
+        "objective",
+        "metric",
+        "verify",
+        "seed",
+        "passes",
+        "calibration",
+        "data",
+        "cpu_isa",
+    ),
     *("threads", "rewrite_limit", "require_parity", "strict", "force", "allow_growth", "allow_cuda_only"),
     *("tune_seconds", "table"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from fcc.errors import CalibrationError, did_you_mean
 
 from .gram import Gram
+
+
+def histogram_key(name: str | None) -> str:
+    """Return the key under which the histogram of a tensor is watched."""
+    return f"histogram of {name}"
 
 
 @dataclass
@@ -47,14 +52,39 @@ class TensorStats:
         self.mean += (mean - self.mean) * (count / self.count)
 
 
+class Accumulator(Protocol):
+    """Something kept of a tensor, in memory that does not grow with the samples."""
+
+    def update(self, array: NDArray[Any]) -> None:
+        """Add one sample's values."""
+
+    def merged(self, other: Any) -> Any:
+        """Return what both have seen, this one first."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """An accumulator to keep of a tensor; ``empty`` has seen nothing."""
+
+    tensor: str
+    empty: Accumulator
+
+
 class CalibrationStats(Mapping[str, TensorStats]):
-    """Statistics of tensors by name; ``grams`` holds the Gram matrices of those that were asked for."""
+    """Statistics of tensors by name; ``grams`` holds the Gram matrices of those that were asked for.
+
+    ``watched`` holds accumulators by the key they were asked for under.
+    """
 
     def __init__(
-        self, tensors: Mapping[str, TensorStats] | None = None, grams: Mapping[str, Gram] | None = None
+        self,
+        tensors: Mapping[str, TensorStats] | None = None,
+        grams: Mapping[str, Gram] | None = None,
+        watched: Mapping[str, Any] | None = None,
     ) -> None:
         self._tensors = dict(tensors or {})
         self.grams = dict(grams or {})
+        self.watched = dict(watched or {})
 
     def __getitem__(self, name: str) -> TensorStats:
         return self._tensors[name]
@@ -79,21 +109,27 @@ class CalibrationStats(Mapping[str, TensorStats]):
         tensors = {n: self._tensors.get(n, empty).merged(other._tensors.get(n, empty)) for n in names}
         shared = self.grams.keys() & other.grams.keys()
         grams = {**self.grams, **other.grams} | {n: self.grams[n].merged(other.grams[n]) for n in shared}
-        return CalibrationStats(tensors, grams)
+        both = self.watched.keys() & other.watched.keys()
+        watched = {**self.watched, **other.watched} | {k: self.watched[k].merged(other.watched[k]) for k in both}
+        return CalibrationStats(tensors, grams, watched)
 
     def gram(self, name: str) -> NDArray[np.float64] | None:
         """Return X'X / N of a tensor, None when it was not asked for or never seen."""
         found = self.grams.get(name)
         return None if found is None else found.matrix()
 
-    def range(self, name: str) -> tuple[float, float]:
-        """Return (min, max) of a tensor.
+    def range(self, name: str | None, method: str = "minmax") -> tuple[float, float]:
+        """Return (min, max) of a tensor, or the range by another method where its histogram is watched.
 
         Raises CalibrationError when the tensor was never seen, only empty, or held NaN or infinity.
         """
-        stats = self._tensors.get(name)
+        histogram = self.watched.get(histogram_key(name)) if method != "minmax" else None
+        if histogram is not None:
+            found: tuple[float, float] = histogram.range(method)
+            return found
+        stats = self._tensors.get(name or "")
         if stats is None:
-            raise CalibrationError(f"no statistics for tensor {name!r}", did_you_mean(name, self._tensors))
+            raise CalibrationError(f"no statistics for tensor {name!r}", did_you_mean(name or "", self._tensors))
         if stats.nonfinite:
             raise CalibrationError(
                 f"tensor {name!r} held {stats.nonfinite} NaN or infinite values in calibration",

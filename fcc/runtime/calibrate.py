@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fcc.compress.calibrate import CalibrationStats
+from fcc.compress.calibrate import CalibrationStats, Watch
 from fcc.compress.gram import Gram
 from fcc.data.dataset import Data
 from fcc.data.spec import Feeds, Outputs
@@ -35,6 +37,7 @@ def calibrate(
     provider: str = CPU,
     threads: int = 1,
     grams: Mapping[str, int] | None = None,
+    watch: Mapping[str, Watch] | None = None,
     custom_ops: Sequence[str] = (),
     folder: str | None = None,
     progress: Callable[[int], None] | None = None,
@@ -44,7 +47,8 @@ def calibrate(
 
     ``model`` is bytes, a path, a ModelProto or an onnx_ir Model; ``tensors`` are graph inputs or what nodes of its
     main graph produce. ``samples`` are feeds of any shapes the model takes, or Data, which carries its state in a
-    closed loop. ``grams`` asks for Gram matrices too, of tensors with their features along an axis: name -> axis.
+    closed loop. ``grams`` asks for Gram matrices too, of tensors with their features along an axis: name -> axis;
+    ``watch`` for other accumulators, by key.
     ``folder`` holds the external data of a model that is no path; ``progress`` is called with the number of samples
     run (handed out, with an executor). One sample's tensors are held at a time, beside O(len(tensors)) numbers and
     features^2 per Gram matrix. ``executor`` (threads, processes, a cluster) runs chunks of samples; the result is the
@@ -54,11 +58,13 @@ def calibrate(
         CalibrationError: there is no sample, or the main graph has no tensor of that name.
         DataError: a sample does not fit the model.
     """
-    wanted = list(dict.fromkeys((*tensors, *(grams or {}))))
-    how = (wanted, grams or {}, provider, threads, custom_ops, folder)
+    watched = watch or {}
+    wanted = list(dict.fromkeys((*tensors, *(grams or {}), *(w.tensor for w in watched.values()))))
+    kept = _Kept(tuple(wanted), grams or {}, watched)
+    how = (kept, provider, threads, custom_ops, folder)
     if executor is None or (isinstance(samples, Data) and samples.state):
         session = _tapped(model, wanted, provider, threads, custom_ops, folder)
-        parts = _here(_told(_runs(session, samples), progress), wanted, grams or {})
+        parts = _here(_told(_runs(session, samples), progress), kept)
     else:
         parts = _elsewhere(executor, partial(_chunk, model, *how), _told(samples, progress))
     stats, count = CalibrationStats(), 0
@@ -76,14 +82,31 @@ def _told(items: Iterable[T], progress: Callable[[int], None] | None) -> Iterato
             progress(count)
 
 
-def _here(
-    runs: Iterator[tuple[Feeds, Outputs]], wanted: list[str], grams: Mapping[str, int]
-) -> Iterator[tuple[CalibrationStats, int]]:
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of which tensors."""
+
+    wanted: tuple[str, ...]
+    grams: Mapping[str, int]
+    watch: Mapping[str, Watch]
+
+    def empty(self) -> CalibrationStats:
+        watched = {key: deepcopy(w.empty) for key, w in self.watch.items()}
+        return CalibrationStats(grams={name: Gram(axis) for name, axis in self.grams.items()}, watched=watched)
+
+    def update(self, stats: CalibrationStats, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        stats.update(arrays)
+        for key, w in self.watch.items():
+            if w.tensor in arrays:
+                stats.watched[key].update(arrays[w.tensor])
+
+
+def _here(runs: Iterator[tuple[Feeds, Outputs]], kept: _Kept) -> Iterator[tuple[CalibrationStats, int]]:
     """Yield the statistics of chunk after chunk, and how many samples it had."""
     while True:
-        stats, size = CalibrationStats(grams={name: Gram(axis) for name, axis in grams.items()}), 0
+        stats, size = kept.empty(), 0
         for feeds, outputs in islice(runs, CHUNK):
-            stats.update(_numeric(wanted, feeds, outputs))
+            kept.update(stats, _numeric(kept.wanted, feeds, outputs))
             size += 1
         if not size:
             return
@@ -106,21 +129,20 @@ def _elsewhere(
 
 def _chunk(
     model: Any,
-    wanted: list[str],
-    grams: Mapping[str, int],
+    kept: _Kept,
     provider: str,
     threads: int,
     custom_ops: Sequence[str],
     folder: str | None,
     samples: list[Feeds],
 ) -> CalibrationStats:
-    session = _tapped(model, wanted, provider, threads, custom_ops, folder)
-    ((stats, _),) = _here(_runs(session, samples), wanted, grams)
+    session = _tapped(model, kept.wanted, provider, threads, custom_ops, folder)
+    ((stats, _),) = _here(_runs(session, samples), kept)
     return stats
 
 
 def _tapped(
-    model: Any, wanted: list[str], provider: str, threads: int, custom_ops: Sequence[str], folder: str | None
+    model: Any, wanted: Sequence[str], provider: str, threads: int, custom_ops: Sequence[str], folder: str | None
 ) -> Session:
     proto = read_proto(model)
     if folder is None and isinstance(model, str | os.PathLike):
@@ -140,7 +162,7 @@ def _runs(session: Session, samples: Data | Iterable[Feeds]) -> Iterator[tuple[F
         yield feeds, session.run(feeds)
 
 
-def _numeric(wanted: list[str], feeds: Feeds, outputs: Outputs) -> dict[str, np.ndarray[Any, Any]]:
+def _numeric(wanted: Sequence[str], feeds: Feeds, outputs: Outputs) -> dict[str, np.ndarray[Any, Any]]:
     arrays = {}
     for name in wanted:
         found = outputs[name] if name in outputs else feeds.get(name)

@@ -1,0 +1,172 @@
+"""Recipes of static int8: how ranges, rounding and biases are fitted; a step is kept where unseen samples lose less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from . import ir, passes
+from .compiled import Runnable
+from .data.dataset import Data, split
+from .driver import Driver
+from .errors import CalibrationError, FccError
+from .rewrite import Log, PassContext
+from .rewrite.manager import Manager
+from .rewrite.pipeline import Pipeline
+
+HELD = (0.75, 0.25)  # of the calibration data: what fits, and what says whether a step helped
+MOST_HELD = 128
+BETTER = 0.97  # of the error so far: less is within the noise of few samples
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """``smooth``: the alpha of smooth-activations, 0 for none; the rest are the options of insert-qdq."""
+
+    smooth: float = 0.0
+    ranges: str = "minmax"
+    gptq: bool = False
+    correct: bool = False
+    only: str = ""
+    exclude: str = ""
+
+    def __str__(self) -> str:
+        words = [f"smoothed {self.smooth:g}"] if self.smooth else []
+        words += [f"ranges {self.ranges}"] + ["GPTQ"] * self.gptq + ["biases corrected"] * self.correct
+        return ", ".join(words)
+
+
+# In the order they are tried, each on top of what was kept: those that leave the weights alone first.
+STEPS: tuple[dict[str, Any], ...] = (
+    {"smooth": 0.5},
+    {"smooth": 0.75},
+    {"ranges": "percentile"},
+    {"ranges": "mse"},
+    {"gptq": True},
+    {"correct": True},
+)
+
+
+@dataclass
+class Chooser:
+    """Fits recipes to a module on one part of the calibration data and compares them on the other."""
+
+    driver: Driver
+    module: ir.Module
+    ctx: PassContext
+    fit: Data
+    tried: list[tuple[Recipe, float]] = field(default_factory=list)
+    _stats: dict[Any, Any] = field(default_factory=dict)
+
+    def choose(self, base: Recipe | None = None) -> Recipe:
+        """Return the recipe that loses least on samples it was not fitted to."""
+        best = base or Recipe()
+        fitted, held = split(self.fit, HELD)
+        held = held.take(MOST_HELD)
+        references = list(_outputs(self.driver, self.module, held))
+        loss = self._loss(best, fitted, held, references)
+        for step in STEPS:
+            trial = replace(best, **step)
+            found = self._loss(trial, fitted, held, references)
+            if found < BETTER * loss:
+                best, loss = trial, found
+        return best
+
+    def said(self, best: Recipe) -> str:
+        """Return what was chosen, and what was tried."""
+        tried = "; ".join(f"{recipe} {loss:.3g}" for recipe, loss in self.tried)
+        return f"int8 by {best} (error on samples held back: {tried})"
+
+    def _loss(self, recipe: Recipe, fitted: Data, held: Data, references: list[Any]) -> float:
+        """Return the error of a recipe: of the worst output, ||y - y0|| / ||y0|| over the held samples."""
+        from .parity.compare import measure
+
+        module, log = self.module.clone(), Log(strict=True)
+        ctx = replace(self.ctx, log=log)
+        apply(recipe, self.driver, module, ctx, Manager(), fitted, self._stats)
+        try:
+            meters, _ = measure(zip(references, _outputs(self.driver, module, held), strict=True))
+        except FccError:
+            return float("inf")
+        loss = max((m.row(0.0).rel for m in meters), default=0.0)
+        self.tried.append((recipe, loss))
+        return loss
+
+
+def layers(recipe: Recipe, module: ir.Module, ctx: PassContext) -> list[str]:
+    """Return the output names of the layers that a recipe quantizes."""
+    found: list[str] = _made("insert-qdq", only=recipe.only, exclude=recipe.exclude).layers(module, ctx)
+    return found
+
+
+def apply(
+    recipe: Recipe,
+    driver: Driver,
+    module: ir.Module,
+    ctx: PassContext,
+    manager: Manager,
+    fit: Any,
+    known: dict[Any, Any] | None = None,
+) -> None:
+    """Quantize a module by a recipe; ``known`` keeps statistics from one recipe to the next on the same samples."""
+    kept: dict[Any, Any] = {} if known is None else known
+    if recipe.smooth:
+        which = {"only": recipe.only, "exclude": recipe.exclude}
+        smooth: Any = _made("smooth-activations", alpha=recipe.smooth, **which)
+        stats = _once(kept, "channels", lambda: calibrated(driver, module, fit, watch=smooth.watch(module)))
+        manager.run(Pipeline((smooth,)), module, replace(ctx, stats=stats))
+    options = {k: getattr(recipe, k) for k in ("ranges", "gptq", "correct", "only", "exclude")}
+    insert = _made("insert-qdq", **options)
+    ranges = _once(kept, recipe.smooth, lambda: calibrated(driver, module, fit, tensors=insert.tensors(module, ctx)))
+    watch = insert.watch(module, ctx, ranges)
+    known_keys = ranges.watched.keys()
+    missing = {k: w for k, w in watch.items() if k not in known_keys}
+    if missing:
+        ranges.watched.update(calibrated(driver, module, fit, watch=missing).watched)
+    manager.run(Pipeline((insert,)), module, replace(ctx, stats=ranges))
+
+
+def calibrated(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> Any:
+    """Return the statistics of a module as it stands.
+
+    Raises:
+        CalibrationError: there is no data.
+    """
+    from .runtime.calibrate import calibrate
+
+    if fit is None:
+        raise CalibrationError("int8 needs calibration data and there is none", "give --calibration samples.npz")
+    with driver.phase("calibrate"), Runnable(driver.emit(module)) as model:
+        o, tell = driver.options, driver.progress
+        return calibrate(
+            model,
+            samples=fit,
+            custom_ops=o.custom_ops,
+            threads=o.threads,
+            executor=o.executor,
+            progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
+            **{"tensors": (), **wanted},
+        )
+
+
+def _made(name: str, **options: Any) -> Any:
+    kind: Any = passes.BY_NAME[name]
+    return kind(**options)
+
+
+def _once(kept: dict[Any, Any], key: Any, compute: Callable[[], Any]) -> Any:
+    if key not in kept:
+        kept[key] = compute()
+    return kept[key]
+
+
+def _outputs(driver: Driver, module: ir.Module, samples: Data) -> Iterator[Any]:
+    """Yield the outputs of a module as it would be deployed, state going round."""
+    from .parity.compare import loop_over
+    from .runtime import open_session
+
+    o = driver.options
+    with Runnable(driver.emit(module)) as model:
+        session = open_session(model, threads=o.threads, custom_ops=o.custom_ops)
+    yield from loop_over(samples)(session.run)

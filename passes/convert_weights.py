@@ -1,0 +1,115 @@
+"""convert-weights: a float32 constant -> Cast(int8) * scales, or Cast(float16), for a smaller file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fcc import ir
+from fcc.errors import PipelineError, did_you_mean
+from fcc.rewrite import ORIGIN, PassContext, Rewriter, Site, SitePass
+
+Array = np.ndarray[Any, Any]
+_LARGEST_HALF = 65504.0
+_NEEDS_CONSTANTS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+def _as_int8(rw: Rewriter, array: Array, name: str) -> ir.Value:
+    axis, scale = _best_axis(array)
+    shape = tuple(-1 if i == axis else 1 for i in range(array.ndim))
+    steps = scale.reshape(shape)
+    integers = np.clip(np.rint(array / steps.astype(np.float64)), -127, 127).astype(np.int8)
+    wide = rw.op("Cast", rw.const(integers, f"{name}/int"), to=ir.DataType.FLOAT)
+    made: ir.Value = rw.op("Mul", wide, rw.const(steps, f"{name}/scale"))
+    return made
+
+
+def _best_axis(array: Array) -> tuple[int, Array]:
+    """Return the axis along which scales lose least, and the scales."""
+    wide, found = array.astype(np.float64), []
+    for axis in range(array.ndim):
+        largest = np.abs(wide).max(axis=tuple(i for i in range(array.ndim) if i != axis), initial=0.0)
+        scale = np.maximum(largest / 127, np.finfo(np.float32).smallest_normal).astype(np.float32)
+        shape = tuple(-1 if i == axis else 1 for i in range(array.ndim))
+        steps = scale.astype(np.float64).reshape(shape)
+        found.append((float(np.sum((np.rint(wide / steps) * steps - wide) ** 2)), axis, scale))
+    _, axis, scale = min(found, key=lambda f: f[:2])
+    return axis, scale
+
+
+def _as_float16(rw: Rewriter, array: Array, name: str) -> ir.Value:
+    made: ir.Value = rw.op("Cast", rw.const(array.astype(np.float16), f"{name}/half"), to=ir.DataType.FLOAT)
+    return made
+
+
+_FORMS: Mapping[str, Callable[[Rewriter, Array, str], ir.Value]] = {"int8": _as_int8, "fp16": _as_float16}
+
+
+@dataclass(frozen=True)
+class ConvertWeights(SitePass):
+    """Store float32 weights in int8 with scales, or in float16; the runtime computes them again when it loads the file.
+
+    w  ->  Cast(w8) * s, s along the axis that loses least;  or Cast(w16)
+
+    The file gets smaller, memory and latency stay: the constants are folded at load. Runs last, since fcc folds
+    constants too. ``to``: int8 or fp16; ``least``: elements from which a weight is stored so.
+    Shapes: rank 2 and above. Not on tensorrt, which takes int8 behind Q and DQ only.
+    Source: onnxruntime ConstantFolding (core/optimizer/constant_folding.cc).
+    """
+
+    name: ClassVar[str] = "convert-weights"
+    exact: ClassVar[bool] = False
+    to: str = "int8"
+    least: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.to not in _FORMS:
+            raise PipelineError(f"{self.name}{{to}} has no value {self.to!r}", did_you_mean(self.to, _FORMS))
+
+    def layers(self, module: ir.Module, ctx: PassContext) -> list[str]:
+        """Return the names of the constants it would store in fewer bits."""
+        return [s.data.name or "" for s in self.sites(module, ctx) if self.check(s) is None]
+
+    def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
+        """Yield every float32 constant at its first reader."""
+        seen: set[int] = set()
+        for node in list(module.nodes()):
+            for value in node.inputs:
+                if value is None or id(value) in seen or value.dtype != ir.DataType.FLOAT:
+                    continue
+                if ir.Module.is_constant(value):
+                    seen.add(id(value))
+                    yield Site(node, module, ctx, value)
+
+    def check(self, site: Site) -> str | None:
+        """Return why the constant stays float32."""
+        value: ir.Value = site.data
+        dims: Any = ir.dims_of(value)
+        if site.ctx.target.name == "tensorrt":
+            return "tensorrt takes int8 behind Q and DQ only"
+        if len(dims) < 2 or int(np.prod(dims)) < self.least:
+            return f"it has fewer than {self.least} elements, or one axis"
+        if any(u.node.domain != "" or u.node.op_type in _NEEDS_CONSTANTS for u in value.uses()):
+            return "a kernel that prepares constants reads it"
+        if any(u.node.graph is not value.graph for u in value.uses()):
+            return "a nested graph reads it"
+        if any(f"{self.name}(" in u.node.metadata_props.get(ORIGIN, "") for u in value.uses()):
+            return "it is a scale of what is stored so"
+        array = ir.Module.constant(value)
+        if array is None or not np.all(np.isfinite(array)):
+            return "it holds NaN or infinity"
+        if self.to == "fp16" and np.abs(array).max(initial=0.0) > _LARGEST_HALF:
+            return "it holds values beyond float16"
+        return None
+
+    def rewrite(self, site: Site, rw: Rewriter) -> None:
+        """Let every reader use the constant as it is computed again."""
+        value: ir.Value = site.data
+        array = np.asarray(ir.Module.constant(value))
+        made = _FORMS[self.to](rw, array, value.name or "")
+        for use in list(value.uses()):
+            rw.set_input(use.node, use.idx, made)
+        site.ctx.log.layers.append({"name": value.name, "what": f"stored as {self.to}: {array.size} elements"})

@@ -1,0 +1,93 @@
+"""The precisions by hand beside static int8, from fcc.compile to what the file holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+import fcc
+from fcc.errors import OptionError, TargetError
+from fcc.models import path
+
+MLP = path("digits_mlp").read_bytes()
+DIGITS = {k: dict(np.load(path(f"digits_{k}.npz"))) for k in ("calibration", "test")}
+FIT, DATA = {"x": DIGITS["calibration"]["x"][:80]}, {"x": DIGITS["test"]["x"][:60]}
+
+
+def ops(result: fcc.CompiledModel) -> Counter[str]:
+    return Counter(n.op_type for n in result.module.graph)
+
+
+def lossy(result: fcc.CompiledModel) -> float:
+    (row,) = (r for r in result.report.parity if r.phase == "lossy")
+    return float(row.error)
+
+
+@pytest.mark.parametrize(
+    ("precision", "op", "most", "error"),
+    [
+        ("int4", "MatMulNBits", 0.2, 0.04),
+        ("int8-weights", "MatMulNBits", 0.4, 0.01),
+        ("int8-dynamic", "MatMulInteger", 0.4, 0.01),
+    ],
+)
+def test_precisions_of_matrix_products(precision: str, op: str, most: float, error: float) -> None:
+    result = fcc.compile(MLP, precision=precision, calibration=FIT, data=DATA, objective="size")
+    assert ops(result)[op] == len(result.report.layers) == 3
+    assert lossy(result) < error
+    assert result.emitted.size < most * len(MLP)
+
+
+def test_calibration_data_lowers_the_error_of_int4() -> None:
+    without = fcc.compile(MLP, precision="int4", data=DATA, objective="size")
+    fitted = fcc.compile(MLP, precision="int4", calibration=FIT, data=DATA, objective="size")
+    assert lossy(fitted) < 0.7 * lossy(without)
+    assert {x["rounding"] for x in without.report.layers} == {"hqq"}
+    assert any(x["rounding"].startswith("gptq") for x in fitted.report.layers)
+
+
+def test_weights_stay_where_the_float_kernel_is_faster_unless_size_is_the_aim() -> None:
+    result = fcc.compile(MLP, precision="int4", explain="quantize-weights")
+    assert not ops(result)["MatMulNBits"]
+    assert any("int4: no layer was quantized (--explain quantize-weights" in n for n in result.report.notes)
+
+
+@pytest.mark.parametrize(("size", "most", "error"), [("int8", 0.3, 0.01), ("fp16", 0.55, 1e-3)])
+def test_size_stores_weights_that_the_runtime_unpacks(size: str, most: float, error: float) -> None:
+    from fcc.runtime import kernels
+
+    result = fcc.compile(MLP, size=size, data=DATA)
+    assert result.emitted.size < most * len(MLP)
+    assert 0 < lossy(result) < error
+    assert set(kernels(result.to_bytes())) <= {"Gemm", "FusedGemm", "Flatten", "Reshape"}
+    assert any("memory is that of float32" in n for n in result.report.notes)
+
+
+def test_size_goes_with_a_precision() -> None:
+    result = fcc.compile(MLP, precision="int8", size="fp16", calibration=FIT, data=DATA)
+    assert ops(result)["DequantizeLinear"]
+    assert lossy(result) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "because"),
+    [
+        ("cuda", {"precision": "int8-dynamic"}, "no kernels"),
+        ("tensorrt", {"precision": "int8-dynamic"}, "no kernels"),
+        ("tensorrt", {"size": "int8"}, "behind Q and DQ"),
+    ],
+)
+def test_what_a_target_has_no_kernels_for_is_refused(target: str, more: dict[str, Any], because: str) -> None:
+    with pytest.raises(TargetError, match=because):
+        fcc.compile(MLP, target=target, **more)
+
+
+@pytest.mark.parametrize("more", [{"precision": "int5"}, {"size": "int4"}])
+def test_values_that_do_not_exist(more: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="has no value"):
+        fcc.compile(MLP, **more)

@@ -1,0 +1,99 @@
+"""The recipe of static int8: what is tried, what is kept, and what the report and the metadata say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+import fcc
+from fcc import recipe
+from fcc.models import path
+from fcc.recipe import STEPS, Chooser, Recipe
+
+# Two channels of the hidden tensor are far larger than the others: one scale for all of them leaves these no digits.
+TEXT = "g (float[N,16] x) => (float[N,4] y) <float[16,8] w, float[8,4] v> { t = Gemm(x, w) u = Relu(t) y = Gemm(u, v) }"
+
+
+@pytest.fixture(scope="module")
+def uneven() -> tuple[bytes, dict[str, Any]]:
+    from fcc.testing import model_from
+
+    rng = np.random.default_rng(0)
+    w, v = rng.standard_normal((16, 8)), rng.standard_normal((8, 4))
+    w[:, :2] *= 200
+    v[:2] /= 200
+    model = model_from(TEXT, 21, {"w": w.astype(np.float32), "v": v.astype(np.float32)}, 0)
+    return model.SerializeToString(), {"x": rng.standard_normal((60, 1, 16)).astype(np.float32)}
+
+
+def compiled(model: bytes, samples: Any, **more: Any) -> fcc.CompiledModel:
+    return fcc.compile(model, precision="int8", calibration=samples, allow_growth=True, **more)
+
+
+def test_smoothing_is_kept_where_it_helps(uneven: Any) -> None:
+    model, data = uneven
+    result = compiled(model, data)
+    (note,) = (n for n in result.report.notes if n.startswith("int8 by"))
+    assert note.startswith("int8 by smoothed")
+    tried = tried_in(note)
+    assert len(tried) == 1 + len(STEPS)
+    assert min(tried.values()) < 0.5 * tried["ranges minmax"]
+    assert [n.op_type for n in result.module.graph].count("Gemm") == 2
+
+
+def tried_in(note: str) -> dict[str, float]:
+    """Return recipe -> error of a note."""
+    text = note.partition("held back: ")[2].removesuffix(")")
+    return {name: float(error) for name, _, error in (t.rpartition(" ") for t in text.split("; "))}
+
+
+def _metadata(result: fcc.CompiledModel) -> dict[str, str]:
+    return {p.key: p.value for p in result.proto().metadata_props}
+
+
+def test_only_vnni_leaves_the_pairs_alone(uneven: Any) -> None:
+    model, data = uneven
+    assert "exact in 16-bit" in _metadata(compiled(model, data))["fcc.int8"]
+    assert "needs VNNI or ARM" in _metadata(compiled(model, data, cpu_isa="vnni"))["fcc.int8"]
+    assert "fcc.int8" not in _metadata(fcc.compile(model))
+
+
+def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 0.98, 0.5, 0.49, 2.0, 0.4, 0.395])
+    asked: list[Recipe] = []
+
+    def loss(self: Chooser, recipe: Recipe, *rest: Any) -> float:
+        asked.append(recipe)
+        return next(losses)
+
+    monkeypatch.setattr(Chooser, "_loss", loss)
+    monkeypatch.setattr(recipe, "_outputs", lambda *_: iter(()))
+    from fcc.data.dataset import Data
+
+    found = Chooser(None, None, None, Data((), (), {})).choose()  # type: ignore[arg-type]
+    assert found == Recipe(smooth=0.75, gptq=True)
+    assert asked == [
+        Recipe(),
+        Recipe(smooth=0.5),
+        Recipe(smooth=0.75),
+        Recipe(smooth=0.75, ranges="percentile"),
+        Recipe(smooth=0.75, ranges="mse"),
+        Recipe(smooth=0.75, gptq=True),
+        Recipe(smooth=0.75, gptq=True, correct=True),
+    ]
+
+
+def test_fitted_int8_of_a_trained_model_loses_less() -> None:
+    calibration, test = (dict(np.load(path(f"digits_{k}.npz"))) for k in ("calibration", "test"))
+    judged = {"x": test["x"][:100]}
+    fit = {"x": calibration["x"][:150]}
+    result = fcc.compile(path("digits_mlp").read_bytes(), precision="int8", calibration=fit, data=judged)
+    (note,) = (n for n in result.report.notes if n.startswith("int8 by"))
+    tried = tried_in(note)
+    assert min(tried.values()) < 0.8 * tried["ranges minmax"]
+    (row,) = (r for r in result.report.parity if r.phase == "lossy")
+    assert row.error < 0.9 * tried["ranges minmax"]
