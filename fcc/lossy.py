@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from . import ir, passes, refit
+from .allocation import Allocation
 from .driver import Driver, Product
 from .errors import CalibrationError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
@@ -120,13 +121,36 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
     if reason:
         report.notes.append(f"nothing lossy was tried ({reason}): this is the -O2 model")
         return exact
+    best = _mixed(driver, trial, report, exact, fit)
     for plan, found in _attempts(driver, trial, exact, fit):
         report.notes.append(f"{plan}: {found.why}")
         if found.product is not None and found.better:
-            _accept(report, found.product, found.rows)
-            return found.product
-    report.notes.append("nothing lossy was better within the budget: this is the -O2 model")
-    return exact
+            best = best if best is not None and not _beats(driver.options, trial, found, best) else found
+            break
+    if best is None or best.product is None:
+        report.notes.append("nothing lossy was better within the budget: this is the -O2 model")
+        return exact
+    _accept(report, best.product, best.rows)
+    return best.product
+
+
+def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: Any) -> Attempt | None:
+    """Return the model in which every layer is changed on its own account, None where that is not better."""
+    allocation = Allocation(driver, fit)
+    found = _tried(driver, trial, exact, allocation)
+    report.curve = allocation.curve
+    report.notes.append(f"layer by layer: {allocation.why or found.why}")
+    return found if found.product is not None and found.better and allocation.chosen else None
+
+
+def _beats(options: Options, trial: Trial, one: Attempt, other: Attempt) -> bool:
+    """Return whether one product is smaller, or faster beyond the noise, than another."""
+    assert one.product is not None
+    assert other.product is not None
+    if options.objective == "size":
+        return one.product.emitted.size < other.product.emitted.size
+    timing = trial.speed(other.product.emitted, one.product.emitted)
+    return bool(timing.ratio + 2 * timing.noise < 1)
 
 
 @dataclass(frozen=True)
@@ -143,12 +167,12 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
     """Yield the plans of level 3 as they are tried, boldest first; none with low rank where the mildest is too much."""
     known = plans(driver.options, driver.target)
     mildest = known[-1]
-    found = _tried(driver, trial, exact, mildest, fit)
+    found = _planned(driver, trial, exact, mildest, fit)
     if found.product is None:
         yield mildest, found
         known = [p for p in known if not p.low_rank]
     for plan in known:
-        yield plan, found if plan == mildest else _tried(driver, trial, exact, plan, fit)
+        yield plan, found if plan == mildest else _planned(driver, trial, exact, plan, fit)
 
 
 def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
@@ -170,16 +194,21 @@ def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> 
     return product
 
 
-def _tried(driver: Driver, trial: Trial, exact: Product, plan: Plan, fit: Any) -> Attempt:
+def _planned(driver: Driver, trial: Trial, exact: Product, plan: Plan, fit: Any) -> Attempt:
+    found = _tried(driver, trial, exact, steps(plan, driver, fit))
+    if plan.low_rank and found.product is not None and not _factorized(found.product):
+        return Attempt("no layer can be factorized")
+    return found
+
+
+def _tried(driver: Driver, trial: Trial, exact: Product, change: Steps) -> Attempt:
     rows = Report()
     try:
-        product = driver.replay(lossy=steps(plan, driver, fit)).product
+        product = driver.replay(lossy=change).product
     except (PassError, VerifyError) as error:
         if driver.options.strict:
             raise
         return Attempt(f"failed, please report it ({error.message})")
-    if plan.low_rank and not _factorized(product):
-        return Attempt("no layer can be factorized")
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:

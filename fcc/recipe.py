@@ -64,7 +64,7 @@ class Chooser:
         best = base or Recipe()
         fitted, held = split(self.fit, HELD)
         held = held.take(MOST_HELD)
-        references = list(_outputs(self.driver, self.module, held))
+        references = list(outputs_of(self.driver, self.module, held))
         loss = self._loss(best, fitted, held, references)
         for step in STEPS:
             trial = replace(best, **step)
@@ -86,7 +86,7 @@ class Chooser:
         ctx = replace(self.ctx, log=log)
         apply(recipe, self.driver, module, ctx, Manager(), fitted, self._stats)
         try:
-            meters, _ = measure(zip(references, _outputs(self.driver, module, held), strict=True))
+            meters, _ = measure(zip(references, outputs_of(self.driver, module, held), strict=True))
         except FccError:
             return float("inf")
         loss = max((m.row(0.0).rel for m in meters), default=0.0)
@@ -161,7 +161,7 @@ def _once(kept: dict[Any, Any], key: Any, compute: Callable[[], Any]) -> Any:
     return kept[key]
 
 
-def _outputs(driver: Driver, module: ir.Module, samples: Data) -> Iterator[Any]:
+def outputs_of(driver: Driver, module: ir.Module, samples: Data) -> Iterator[Any]:
     """Yield the outputs of a module as it would be deployed, state going round."""
     from .parity.compare import loop_over
     from .runtime import open_session

@@ -35,14 +35,14 @@ def low_rank(factorize: Any, driver: Driver, module: ir.Module, ctx: PassContext
 def prune(pruner: Any, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
     """Run prune-channels over a module, pool after pool, each fitted to what is left of the ones before."""
     done = set[str]()
-    _compute_weights(module)
+    compute_weights(module)
     with Reference(driver, module, fit) as reference:
         while True:
             pool = next((p for p in pruner.pools(module, ctx) if p.name not in done), None)
             if pool is None:
                 break
             done.add(pool.name)
-            stats = reference.moments(module, [_reading(r) for r in pool.readings])
+            stats = reference.moments(module, [reading_of(r) for r in pool.readings])
             _run(pruner, [pool.sources[0].layer.node], module, replace(ctx, stats=stats), manager)
     rest = [n for n in module.graph if n.op_type in OPS and n.outputs[0].name not in done and pruner.named(n)]
     _run(pruner, rest, module, replace(ctx, stats={}), manager)
@@ -55,7 +55,7 @@ def _run(p: Any, nodes: Sequence[ir.Node], module: ir.Module, ctx: PassContext, 
         manager.run(Pipeline((replace(p, only=names),)), module, ctx)
 
 
-def _compute_weights(module: ir.Module) -> None:
+def compute_weights(module: ir.Module) -> None:
     """Compute the weights that earlier passes left to be computed at save: channels of those could not be cut."""
     for node in module.graph:
         for value in node.inputs if node.op_type in OPS else ():
@@ -63,7 +63,7 @@ def _compute_weights(module: ir.Module) -> None:
                 value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
 
 
-def _reading(reading: Any) -> Any:
+def reading_of(reading: Any) -> Any:
     """Return what a layer that reads pruned channels asks to be gathered."""
     from .compress.rows import written
     from .runtime.paired import Request
@@ -85,7 +85,7 @@ def waves(module: ir.Module, layers: Sequence[Projection]) -> Iterator[list[Proj
         for value in node.outputs:
             depth[value] = at
     for level in sorted(found):
-        yield from _within_memory(found[level])
+        yield from within_memory(found[level])
 
 
 def _reads(node: ir.Node) -> Iterator[ir.Value]:
@@ -95,7 +95,7 @@ def _reads(node: ir.Node) -> Iterator[ir.Value]:
             yield from _reads(inner)
 
 
-def _within_memory(layers: Sequence[Projection]) -> Iterator[list[Projection]]:
+def within_memory(layers: Sequence[Projection]) -> Iterator[list[Projection]]:
     wave: list[Projection] = []
     left = MEMORY
     for view in layers:

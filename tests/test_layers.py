@@ -25,6 +25,7 @@ LAYERS = [  # bottom first
     {"driver", "compiled"},
     {"trial", "account", "tuned", "refit"},
     {"recipe"},
+    {"changes", "allocation"},
     {"lossy"},
     {"api"},
     {"cli", "__init__", "__main__"},
