@@ -51,15 +51,14 @@ class Allocation:
             self.chosen = search.decide()
         if self.chosen:
             Changes(self.driver, module, ctx, fitted).together(self.chosen, module, ctx, manager)
-        ctx.log.layers += self._rows()
 
     @cached_property
     def _parts(self) -> tuple[Data, Data]:
         fitted, held = split(self.fit, PARTS)
         return fitted, held.take(MOST_HELD)
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        """Yield a row of the report for every layer that something could be done to."""
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a row of the report for every layer that something could be done to: what was, and every option."""
         taken = {(c.layer, str(c)) for c in self.chosen or ()}
         layers: dict[str, list[Change]] = {}
         for change in self.tried:

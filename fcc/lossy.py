@@ -138,7 +138,7 @@ def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: An
     """Return the model in which every layer is changed on its own account, None where that is not better."""
     allocation = Allocation(driver, fit)
     found = _tried(driver, trial, exact, allocation)
-    report.curve = allocation.curve
+    report.tried, report.curve = list(allocation.rows()), allocation.curve
     report.notes.append(f"layer by layer: {allocation.why or found.why}")
     return found if found.product is not None and found.better and allocation.chosen else None
 

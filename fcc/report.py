@@ -83,6 +83,7 @@ class Report:
     rewrites: list[dict[str, Any]] = field(default_factory=list)
     guilty: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
+    tried: list[dict[str, Any]] = field(default_factory=list)
     curve: list[dict[str, float]] = field(default_factory=list)
     lint: list[dict[str, str]] = field(default_factory=list)
     parity: list[ParityRow] = field(default_factory=list)
