@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .api import compile, optimize
+    from .api import compile, optimize, sensitivity
     from .compiled import CompiledModel
     from .errors import FccError
     from .frontend import read
@@ -21,8 +21,9 @@ _LAZY = {
     "compile": "api",
     "optimize": "api",
     "read": "frontend",
+    "sensitivity": "api",
 }
-__all__ = ["CompiledModel", "FccError", "GraphSurgeonPass", "__version__", "compile", "optimize", "read"]
+__all__ = ["CompiledModel", "FccError", "GraphSurgeonPass", "__version__", "compile", "optimize", "read", "sensitivity"]
 
 
 def __getattr__(name: str) -> Any:

@@ -52,6 +52,11 @@ class Allocation:
         if self.chosen:
             Changes(self.driver, module, ctx, fitted).together(self.chosen, module, ctx, manager)
 
+    def survey(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
+        """Try every change alone, and change nothing."""
+        fitted, held = self._parts
+        list(_Search(self, Changes(self.driver, module.clone(), ctx, fitted), held).options())
+
     @cached_property
     def _parts(self) -> tuple[Data, Data]:
         fitted, held = split(self.fit, PARTS)
@@ -79,7 +84,7 @@ class _Search:
 
     def decide(self) -> tuple[Change, ...]:
         """Return the changes of the cheapest choice that keeps the budget on the held samples, none if none does."""
-        layers = list(self._options())
+        layers = list(self.options())
         if not layers:
             self.allocation.why = "no layer can be changed"
             return ()
@@ -107,7 +112,7 @@ class _Search:
             self.allocation.why = "no change keeps the budget and gains anything"
         return best
 
-    def _options(self) -> Iterator[list[tuple[Option, Change | None]]]:
+    def options(self) -> Iterator[list[tuple[Option, Change | None]]]:
         """Yield what may be done to each layer, that it stays first."""
         base = self._cost(self.changes.module, None)
         for changes in self.changes.found().values():

@@ -10,11 +10,12 @@ SUBCOMMANDS = {
     "compare": "whether two models give the same answers",
     "inspect": "what a model holds: nodes, parameters, FLOPs, memory, lint",
     "bench": "latency of a model, or the ratio of two",
+    "sensitivity": "what every lossy change of every layer does alone: error and cost",
     "tune": "time the choices of passes on this machine, and keep the figures",
     "passes": "every pass, its options, and the pipelines of -O0 to -O3",
     "targets": "the targets, and which of them this machine can run",
 }
-LATER = frozenset({"bisect", "sensitivity", "verify"})
+LATER = frozenset({"bisect", "verify"})
 
 
 class GroupedCommand(click.Command):
