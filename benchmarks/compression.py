@@ -62,7 +62,8 @@ def low_rank(wanted: str = "", *, plain: bool = False, last: str = "", **strengt
 
     def steps(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
         only = "+".join(n.outputs[0].name or "" for n in module.nodes() if n.op_type == last)
-        refit.low_rank(FactorizeLinear(**strength, only=only), driver, module, ctx, manager, None if plain else fit)
+        with refit.Reference(driver, module, None if plain else fit) as reference:
+            refit.low_rank(FactorizeLinear(**strength, only=only), reference, module, ctx, manager)
 
     how = ",".join(f"{k}={v:g}" for k, v in strength.items()) + (f" {last}" if last else "")
     return Technique(f"{'plain SVD' if plain else 'low rank'} {how}", steps, wanted)
@@ -75,8 +76,9 @@ def prune(ratio: float, wanted: str = "", *, plain: bool = False) -> Technique:
         if plain:
             refit._compute_weights(module)
             manager.run(Pipeline((PruneMagnitude(ratio),)), module, ctx)
-        else:
-            refit.prune(PruneChannels(ratio=ratio), driver, module, ctx, manager, fit)
+            return
+        with refit.Reference(driver, module, fit) as reference:
+            refit.prune(PruneChannels(ratio=ratio), reference, module, ctx, manager)
 
     return Technique(f"{'magnitude' if plain else 'prune'} ratio={ratio:g}", steps, wanted)
 
