@@ -64,6 +64,13 @@ def test_gemm_with_a_weight_of_full_rank() -> None:
     assert found == [(6, 48), (48, 8), (8, 40)]
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("double", 1e-5), ("float16", 3e-2)])
+def test_other_types(dtype: str, tolerance: float) -> None:
+    text = GEMM.format("48,40", "40", "").replace("float[", f"{dtype}[")
+    after = "x = MatMul(i, p) t = Gemm(x, u) y = Gemm(t, v, b)"
+    assert factorized(text, after, tolerance=tolerance, **SPREAD)[1:] == [(48, 8), (8, 40)]
+
+
 def test_gemm_transposed_with_one_bias_for_all() -> None:
     text = GEMM.format("40,48", "1", "<transB=1>")
     found = factorized(text, "x = MatMul(i, p) t = Gemm<transB=1>(x, u) y = Gemm<transB=1>(t, v, b)", **SPREAD)
