@@ -38,6 +38,7 @@ from fcc.passes._pruning import Pruning
 from fcc.passes.factorize_linear import FactorizeLinear
 from fcc.passes.prune_channels import PruneChannels
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
+from fcc.rewrite.engine import site_name
 from fcc.rewrite.manager import Manager
 from fcc.rewrite.pipeline import Pipeline
 from fcc.runtime import open_session
@@ -61,7 +62,7 @@ def low_rank(wanted: str = "", *, plain: bool = False, last: str = "", **strengt
     """Return a row of factorize-linear, by the weights alone when ``plain``; ``last`` is the only type of layers."""
 
     def steps(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
-        only = "+".join(n.outputs[0].name or "" for n in module.nodes() if n.op_type == last)
+        only = "+".join(site_name(n) for n in module.nodes() if n.op_type == last)
         with refit.Reference(driver, module, None if plain else fit) as reference:
             refit.low_rank(FactorizeLinear(**strength, only=only), reference, module, ctx, manager)
 

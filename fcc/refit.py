@@ -11,6 +11,7 @@ from .analysis.projection import OPS, Projection
 from .compiled import Runnable
 from .driver import Driver
 from .rewrite import PassContext
+from .rewrite.engine import site_name
 from .rewrite.manager import Manager
 from .rewrite.pipeline import Pipeline
 
@@ -45,7 +46,7 @@ def prune(pruner: Any, reference: Reference, module: ir.Module, ctx: PassContext
 
 def _run(p: Any, nodes: Sequence[ir.Node], module: ir.Module, ctx: PassContext, manager: Manager) -> None:
     """Run a pass at some nodes only."""
-    names = "+".join(n.outputs[0].name or "" for n in nodes)
+    names = "+".join(map(site_name, nodes))
     if names:
         manager.run(Pipeline((replace(p, only=names),)), module, ctx)
 

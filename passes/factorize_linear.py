@@ -11,6 +11,7 @@ from fcc.analysis.linear import linear_of
 from fcc.analysis.projection import OPS, Projection, projection_of
 from fcc.errors import OptionError
 from fcc.rewrite import ORIGIN, PassContext, Rewriter, Site, SitePass
+from fcc.rewrite.engine import site_name
 
 from ._exact_factors import exact_factors
 from ._factor_emit import Factors, emit
@@ -107,7 +108,7 @@ class FactorizeLinear(SitePass):
 
     def named(self, node: ir.Node) -> bool:
         """Return whether ``only`` names a node, or is empty."""
-        return not self.only or f"+{node.outputs[0].name}+" in f"+{self.only}+"
+        return not self.only or f"+{site_name(node)}+" in f"+{self.only}+"
 
     def _exactly(self, view: Projection) -> Factors | str:
         linear, reason = linear_of(view.node), self._refusal(view)

@@ -124,6 +124,14 @@ def test_the_input_of_recurrent_layers(op: str, gates: int, more: str, bias: boo
     assert factorized(text, after, w=w, **SPREAD)[1:] == [(48, 8), (2, 5 * gates, 8)]
 
 
+def test_a_recurrent_layer_of_which_only_a_later_result_is_used() -> None:
+    text = """g (float[4,N,48] x) => (float[1,N,32] h) <float[1,128,48] w, float[1,128,32] r>
+    { , h = LSTM<hidden_size=32>(x, w, r) }"""
+    module, ctx = loaded(text), PassContext(get_target("cpu"), Log(strict=True))
+    assert [v.name for v in EIGHT.layers(module)] == ["h"]
+    assert run_pass(FactorizeLinear(rank=8, only="h"), module, ctx) == 1
+
+
 def test_a_recurrent_layer_that_was_factorized_is_not_again() -> None:
     text = """g (float[4,N,48] x) => (float[4,1,N,32] y) <float[1,128,48] w, float[1,128,32] r>
     { y = LSTM<hidden_size=32>(x, w, r) }"""
