@@ -8,7 +8,8 @@ from functools import reduce
 import numpy as np
 
 from fcc import ir
-from fcc.analysis.intervals import Bounds, Intervals, aligned
+from fcc.analysis.bounds import Bounds, aligned
+from fcc.analysis.intervals import Intervals
 from fcc.analysis.shape_rules import broadcast
 from fcc.analysis.shapes import static_size
 
