@@ -27,7 +27,10 @@ import numpy as np
 import fcc
 from fcc import ir, refit
 from fcc.analysis.channels import channels_of
+from fcc.compress.factorize import rank_for
+from fcc.compress.low_rank import Layer, Spectrum, by_outputs, by_weight, grouped
 from fcc.compress.obs import Elimination, Repair
+from fcc.compress.rows import sides
 from fcc.data.dataset import Data, open_data
 from fcc.data.spec import inputs_of
 from fcc.driver import Driver
@@ -35,6 +38,7 @@ from fcc.frontend import read
 from fcc.options import Options
 from fcc.passes._pools import Pool, pools
 from fcc.passes._pruning import Pruning
+from fcc.passes._ranks import moves
 from fcc.passes.factorize_linear import FactorizeLinear
 from fcc.passes.prune_channels import PruneChannels
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
@@ -212,12 +216,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1000, help="samples of each split")
     parser.add_argument("--seconds", type=float, default=1.0, help="for the latency of a row")
     parser.add_argument("--no-time", action="store_true")
+    parser.add_argument("--layers", type=float, metavar="RATIO", help="errors of single layers instead, at this ratio")
     given = parser.parse_args()
     print(
         COLUMNS.format("model", "what", "params", "rel", "agree", "latency", "bytes", "compile", "wanted"), flush=True
     )
     for name in given.models:
         with tempfile.TemporaryDirectory() as folder:
+            if given.layers:
+                print(name, layer_errors(name, given.layers, given.limit, folder), flush=True)
+                continue
             case(name, given.limit, 0.0 if given.no_time else given.seconds, folder)
 
 
@@ -237,6 +245,46 @@ def case(name: str, limit: int, seconds: float, folder: str) -> None:
         figures = (f"{share:.3f}", f"{rel:.4f}", f"{agreement(true, found, classes):.4f}")
         rest = (f"{ratio:.2f}".replace("nan", ""), f"{len(model) / len(source):.3f}", f"{took:.1f} s", technique.wanted)
         print(COLUMNS.format(name, technique.name, *figures, *rest), flush=True)
+
+
+def layer_errors(name: str, ratio: float, limit: int, folder: str) -> str:
+    """Return the geometric mean, over layers, of the error of their outputs on development data: fitted, and by SVD.
+
+    Every layer alone, for what the original model reads there.
+    """
+    source = (ZOO / "models" / f"{name}.onnx").read_bytes()
+    driver = Driver(Options(), source)
+    module = driver.optimized()
+    fit, development = (samples(name, split, limit, module, folder) for split in ("calibration", "development"))
+    views = [v for v in FactorizeLinear(ratio=ratio).layers(module) if not v.hidden]
+    known = [dict[str, Any](), dict[str, Any]()]
+    for data, moments in zip((fit, development), known, strict=True):
+        with refit.Reference(driver, module, data) as reference:
+            for wave in refit.waves(module, views):
+                moments.update(reference.moments(module, [refit.request_of(v) for v in wave]))
+    logs = []
+    for view in views:
+        rank = rank_for(ratio, *view.sizes[::-1])
+        weights, biases = view.matrices(), np.asarray(view.bias_row())
+        for g, (w, b) in enumerate(zip(weights, biases, strict=True)):
+            layer, fresh = (Layer(w, b, grouped(m[view.name], g), moves(view), *sides(view)) for m in known)  # type: ignore[misc]
+            if layer.x == "input":
+                both = by_outputs(layer, rank), by_weight(w)
+                logs.append([np.log(_lost(s, rank, b, fresh)) for s in both])
+    ours, plain = np.exp(np.mean(logs, axis=0))
+    return f"{len(logs)} layers at ratio {ratio:g}: fitted {ours:.4f}, plain SVD {plain:.4f}, {ours / plain:.2f} of it"
+
+
+def _lost(found: Spectrum, rank: int, bias: Any, layer: Layer) -> float:
+    """Return the relative error of the outputs of factors on what a layer reads and writes."""
+    a, b = found.factors(rank)
+    xx, xy = (p.moment(False)[0] for p in (layer.moments.xx, layer.moments.xy))
+    shift = found.bias(rank, bias)
+    mean_x, mean_y = layer.moments.xx.a[0], layer.moments.xy.b[0]
+    w = a @ b
+    square = np.sum(w * (xx @ w)) + 2 * (mean_x @ w) @ shift + shift @ shift
+    square += float(layer.moments.energy(False)[0]) - 2 * np.sum(w * xy) - 2 * mean_y @ shift
+    return float(np.sqrt(max(square, 1e-18) / float(layer.moments.energy(layer.moves)[0])))
 
 
 def latency(before: bytes, after: bytes, data: Data, seconds: float) -> float:
