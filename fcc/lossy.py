@@ -272,11 +272,12 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
     """Return the function that applies a plan; ``fit`` is the calibration data."""
 
     def apply(module: ir.Module, ctx: PassContext, manager: Manager) -> None:
-        if plan.prune:
-            pruner: Any = passes.BY_NAME["prune-channels"]
-            refit.prune(pruner(**plan.prune), driver, module, ctx, manager, fit)
-        if plan.low_rank:
-            refit.low_rank(_factorize(plan.low_rank, driver.options), driver, module, ctx, manager, fit)
+        if plan.prune or plan.low_rank:
+            with refit.Reference(driver, module, fit) as reference:
+                if plan.prune:
+                    refit.prune(passes.BY_NAME["prune-channels"](**plan.prune), reference, module, ctx, manager)
+                if plan.low_rank:
+                    refit.low_rank(_factorize(plan.low_rank, driver.options), reference, module, ctx, manager)
         if plan.precision == "int8":
             _int8(driver, module, ctx, manager, fit)
         elif plan.precision is not None and plan.precision in QUANTIZE:

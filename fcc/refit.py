@@ -11,30 +11,31 @@ from .analysis.projection import OPS, Projection
 from .compiled import Runnable
 from .driver import Driver
 from .rewrite import PassContext
+from .rewrite.engine import site_name
 from .rewrite.manager import Manager
 from .rewrite.pipeline import Pipeline
 
 MEMORY = 1 << 29  # bytes of the second moments that one run over the data gathers
 
 
-def low_rank(factorize: Any, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+def low_rank(factorize: Any, reference: Reference, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
     """Run factorize-linear over the layers of a module, wave after wave: layers of a wave do not read each other.
 
-    Without data (``fit`` None) by their weights alone.
+    A reference without data leaves it to the weights alone.
     """
-    layers = [] if fit is None else factorize.layers(module)
+    layers = [] if reference.fit is None else factorize.layers(module)
     fitted = {view.node for view in layers}
     rest = [n for n in module.nodes() if n.op_type in OPS and n not in fitted and factorize.named(n)]
-    with Reference(driver, module, fit) as reference:
-        for wave in waves(module, layers):
-            stats = reference.moments(module, [request_of(view) for view in wave])
-            _run(factorize, [view.node for view in wave], module, replace(ctx, stats=stats), manager)
+    for wave in waves(module, layers):
+        stats = reference.moments(module, [request_of(view) for view in wave])
+        _run(factorize, [view.node for view in wave], module, replace(ctx, stats=stats), manager)
     _run(factorize, rest, module, ctx, manager)
 
 
-def prune(pruner: Any, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+def prune(pruner: Any, reference: Reference, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
     """Run prune-channels over a module, pool after pool, each fitted to what is left of the ones before."""
     done = set[str]()
+<<<<<<< HEAD
     compute_weights(module)
     with Reference(driver, module, fit) as reference:
         while True:
@@ -44,13 +45,20 @@ def prune(pruner: Any, driver: Driver, module: ir.Module, ctx: PassContext, mana
             done.add(pool.name)
             stats = reference.moments(module, [reading_of(r) for r in pool.readings])
             _run(pruner, [pool.sources[0].layer.node], module, replace(ctx, stats=stats), manager)
+=======
+    _compute_weights(module)
+    while (pool := next((p for p in pruner.pools(module, ctx) if p.name not in done), None)) is not None:
+        done.add(pool.name)
+        stats = reference.moments(module, [_reading(r) for r in pool.readings])
+        _run(pruner, [pool.sources[0].layer.node], module, replace(ctx, stats=stats), manager)
+>>>>>>> lowprune
     rest = [n for n in module.graph if n.op_type in OPS and n.outputs[0].name not in done and pruner.named(n)]
     _run(pruner, rest, module, replace(ctx, stats={}), manager)
 
 
 def _run(p: Any, nodes: Sequence[ir.Node], module: ir.Module, ctx: PassContext, manager: Manager) -> None:
     """Run a pass at some nodes only."""
-    names = "+".join(n.outputs[0].name or "" for n in nodes)
+    names = "+".join(map(site_name, nodes))
     if names:
         manager.run(Pipeline((replace(p, only=names),)), module, ctx)
 
@@ -124,7 +132,10 @@ def request_of(view: Projection) -> Any:
 
 
 class Reference:
-    """The model before anything lossy, to compare with: a context manager, since large weights lie in a file."""
+    """The model before anything lossy, and the calibration data: a context manager, since large weights lie in a file.
+
+    Without data (``fit`` None) it is empty.
+    """
 
     def __init__(self, driver: Driver, module: ir.Module, fit: Any) -> None:
         self.driver = driver

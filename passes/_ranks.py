@@ -68,6 +68,61 @@ class Ranked:
         }
 
 
+@dataclass(frozen=True)
+class Strength:
+    """How much of a layer stays: the options of factorize-linear."""
+
+    rank: int | None
+    ratio: float | None
+    energy: float | None
+    fast: bool
+    limit: float | None
+
+    def reaches(self, view: Projection) -> bool:
+        """Return whether the factors of a layer depend on what calibration saw of it."""
+        return not isinstance(self.highest(view), str) and sides(view) is not None
+
+    def highest(self, view: Projection) -> int | str:
+        """Return the rank to keep (by energy: the highest it may take), or why there is none."""
+        from fcc.compress.factorize import rank_for
+
+        m, n = view.sizes
+        if self.fast and m * n < FAST_PARAMETERS:
+            return f"{m * n} parameters are too few to become faster as two layers"
+        if self.energy is not None:
+            return self._too_high(view, LEAST_RANK) or max(LEAST_RANK, rank_for(1.0, n, m))
+        rank = self.rank if self.rank is not None else rank_for(self.ratio or 1.0, n, m)
+        if self.ratio is not None and rank < LEAST_RANK:
+            return f"rank {rank} at this ratio is below {LEAST_RANK}: the layer is too small to be worth its error"
+        return self._too_high(view, rank) or rank
+
+    def ranked(self, view: Projection, ctx: PassContext) -> Ranked | str:
+        """Return the factors of a layer, or why it stays."""
+        highest = self.highest(view)
+        found = highest if isinstance(highest, str) else spectra(view, highest, ctx)
+        if isinstance(found, str) or isinstance(highest, str):
+            return str(found)
+        rank = highest
+        if self.energy is not None:
+            rank = max(s.rank_for(self.energy) for s in found)
+            rank += -rank % 8
+            if reason := self._too_high(view, rank):
+                return f"energy {self.energy:g} takes {reason}"
+        made = Ranked(found, min(rank, *(s.basis.shape[1] for s in found)), view)
+        error = made.error(made.rank)
+        if self.limit is not None and error > self.limit:
+            return f"at rank {made.rank} the outputs of the layer would move by {error:.3f}, more than {self.limit:g}"
+        return made
+
+    def _too_high(self, view: Projection, rank: int) -> str | None:
+        from fcc.compress.factorize import pays, shrinks
+
+        m, n = view.sizes
+        if not shrinks(n, m, rank):
+            return f"rank {rank}, which holds no fewer parameters than {n} x {m}"
+        return f"rank {rank}, which is not expected to be faster" if self.fast and not pays(n, m, rank) else None
+
+
 def spectra(view: Projection, rank: int, ctx: PassContext) -> tuple[Spectrum, ...] | str:
     """Return the spectrum of every group, by the moments of the layer where ``ctx.stats`` has them."""
     from fcc.compress.low_rank import Layer, by_outputs, by_weight, grouped

@@ -9,13 +9,13 @@ from typing import ClassVar
 from fcc import ir
 from fcc.analysis.linear import linear_of
 from fcc.analysis.projection import OPS, Projection, projection_of
-from fcc.compress.rows import sides
 from fcc.errors import OptionError
 from fcc.rewrite import ORIGIN, PassContext, Rewriter, Site, SitePass
+from fcc.rewrite.engine import site_name
 
 from ._exact_factors import exact_factors
 from ._factor_emit import Factors, emit
-from ._ranks import FAST_PARAMETERS, LEAST_RANK, Ranked, spectra
+from ._ranks import Ranked, Strength
 
 _FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE})
 _LINEAR = frozenset({"Gemm", "MatMul", "Conv"})
@@ -79,7 +79,7 @@ class FactorizeLinear(SitePass):
         nodes = [] if self.exact else [n for n in module.graph if n.op_type in OPS and self.named(n)]
         found = [projection_of(n) for n in nodes]
         views = [v for v in found if not isinstance(v, str)]
-        return [v for v in views if self._refusal(v) is None and not isinstance(self._highest(v), str) and sides(v)]
+        return [v for v in views if self._refusal(v) is None and self._strength.reaches(v)]
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         """Yield every linear layer with its factors, or with the reason why it stays."""
@@ -108,7 +108,7 @@ class FactorizeLinear(SitePass):
 
     def named(self, node: ir.Node) -> bool:
         """Return whether ``only`` names a node, or is empty."""
-        return not self.only or f"+{node.outputs[0].name}+" in f"+{self.only}+"
+        return not self.only or f"+{site_name(node)}+" in f"+{self.only}+"
 
     def _exactly(self, view: Projection) -> Factors | str:
         linear, reason = linear_of(view.node), self._refusal(view)
@@ -118,23 +118,12 @@ class FactorizeLinear(SitePass):
         return pair if isinstance(pair, str) else Factors(pair[1].T[None], pair[0].T[None])
 
     def _lossy(self, view: Projection, ctx: PassContext) -> Ranked | str:
-        highest = self._refusal(view) or self._highest(view)
-        if isinstance(highest, str):
-            return highest
-        found = spectra(view, highest, ctx)
-        if isinstance(found, str):
-            return found
-        rank = highest
-        if self.energy is not None:
-            rank = max(s.rank_for(self.energy) for s in found)
-            rank += -rank % 8
-            if reason := self._too_high(view, rank):
-                return f"energy {self.energy:g} takes {reason}"
-        ranked = Ranked(found, min(rank, found[0].basis.shape[1]), view)
-        error = ranked.error(ranked.rank)
-        if self.limit is not None and error > self.limit:
-            return f"at rank {ranked.rank} the outputs of the layer would move by {error:.3f}, more than {self.limit:g}"
-        return ranked
+        reason = self._refusal(view)
+        return self._strength.ranked(view, ctx) if reason is None else reason
+
+    @property
+    def _strength(self) -> Strength:
+        return Strength(self.rank, self.ratio, self.energy, self.fast, self.limit)
 
     def _refusal(self, view: Projection) -> str | None:
         """Return why a layer stays whatever its weight holds."""
@@ -149,27 +138,3 @@ class FactorizeLinear(SitePass):
         if not self.exact and any(f"{self.name}(" in n.metadata_props.get(ORIGIN, "") for n in made):
             return "it is a factor already"
         return None
-
-    def _highest(self, view: Projection) -> int | str:
-        """Return the rank to keep (by energy: the highest it may take), or why there is none."""
-        from fcc.compress.factorize import rank_for
-
-        m, n = view.sizes
-        if self.energy is not None:
-            rank = max(LEAST_RANK, rank_for(1.0, n, m))
-        else:
-            rank = self.rank if self.rank is not None else rank_for(self.ratio or 1.0, n, m)
-        if self.ratio is not None and rank < LEAST_RANK:
-            return f"rank {rank} at this ratio is below {LEAST_RANK}: the layer is too small to be worth its error"
-        if self.fast and m * n < FAST_PARAMETERS:
-            return f"{m * n} parameters are too few to become faster as two layers"
-        reason = self._too_high(view, rank) if self.energy is None else self._too_high(view, LEAST_RANK)
-        return rank if reason is None else reason
-
-    def _too_high(self, view: Projection, rank: int) -> str | None:
-        from fcc.compress.factorize import pays, shrinks
-
-        m, n = view.sizes
-        if not shrinks(n, m, rank):
-            return f"rank {rank}, which holds no fewer parameters than {n} x {m}"
-        return f"rank {rank}, which is not expected to be faster" if self.fast and not pays(n, m, rank) else None

@@ -10,6 +10,7 @@ from fcc import ir
 from fcc.analysis.channels import Channels, Source, channels_of
 from fcc.errors import OptionError
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
+from fcc.rewrite.engine import site_name
 
 from ._pools import Pool, pools
 from ._pruning import Pruning, pruning
@@ -54,7 +55,7 @@ class PruneChannels(SitePass):
 
     def named(self, node: ir.Node) -> bool:
         """Return whether ``only`` names a node, or is empty."""
-        return not self.only or f"+{node.outputs[0].name}+" in f"+{self.only}+"
+        return not self.only or f"+{site_name(node)}+" in f"+{self.only}+"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         """Yield every pool once, at its first layer; later ones are looked for in the graph as it is then."""

@@ -203,7 +203,7 @@ class _Chunk:
                     self.gathered.add((request.key, part), moments)
 
 
-def _chunk(task: _Task, start: int, samples: list[Feeds]) -> Gathered:
+def _chunk(task: _Task, start: int, samples: Sequence[Feeds]) -> Gathered:
     ((found, _),) = _here(task, _pairs(task, samples), start)
     return found
 

@@ -64,6 +64,13 @@ def test_gemm_with_a_weight_of_full_rank() -> None:
     assert found == [(6, 48), (48, 8), (8, 40)]
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("double", 1e-5), ("float16", 3e-2)])
+def test_other_types(dtype: str, tolerance: float) -> None:
+    text = GEMM.format("48,40", "40", "").replace("float[", f"{dtype}[")
+    after = "x = MatMul(i, p) t = Gemm(x, u) y = Gemm(t, v, b)"
+    assert factorized(text, after, tolerance=tolerance, **SPREAD)[1:] == [(48, 8), (8, 40)]
+
+
 def test_gemm_transposed_with_one_bias_for_all() -> None:
     text = GEMM.format("40,48", "1", "<transB=1>")
     found = factorized(text, "x = MatMul(i, p) t = Gemm<transB=1>(x, u) y = Gemm<transB=1>(t, v, b)", **SPREAD)
@@ -115,6 +122,14 @@ def test_the_input_of_recurrent_layers(op: str, gates: int, more: str, bias: boo
     after = f'x = MatMul(i, p) t = MatMul(x, u) y = {op}<hidden_size=5, direction="bidirectional"{more}>(t, v, r, b)'
     w = 0.03 * np.random.default_rng(1).standard_normal((2, 5 * gates, 48))
     assert factorized(text, after, w=w, **SPREAD)[1:] == [(48, 8), (2, 5 * gates, 8)]
+
+
+def test_a_recurrent_layer_of_which_only_a_later_result_is_used() -> None:
+    text = """g (float[4,N,48] x) => (float[1,N,32] h) <float[1,128,48] w, float[1,128,32] r>
+    { , h = LSTM<hidden_size=32>(x, w, r) }"""
+    module, ctx = loaded(text), PassContext(get_target("cpu"), Log(strict=True))
+    assert [v.name for v in EIGHT.layers(module)] == ["h"]
+    assert run_pass(FactorizeLinear(rank=8, only="h"), module, ctx) == 1
 
 
 def test_a_recurrent_layer_that_was_factorized_is_not_again() -> None:

@@ -81,6 +81,12 @@ def test_gemm(parts: int) -> None:
     assert found == {"s": [(6, 8), (8,)], "y": [(8, 5), (5,)]}
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("double", 2e-3), ("float16", 3e-2)])
+def test_other_types(dtype: str, tolerance: float) -> None:
+    found = pruned(MLP.replace("float[", f"{dtype}["), tolerance=tolerance, **MLP_WEIGHTS)
+    assert found == {"s": [(6, 8), (8,)], "y": [(8, 5), (5,)]}
+
+
 def test_reader_with_alpha_beta_and_a_transposed_weight() -> None:
     text = MLP.replace("float[16,5] w", "float[5,16] w").replace("Gemm(r", "Gemm<alpha=0.5, beta=3.0, transB=1>(r")
     stats = gathered(text, MLP_WEIGHTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,14 +11,14 @@ import onnx
 import pytest
 
 from fcc import testing
-from fcc.compress.rows import Rows
+from fcc.compress.rows import Mixed, Rows
 from fcc.data.dataset import open_data
 from fcc.data.spec import TensorSpec
 from fcc.errors import CalibrationError
 from fcc.runtime.inspect import only, tensor_names
 
 pytest.importorskip("onnxruntime")
-from fcc.runtime.paired import ENOUGH, FEWEST, MOST, Request, accumulate, rows_per_sample
+from fcc.runtime.paired import ENOUGH, FEWEST, MOST, Request, _chunk, _Task, accumulate, rows_per_sample
 
 TEXT = (
     "g (float[N,3] x) => (float[N,2] y) <float[3,4] a, float[4,2] b> { h = MatMul(x, a) r = Relu(h) y = MatMul(r, b) }"
@@ -77,6 +78,24 @@ def test_an_executor_gives_the_same_bytes() -> None:
         for part in ("xx", "xy", "power"):
             assert getattr(moments, part).total.tobytes() == getattr(there[key], part).total.tobytes()
         assert [f.total.tobytes() for f in moments.folds if f] == [f.total.tobytes() for f in there[key].folds if f]
+
+
+def test_parts_are_moments_of_every_so_many_samples() -> None:
+    samples = feeds(40)
+    (whole,) = accumulate(model(0), model(1), REQUESTS[3:], samples).values()
+    halves = accumulate(model(0), model(1), [Request("k", "r", Rows(), "x", Rows(), parts=2)], samples)["k"]
+    assert [m.xx.count for m in halves] == [40, 39]
+    np.testing.assert_allclose(halves[0].merged(halves[1]).xy.total, whole.xy.total, rtol=1e-9)
+    (alone,) = accumulate(model(0), model(1), [Request("k", "r", Rows(), "x", Rows(), parts=2)], samples[:1])["k"]
+    assert alone.xx.count == 1
+
+
+def test_what_a_process_is_given_can_be_sent() -> None:
+    mixed = Request("k", "r", Mixed(Rows(), np.array([[0, 1], [2, 3]]), np.ones((4, 2))), "y", Rows())
+    task = _Task(model(0), model(1), (mixed,), 8, "CPUExecutionProvider", 1, (), False)
+    here, there = (_chunk(t, 3, feeds(4)) for t in (task, pickle.loads(pickle.dumps(task))))
+    assert here.found["k", 0].xx.total.tobytes() == there.found["k", 0].xx.total.tobytes()
+    assert pickle.loads(pickle.dumps(here)).found["k", 0].sizes == (1, 4, 2)
 
 
 def test_state_is_a_closed_loop_of_each_model() -> None:
