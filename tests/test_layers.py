@@ -25,6 +25,7 @@ LAYERS = [  # bottom first
     {"driver", "compiled"},
     {"trial", "account", "tuned"},
     {"recipe"},
+    {"precisions"},
     {"lossy"},
     {"api"},
     {"cli", "__init__", "__main__"},
