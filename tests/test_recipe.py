@@ -63,7 +63,7 @@ def test_only_vnni_leaves_the_pairs_alone(uneven: Any) -> None:
 
 
 def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter([1.0, 0.98, 0.5, 0.49, 2.0, 0.4, 0.395])
+    losses = iter([1.0, 0.98, 0.5, 0.49, 2.0, 0.4, 0.395, 0.41])
     asked: list[Recipe] = []
 
     def loss(self: Chooser, recipe: Recipe, *rest: Any) -> float:
@@ -75,7 +75,7 @@ def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) 
     from fcc.data.dataset import Data
 
     found = Chooser(None, None, None, Data((), (), {}), recipe.apply, spares=False).choose()  # type: ignore[arg-type]
-    assert found == Recipe(smooth=0.75, gptq=True)
+    assert found == Recipe(smooth=0.75, gptq=True, per_tensor="Gemm+MatMul")
     assert asked == [
         Recipe(),
         Recipe(smooth=0.5),
@@ -84,6 +84,7 @@ def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) 
         Recipe(smooth=0.75, ranges="mse"),
         Recipe(smooth=0.75, gptq=True),
         Recipe(smooth=0.75, gptq=True, correct=True),
+        Recipe(smooth=0.75, gptq=True, per_tensor="Gemm+MatMul"),
     ]
 
 
