@@ -60,7 +60,7 @@ def _made(name: str, driver: Driver, options: Mapping[str, Any]) -> Any:
 
 def _static(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
     convert: Any = passes.BY_NAME["convert-qdq"]
-    manager.run(Pipeline((convert(retarget=True),)), module, ctx)
+    manager.run(Pipeline((passes.BY_NAME["convert-relu-qdq"](), convert(retarget=True))), module, ctx)
     recipe = Recipe()
     if layers(recipe, module, ctx):
         chooser = Chooser(driver, module, ctx, fit, static)
