@@ -216,11 +216,15 @@ _STEPS = (
     "convert-mapped-loops,merge-mapped-elements,unroll-loops"
 )
 _LINEAR = (
-    "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
+    "eliminate-dead-neurons,eliminate-affine-gather,fold-batchnorm,fold-batchnorm-forward,fold-affine,"
+    "fold-affine-forward,fold-pad,"
     "fuse-matmul-add,eliminate-zero-taps,convert-diagonal-linears,fold-concat-constants,sink-expand"
 )
 # Elementwise algebra; behind the recovery of operators, which knows their spelling in primitives better.
-_ALGEBRA = "merge-constants,merge-clamps,merge-logic,eliminate-negations,convert-powers,convert-split,merge-pools"
+_ALGEBRA = (
+    "fuse-activations,merge-constants,merge-clamps,merge-logic,eliminate-negations,convert-powers,convert-split,"
+    "merge-pools"
+)
 
 # What exporters write in primitives, as the operator it means; exact look-ups of finite domains.
 _RECOVER = (
