@@ -53,9 +53,9 @@ LOWERINGS: dict[str, type[Pass]] = {
     p.name: type(p) for t in ("cpu", "cuda", "tensorrt") for p in get_backend(get_target(t)).lowerings.passes()
 }
 KNOWN: dict[str, type[Pass] | Pass] = {**LOWERINGS, **BY_NAME}
-LOSSY = frozenset(
-    {"insert-qdq", "factorize-linear", "prune-channels"}
-)  # judged against a budget; the graphs are those of their tests
+LOSSY = frozenset(  # judged against a budget; the graphs are those of their tests
+    {"factorize-linear", *(p.name for p in BY_NAME.values() if not p.exact)}
+)
 BITWISE = frozenset(
     {
         "inline-constant-ifs",

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from . import ir, passes, refit
+from . import ir, passes, precisions, refit
 from .allocation import Allocation
 from .driver import Driver, Product
 from .errors import CalibrationError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
-from .recipe import Chooser, Recipe, layers
-from .recipe import apply as apply_recipe
-from .recipe import calibrated as _calibrate
 from .report import Report
 from .rewrite import PassContext
 from .rewrite.manager import Manager
@@ -22,14 +19,6 @@ from .target import TargetSpec
 from .trial import Trial
 
 FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
-# The passes of a precision; static int8 is fitted by a recipe.
-QUANTIZE: Mapping[str, tuple[str, ...]] = {
-    "int8": ("insert-qdq",),
-    "int8-dynamic": ("insert-dynamic-quantization", "quantize-recurrent", "quantize-embeddings"),
-    "int8-weights": ("quantize-weights", "quantize-embeddings"),
-    "int4": ("quantize-weights", "quantize-embeddings"),
-}
-_BITS = {"int8-weights": 8, "int4": 4}
 Steps = Callable[[ir.Module, PassContext, Manager], None]
 
 
@@ -176,7 +165,7 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
 
 
 def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
-    product, rows = driver.replay(lossy=steps(plan, driver, fit), last=last(plan)).product, Report()
+    product, rows = driver.replay(lossy=steps(plan, driver, fit), last=precisions.last(plan.size)).product, Report()
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
@@ -186,7 +175,7 @@ def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> 
         report.notes.append("low rank: no layer was factorized (--explain factorize-linear says why)")
     if plan.prune and not _pruned(product):
         report.notes.append("prune: no channel was removed (--explain prune-channels says why)")
-    names = QUANTIZE.get(plan.precision or "", ())
+    names = precisions.PASSES.get(plan.precision or "", ())
     if names and not product.log.layers:
         report.notes.append(f"{plan.precision}: no layer was quantized (--explain {names[0]} says why)")
     if plan.size:
@@ -278,10 +267,8 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
                     refit.prune(passes.BY_NAME["prune-channels"](**plan.prune), reference, module, ctx, manager)
                 if plan.low_rank:
                     refit.low_rank(_factorize(plan.low_rank, driver.options), reference, module, ctx, manager)
-        if plan.precision == "int8":
-            _int8(driver, module, ctx, manager, fit)
-        elif plan.precision is not None and plan.precision in QUANTIZE:
-            _weights(plan.precision, driver, module, ctx, manager, fit)
+        if plan.precision in precisions.PASSES:
+            precisions.apply(plan.precision, driver, module, ctx, manager, fit)
         elif plan.precision == "fp16":
             from .backends import fp16_pass
 
@@ -295,34 +282,3 @@ def _factorize(low_rank: dict[str, float], options: Options) -> Any:
     kind: Any = passes.BY_NAME["factorize-linear"]
     given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in low_rank.items()}
     return kind(**given, fast=not options.by_hand and options.objective == "latency")
-
-
-def last(plan: Plan) -> Pipeline | None:
-    """Return what runs after everything else: fcc itself would compute again what is to be stored in fewer bits."""
-    kind: Any = passes.BY_NAME["convert-weights"]
-    return None if plan.size is None else Pipeline((kind(to=plan.size),))
-
-
-def _weights(precision: str, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
-    """Quantize weights, and activations as they come; where size is the aim, also where the float kernel is faster."""
-    small = driver.options.objective == "size"
-    for name in QUANTIZE[precision]:
-        kind: Any = passes.BY_NAME[name]
-        lifted = {f.name: 0 for f in fields(kind) if small and f.name in ("rows", "least")}
-        bits = {"bits": _BITS[precision]} if name == "quantize-weights" else {}
-        step = kind(**lifted, **bits)
-        watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
-        stats = _calibrate(driver, module, fit, watch=watch) if watch else None
-        manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
-
-
-def _int8(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
-    """Quantize by the recipe that loses least on a part of the calibration data that it is not fitted to."""
-    convert: Any = passes.BY_NAME["convert-qdq"]
-    manager.run(Pipeline((convert(retarget=True),)), module, ctx)
-    chosen = Recipe()
-    if layers(chosen, module, ctx):
-        chooser = Chooser(driver, module, ctx, fit)
-        chosen = chooser.choose()
-        ctx.log.notes.append(chooser.said(chosen))
-    apply_recipe(chosen, driver, module, ctx, manager, fit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,9 +16,12 @@ from .rewrite import Log, PassContext
 from .rewrite.manager import Manager
 from .rewrite.pipeline import Pipeline
 
+SOUND = 0.02  # an error at which no layer is looked for that should stay float
+MOST_SPARED = 3
 HELD = (0.75, 0.25)  # of the calibration data: what fits, and what says whether a step helped
 MOST_HELD = 128
 BETTER = 0.97  # of the error so far: less is within the noise of few samples
+CHEAPER = 1.05  # for what makes kernels faster: a fifth for a Gemm of one row
 
 
 @dataclass(frozen=True)
@@ -28,55 +32,89 @@ class Recipe:
     ranges: str = "minmax"
     gptq: bool = False
     correct: bool = False
+    per_tensor: str = ""
     only: str = ""
     exclude: str = ""
 
     def __str__(self) -> str:
         words = [f"smoothed {self.smooth:g}"] if self.smooth else []
         words += [f"ranges {self.ranges}"] + ["GPTQ"] * self.gptq + ["biases corrected"] * self.correct
+        words += [f"one scale for {self.per_tensor}"] if self.per_tensor else []
+        words += [f"only {self.only}"] if self.only else []
+        words += [f"float: {self.exclude}"] if self.exclude else []
         return ", ".join(words)
 
 
-# In the order they are tried, each on top of what was kept: those that leave the weights alone first.
-STEPS: tuple[dict[str, Any], ...] = (
-    {"smooth": 0.5},
-    {"smooth": 0.75},
-    {"ranges": "percentile"},
-    {"ranges": "mse"},
-    {"gptq": True},
-    {"correct": True},
+# In the order they are tried, each on top of what was kept, with the part of the error that it must stay below.
+SMOOTHED: tuple[tuple[dict[str, Any], float], ...] = (({"smooth": 0.5}, BETTER), ({"smooth": 0.75}, BETTER))
+STEPS: tuple[tuple[dict[str, Any], float], ...] = (
+    *SMOOTHED,
+    ({"ranges": "percentile"}, BETTER),
+    ({"ranges": "mse"}, BETTER),
+    ({"gptq": True}, BETTER),
+    ({"correct": True}, BETTER),
+    ({"per_tensor": "Gemm+MatMul"}, CHEAPER),
 )
+
+
+Apply = Callable[..., None]
 
 
 @dataclass
 class Chooser:
-    """Fits recipes to a module on one part of the calibration data and compares them on the other."""
+    """Fits recipes to a module on one part of the calibration data and compares them on the other.
+
+    ``apply`` quantizes a module by a recipe; ``steps`` are tried in turn; ``spares``: layers may stay float.
+    """
 
     driver: Driver
     module: ir.Module
     ctx: PassContext
     fit: Data
+    apply: Apply
+    steps: tuple[tuple[dict[str, Any], float], ...] = STEPS
+    spares: bool = True
     tried: list[tuple[Recipe, float]] = field(default_factory=list)
     _stats: dict[Any, Any] = field(default_factory=dict)
 
     def choose(self, base: Recipe | None = None) -> Recipe:
-        """Return the recipe that loses least on samples it was not fitted to."""
+        """Return the recipe that loses least on samples it was not fitted to.
+
+        Where that is still much, up to three layers stay float if the error halves without them.
+        """
         best = base or Recipe()
         fitted, held = split(self.fit, HELD)
         held = held.take(MOST_HELD)
         references = list(outputs_of(self.driver, self.module, held))
         loss = self._loss(best, fitted, held, references)
-        for step in STEPS:
+        for step, share in self.steps:
             trial = replace(best, **step)
             found = self._loss(trial, fitted, held, references)
-            if found < BETTER * loss:
+            if found < share * loss:
                 best, loss = trial, found
+        return self._spared(best, loss, lambda recipe: self._loss(recipe, fitted, held, references))
+
+    def _spared(self, best: Recipe, loss: float, judge: Callable[[Recipe], float]) -> Recipe:
+        """Leave the few layers float without which the error halves, going by the errors of each alone.
+
+        Errors of single layers add up as their squares do (measured: the root of the sum is within a tenth).
+        """
+        names = layers(best, self.module, self.ctx) if self.spares and loss > SOUND else []
+        if len(names) < 2:
+            return best
+        alone = {name: judge(replace(best, only=name)) for name in names}
+        worst = sorted(names, key=lambda n: -alone[n])
+        for count in range(1, min(MOST_SPARED, len(names) - 1) + 1):
+            if math.hypot(*(alone[n] for n in worst[count:])) > loss / 2:
+                continue
+            trial = replace(best, exclude="+".join(filter(None, (best.exclude, *worst[:count]))))
+            return trial if judge(trial) <= loss / 2 else best
         return best
 
     def said(self, best: Recipe) -> str:
         """Return what was chosen, and what was tried."""
         tried = "; ".join(f"{recipe} {loss:.3g}" for recipe, loss in self.tried)
-        return f"int8 by {best} (error on samples held back: {tried})"
+        return f"{best} (error on samples held back: {tried})"
 
     def _loss(self, recipe: Recipe, fitted: Data, held: Data, references: list[Any]) -> float:
         """Return the error of a recipe: of the worst output, ||y - y0|| / ||y0|| over the held samples."""
@@ -84,7 +122,7 @@ class Chooser:
 
         module, log = self.module.clone(), Log(strict=True)
         ctx = replace(self.ctx, log=log)
-        apply(recipe, self.driver, module, ctx, Manager(), fitted, self._stats)
+        self.apply(recipe, self.driver, module, ctx, Manager(), fitted, self._stats)
         try:
             meters, _ = measure(zip(references, outputs_of(self.driver, module, held), strict=True))
         except FccError:
@@ -112,11 +150,8 @@ def apply(
     """Quantize a module by a recipe; ``known`` keeps statistics from one recipe to the next on the same samples."""
     kept: dict[Any, Any] = {} if known is None else known
     if recipe.smooth:
-        which = {"only": recipe.only, "exclude": recipe.exclude}
-        smooth: Any = _made("smooth-activations", alpha=recipe.smooth, **which)
-        stats = _once(kept, "channels", lambda: calibrated(driver, module, fit, watch=smooth.watch(module)))
-        manager.run(Pipeline((smooth,)), module, replace(ctx, stats=stats))
-    options = {k: getattr(recipe, k) for k in ("ranges", "gptq", "correct", "only", "exclude")}
+        smoothed(recipe, driver, module, ctx, manager, fit, kept)
+    options = {k: getattr(recipe, k) for k in ("ranges", "gptq", "correct", "per_tensor", "only", "exclude")}
     insert = _made("insert-qdq", **options)
     ranges = _once(kept, recipe.smooth, lambda: calibrated(driver, module, fit, tensors=insert.tensors(module, ctx)))
     watch = insert.watch(module, ctx, ranges)
@@ -125,6 +160,21 @@ def apply(
     if missing:
         ranges.watched.update(calibrated(driver, module, fit, watch=missing).watched)
     manager.run(Pipeline((insert,)), module, replace(ctx, stats=ranges))
+
+
+def smoothed(
+    recipe: Recipe,
+    driver: Driver,
+    module: ir.Module,
+    ctx: PassContext,
+    manager: Manager,
+    fit: Any,
+    kept: dict[Any, Any],
+) -> None:
+    """Smooth every activation that can be: that is exact, also in front of layers that stay float."""
+    smooth = _made("smooth-activations", alpha=recipe.smooth)
+    stats = _once(kept, "channels", lambda: calibrated(driver, module, fit, watch=smooth.watch(module)))
+    manager.run(Pipeline((smooth,)), module, replace(ctx, stats=stats))
 
 
 def calibrated(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> Any:

@@ -35,23 +35,11 @@ def low_rank(factorize: Any, reference: Reference, module: ir.Module, ctx: PassC
 def prune(pruner: Any, reference: Reference, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
     """Run prune-channels over a module, pool after pool, each fitted to what is left of the ones before."""
     done = set[str]()
-<<<<<<< HEAD
     compute_weights(module)
-    with Reference(driver, module, fit) as reference:
-        while True:
-            pool = next((p for p in pruner.pools(module, ctx) if p.name not in done), None)
-            if pool is None:
-                break
-            done.add(pool.name)
-            stats = reference.moments(module, [reading_of(r) for r in pool.readings])
-            _run(pruner, [pool.sources[0].layer.node], module, replace(ctx, stats=stats), manager)
-=======
-    _compute_weights(module)
     while (pool := next((p for p in pruner.pools(module, ctx) if p.name not in done), None)) is not None:
         done.add(pool.name)
-        stats = reference.moments(module, [_reading(r) for r in pool.readings])
+        stats = reference.moments(module, [reading_of(r) for r in pool.readings])
         _run(pruner, [pool.sources[0].layer.node], module, replace(ctx, stats=stats), manager)
->>>>>>> lowprune
     rest = [n for n in module.graph if n.op_type in OPS and n.outputs[0].name not in done and pruner.named(n)]
     _run(pruner, rest, module, replace(ctx, stats={}), manager)
 

@@ -23,6 +23,7 @@ from .convert_masks import ConvertMasks
 from .convert_opset import ConvertOpset
 from .convert_powers import ConvertPowers
 from .convert_qdq import ConvertQdq
+from .convert_relu_qdq import ConvertReluQdq
 from .convert_reshape import ConvertReshape
 from .convert_residual_adds import ConvertResidualAdds
 from .convert_sequence_states import ConvertSequenceStates
@@ -200,6 +201,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     QuantizeEmbeddings,
     ConvertWeights,
     ConvertQdq,
+    ConvertReluQdq,
 )
 
 BY_NAME: dict[str, type[Pass]] = {p.name: p for p in ALL_PASSES}

@@ -45,6 +45,8 @@ def pairs_of(integers: ir.Value) -> Pairs | str:
     if integers.is_graph_output() or not readers or not all(is_op(n, "DequantizeLinear") for n in readers):
         return "something else than DequantizeLinear reads the integers"
     made = integers.producer()
+    if len({n.graph for n in (*readers, *((made,) if made is not None else ()))}) > 1:
+        return "several graphs read the integers"
     found = [constants_of(n) for n in (*readers, *((made,) if made is not None else ()))]
     first = found[0]
     if first is None or any(f is None or not _same(first, f) for f in found):

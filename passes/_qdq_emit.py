@@ -110,8 +110,10 @@ def absorbing(params: ActivationParams, activation: ir.Node | None) -> Activatio
 
 @dataclass(frozen=True)
 class Fit:
-    """What is known of the inputs of a layer: moments by fold for GPTQ, means by channel for the bias; None: unused."""
+    """How a layer is fitted: one scale per channel, or per weight; moments of its inputs by fold for GPTQ and their
+    means by channel for the bias, None where they are not used."""
 
+    per_channel: bool = True
     folds: Sequence[np.ndarray[Any, Any]] | None = None
     mean: np.ndarray[Any, Any] | None = None
 
@@ -124,7 +126,14 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool, fit: Fit
     floor = bias_floor(bias, x.step) if bias is not None and layer.form != DIRECT else 0.0
 
     def quantized() -> Quantized:
-        return quantize_weight(layer.weight_array(), layer.axis, pair_safe=pair_safe, floor=floor, folds=fit.folds)
+        return quantize_weight(
+            layer.weight_array(),
+            layer.axis,
+            pair_safe=pair_safe,
+            per_channel=fit.per_channel,
+            floor=floor,
+            folds=fit.folds,
+        )
 
     parts = quantized()
     if bias is not None and fit.mean is not None:

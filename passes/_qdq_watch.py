@@ -48,11 +48,11 @@ def means(layers: list[Layer]) -> dict[str, Watch]:
     return dict(channels(layer.x, channel_axis(layer.node)) for layer in layers)
 
 
-def fit_of(layer: Layer, stats: Any, *, gptq: bool, correct: bool) -> Fit:
+def fit_of(layer: Layer, stats: Any, *, per_channel: bool, gptq: bool, correct: bool) -> Fit:
     """Return what was watched of the inputs of a layer, as far as it is asked for."""
     found = stats.watched.get(moments_key(layer.raw)) if gptq else None
     seen = stats.watched.get(channels(layer.x, channel_axis(layer.node))[0]) if correct else None
-    return Fit(None if found is None else found.folds(), None if seen is None else seen.mean())
+    return Fit(per_channel, None if found is None else found.folds(), None if seen is None else seen.mean())
 
 
 def channel_axis(node: ir.Node) -> int:

@@ -13,7 +13,7 @@ from fcc import ir
 from fcc.compress.quantize import is_pair_safe
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
-from ._qdq_convert import SHIFTED, Array, constants_of, is_op, pairs_of, quantized, replace_zero_point
+from ._qdq_convert import SHIFTED, Array, constants_of, pairs_of, quantized, replace_zero_point
 
 Change = Callable[[Rewriter], None]
 
@@ -24,11 +24,10 @@ class ConvertQdq(SitePass):
 
     DQ(Q(w))  ->  DQ(w8), every target;  DQ(b32)  ->  b and, at zero point 128, uint8  ->  int8, tensorrt
 
-    With ``retarget``, for integer kernels of cpu: int8 activations become uint8 (q + 128; behind a Relu at zero point 0
-    it is 0, so that the Relu vanishes, and the upper half of the range is free), and weights whose pairs could
-    overflow 16 bits become uint8 at zero point 128, which is slower and exact.
+    With ``retarget``, for integer kernels of cpu: int8 activations become uint8 (q + 128), and weights whose pairs
+    could overflow 16 bits become uint8 at zero point 128, which is slower and exact.
     Shapes: scales and zero points constant, per tensor or along an axis.
-    Numerics: values do not change, except above the former range behind a Relu.
+    Numerics: values do not change.
     Source: ONNX QuantizeLinear-13; onnxruntime qdq_transformer (QDQS8ToU8, avx2_weight_s8_to_u8.cc).
     """
 
@@ -72,7 +71,7 @@ def _activation(p: ConvertQdq, node: ir.Node, ctx: PassContext) -> Change | str 
     wanted = _wanted(p, ctx)
     if zero_point is None or str(zero_point.dtype) != SHIFTED.get(wanted, ("", 0))[0]:
         return None
-    return _shifted(node.outputs[0], wanted, relu=wanted == "uint8" and is_op(_producer(node.inputs[0]), "Relu"))
+    return _shifted(node.outputs[0], wanted)
 
 
 def _weight(p: ConvertQdq, node: ir.Node, ctx: PassContext) -> Change | str | None:
@@ -113,15 +112,13 @@ def _wanted(p: ConvertQdq, ctx: PassContext) -> str:
     return "uint8" if p.retarget and scheme is not None and scheme.activation_dtype == "uint8" else ""
 
 
-def _shifted(integers: ir.Value, dtype: str, *, relu: bool = False) -> Change | str:
+def _shifted(integers: ir.Value, dtype: str) -> Change | str:
     pairs = pairs_of(integers)
     if isinstance(pairs, str):
         return pairs
     zero_point = pairs.zero_point.astype(np.int64) + SHIFTED[str(pairs.zero_point.dtype)][1]
     if dtype == "int8" and zero_point.any():
         return "tensorrt takes zero point 0 only, and the range is not symmetric"
-    if relu and not pairs.zero_point.any():
-        zero_point = np.zeros_like(zero_point)
     return lambda rw: replace_zero_point(rw, pairs, zero_point.astype(dtype))
 
 
@@ -133,10 +130,6 @@ def _overflows(node: ir.Node, array: Array) -> bool:
     axis: Any = 0 if user.op_type == "Conv" or bool(user.attributes.get_int("transB", 0)) else array.ndim - 1
     known = array.ndim == 2 or (array.ndim > 2 and user.op_type == "Conv")
     return known and not bool(is_pair_safe(array, axis).all())
-
-
-def _producer(value: ir.Value | None) -> ir.Node | None:
-    return None if value is None else value.producer()
 
 
 _RULES = {"QuantizeLinear": (_stored, _activation), "DequantizeLinear": (_weight, _bias)}

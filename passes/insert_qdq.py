@@ -48,6 +48,7 @@ class InsertQdq(SitePass):
     ``only`` and ``exclude`` name layers: output names, node names or op types, joined by ``+``. ``ranges``: minmax,
     percentile (99.999) or mse, of a histogram. ``gptq`` rounds weights so that the error of the outputs is least,
     ``correct`` takes the mean error of a layer into its bias; both use what ``watch`` asks calibration for.
+    ``per_tensor`` names layers whose weight has one scale: less exact, and faster for a Gemm of few rows.
     Shapes: x of any rank the op takes, float32. Needs statistics of ``tensors(module)``, opset 13.
     Source: ONNX QuantizeLinear-13; Jacob et al. 2018 (arXiv 1712.05877); onnxruntime qdq_selectors.cc.
     """
@@ -60,6 +61,7 @@ class InsertQdq(SitePass):
     ranges: str = "minmax"
     gptq: bool = False
     correct: bool = False
+    per_tensor: str = ""
 
     def __post_init__(self) -> None:
         if self.ranges not in METHODS:
@@ -128,7 +130,8 @@ class InsertQdq(SitePass):
             task.between(site, rw, x)
             return
         layer, x = task.layer, self._quantized_input(site, rw, task.scheme)
-        fit = fit_of(layer, site.ctx.stats, gptq=self.gptq, correct=self.correct)
+        one = bool(self.per_tensor) and chosen(layer.node, self.per_tensor, "")
+        fit = fit_of(layer, site.ctx.stats, per_channel=not one, gptq=self.gptq, correct=self.correct)
         result = emit(rw, layer, x, pair_safe=task.scheme.pair_safe, fit=fit)
         if task.output:
             if layer.activation is not None:

@@ -61,7 +61,7 @@ class QuantizeRecurrent(SitePass):
             array = ir.Module.constant(value) if value is not None else None
             if array is None:
                 return "the weights are not constant"
-            if array.dtype != np.float32 or not array.size or not np.all(np.isfinite(array)):
+            if array.dtype != np.float32 or array.ndim != 3 or not array.size or not np.all(np.isfinite(array)):
                 return "the weights are not finite float32"
             if array.shape[2] > MOST_PRODUCTS:
                 return f"{array.shape[2]} products may overflow the int32 accumulator"

@@ -63,7 +63,7 @@ def test_only_vnni_leaves_the_pairs_alone(uneven: Any) -> None:
 
 
 def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter([1.0, 0.98, 0.5, 0.49, 2.0, 0.4, 0.395])
+    losses = iter([1.0, 0.98, 0.5, 0.49, 2.0, 0.4, 0.395, 0.41])
     asked: list[Recipe] = []
 
     def loss(self: Chooser, recipe: Recipe, *rest: Any) -> float:
@@ -74,8 +74,8 @@ def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(recipe, "_outputs", lambda *_: iter(()))
     from fcc.data.dataset import Data
 
-    found = Chooser(None, None, None, Data((), (), {})).choose()  # type: ignore[arg-type]
-    assert found == Recipe(smooth=0.75, gptq=True)
+    found = Chooser(None, None, None, Data((), (), {}), recipe.apply, spares=False).choose()  # type: ignore[arg-type]
+    assert found == Recipe(smooth=0.75, gptq=True, per_tensor="Gemm+MatMul")
     assert asked == [
         Recipe(),
         Recipe(smooth=0.5),
@@ -84,6 +84,7 @@ def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) 
         Recipe(smooth=0.75, ranges="mse"),
         Recipe(smooth=0.75, gptq=True),
         Recipe(smooth=0.75, gptq=True, correct=True),
+        Recipe(smooth=0.75, gptq=True, per_tensor="Gemm+MatMul"),
     ]
 
 
@@ -97,3 +98,62 @@ def test_fitted_int8_of_a_trained_model_loses_less() -> None:
     assert min(tried.values()) < 0.8 * tried["ranges minmax"]
     (row,) = (r for r in result.report.parity if r.phase == "lossy")
     assert row.error < 0.9 * tried["ranges minmax"]
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, alone: dict[str, float], all_of_them: float, spared: float) -> list[Recipe]:
+    """Choose with these errors: of each layer alone, of all, and of what leaves some float; return what was asked."""
+    asked: list[Recipe] = []
+
+    def loss(self: Chooser, recipe: Recipe, *rest: Any) -> float:
+        asked.append(recipe)
+        return alone[recipe.only] if recipe.only else spared if recipe.exclude else all_of_them
+
+    monkeypatch.setattr(Chooser, "_loss", loss)
+    monkeypatch.setattr(recipe, "_outputs", lambda *_: iter(()))
+    monkeypatch.setattr(recipe, "layers", lambda *_: list(alone))
+    from fcc.data.dataset import Data
+
+    asked.append(Chooser(None, None, None, Data((), (), {}), recipe.apply, ()).choose())  # type: ignore[arg-type]
+    return asked
+
+
+def test_layers_without_which_the_error_halves_stay_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = {"a": 0.01, "b": 0.2, "c": 0.15, "d": 0.02}
+    assert judged(monkeypatch, alone, 0.25, 0.1)[-2:] == [Recipe(exclude="b+c"), Recipe(exclude="b+c")]
+    assert judged(monkeypatch, alone, 0.25, 0.126)[-2:] == [Recipe(exclude="b+c"), Recipe()]  # it did not halve
+    assert judged(monkeypatch, {"a": 0.2, "b": 0.01}, 0.25, 0.1)[-1] == Recipe(exclude="a")
+
+
+def test_no_layer_is_spared_where_none_stands_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    even = dict.fromkeys("abcdefgh", 0.1)
+    assert judged(monkeypatch, even, 0.28, 0.0)[-1] == Recipe()
+    assert len(judged(monkeypatch, {"a": 0.2, "b": 0.2}, 0.019, 0.0)) == 2  # sound: nothing more is asked
+    assert len(judged(monkeypatch, {"a": 0.2}, 0.2, 0.0)) == 2  # a model of one layer would be float
+
+
+def test_a_layer_of_wide_range_stays_float() -> None:
+    """The squares of inputs from 1e-3 to 1e3 need more than 8 bits; the layers behind do not."""
+    from fcc.testing import model_from
+
+    rng = np.random.default_rng(0)
+    text = (
+        "g (float[N,8] x) => (float[N,4] y) <float[8,8] w, float[8,8] v, float[8,4] u>"
+        " { a = Gemm(x, w) b = Sigmoid(a) c = Gemm(b, v) d = Relu(c) y = Gemm(d, u) }"
+    )
+    weights = {k: rng.standard_normal(s).astype(np.float32) for k, s in (("w", (8, 8)), ("v", (8, 8)), ("u", (8, 4)))}
+    data = {"x": (10 ** rng.uniform(-2, 2, (80, 1, 1)) * rng.standard_normal((80, 1, 8))).astype(np.float32)}
+    result = compiled(model_from(text, 21, weights, 0).SerializeToString(), data, force=True)
+    (note,) = (n for n in result.report.notes if n.startswith("int8 by"))
+    assert "float: a" in note.partition(" (error")[0]
+    assert {x["name"] for x in result.report.layers} == {"d", "y"}
+
+
+def test_dynamic_int8_is_smoothed_where_that_helps(uneven: Any) -> None:
+    model, data = uneven
+    plain = fcc.compile(model, precision="int8-dynamic", data=data, allow_growth=True, force=True)
+    fitted = fcc.compile(model, precision="int8-dynamic", calibration=data, data=data, allow_growth=True)
+    (note,) = (n for n in fitted.report.notes if n.startswith("dynamic int8 by"))
+    assert "smoothed" in note.partition(" (error")[0]
+    assert len(tried_in(note)) == 3
+    errors = [next(r.error for r in m.report.parity if r.phase == "lossy") for m in (plain, fitted)]
+    assert errors[1] < 0.5 * errors[0]

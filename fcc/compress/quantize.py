@@ -91,10 +91,11 @@ def quantize_weight(
     axis: int,
     *,
     pair_safe: bool,
+    per_channel: bool = True,
     floor: Array | float = 0.0,
     folds: Sequence[Floats] | None = None,
 ) -> Quantized:
-    """Quantize a weight per channel to symmetric int8, |q| <= 127, zero point 0.
+    """Quantize a weight per channel, or with one scale of rank 0, to symmetric int8, |q| <= 127, zero point 0.
 
     weight: as in ``k_orders``; floor: least scale, [channels] or a number (see ``bias_floor``). A channel of zeros gets
     that least scale, so its bias keeps its precision. Under ``pair_safe`` the integers are certified, not the formula:
@@ -107,10 +108,12 @@ def quantize_weight(
         raise ValueError("the weight holds NaN or infinity")
     scale = pair_safe_scales(weight, axis) if pair_safe else full_range_scales(weight, axis)
     scale = np.maximum(scale, np.maximum(floor, MIN_SCALE))
+    scale = scale if per_channel else np.full_like(scale, scale.max(initial=MIN_SCALE))
     values, rounded = _round_weight(weight, scale, axis)
     while pair_safe and not is_pair_safe(values, axis).all():
         excess = largest_pair(values, axis) / (MAX_PAIR - 2)
         scale = np.where(excess > MAX_PAIR / (MAX_PAIR - 2), scale * excess, scale)
+        scale = scale if per_channel else np.full_like(scale, scale.max())
         values, rounded = _round_weight(weight, scale, axis)
     if folds:
         better = _compensated(weight, rounded, axis, folds)
@@ -118,6 +121,8 @@ def quantize_weight(
         shape = [1] * weight.ndim
         shape[axis] = -1
         values = np.where(safe.reshape(shape), better, values)
+    if not per_channel:
+        return Quantized(values, np.array(rounded.max(initial=0), np.float32), np.zeros((), np.int8))
     return Quantized(values, rounded, np.zeros(len(rounded), np.int8))
 
 

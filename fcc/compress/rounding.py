@@ -110,16 +110,15 @@ def best(weight: Floats, folds: Sequence[Floats], grid: Callable[[], Grid]) -> t
 
 
 def _factor(gram: Floats, damping: float) -> Floats:
-    """Return U, upper, with U'U the inverse of the damped matrix."""
+    """Return U, upper, with U'U the inverse of the damped matrix: U = V^-1 of V V' = H, V upper."""
     import scipy.linalg
 
     size = float(np.mean(np.diag(gram))) or 1.0
     for _ in range(_TRIES):
         damped = gram + damping * size * np.eye(len(gram))
         try:
-            lower = scipy.linalg.cholesky(damped, lower=True)
-            inverse = scipy.linalg.cho_solve((lower, True), np.eye(len(gram)))
-            factor: Floats = scipy.linalg.cholesky((inverse + inverse.T) / 2)
+            reverse = scipy.linalg.cholesky(damped[::-1, ::-1], lower=True)
+            factor: Floats = scipy.linalg.lapack.dtrtri(np.asfortranarray(reverse[::-1, ::-1]), lower=0)[0]
             return factor
         except scipy.linalg.LinAlgError:
             damping *= _MORE

@@ -25,11 +25,13 @@ def saturating(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(pairs, INT16.min, INT16.max).sum(axis=0))
 
 
-@given(st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans())
-def test_pair_safe_weights_are_exact_at_the_largest_activations(size: int, seed: int, spread: bool) -> None:
+@given(st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+def test_pair_safe_weights_are_exact_at_the_largest_activations(
+    size: int, seed: int, spread: bool, per_channel: bool
+) -> None:
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal((size, 3)) * (np.exp(3 * rng.standard_normal((size, 1))) if spread else 1)
-    w = quantize_weight(weight, 1, pair_safe=True).values
+    w = quantize_weight(weight, 1, pair_safe=True, per_channel=per_channel).values
     for x in (np.full(size, 255, np.uint8), rng.integers(0, 256, size).astype(np.uint8)):
         assert np.array_equal(saturating(x, w), x.astype(np.int64) @ w.astype(np.int64))
 

@@ -11,6 +11,7 @@ from fcc import ir, testing
 from fcc.analysis import shapes
 from fcc.frontend import read
 from fcc.passes.convert_qdq import ConvertQdq
+from fcc.passes.convert_relu_qdq import ConvertReluQdq
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
 
@@ -89,11 +90,32 @@ def test_int8_activations_become_uint8() -> None:
     assert run_pass(RETARGET, source, arm) == 0
 
 
-@pytest.mark.parametrize(("zero", "wanted"), [(0, 0), (-128, 0), (-5, 123)])
-def test_behind_a_relu_the_zero_point_is_that_of_the_relu(zero: int, wanted: int) -> None:
+def test_behind_a_relu_the_zero_point_is_that_of_the_relu() -> None:
     text, after = (ACTIVATION.format(t, "r = Relu(x)", "r") for t in ("int8", "uint8"))
-    module = testing.check(RETARGET, text, after, constants={"s": 0.05, "z": zero})
-    assert one(module, "uint8", 1) == wanted
+    given = {"s": 0.05, "z": 0}
+    module = testing.check(ConvertReluQdq(), text, after, constants=given)
+    assert one(module, "uint8", 1) == 0
+    testing.check(RETARGET, after, None, constants=given)
+    testing.check(ConvertReluQdq(), text, None, constants={**given, "s": -0.05}, because="not positive")
+    testing.check(ConvertReluQdq(), text, None, constants={**given, "z": 1})
+    testing.check(ConvertReluQdq(), text.replace("Relu", "Abs"), None, constants=given)
+    testing.check(ConvertReluQdq(), text, None, constants=given, target="tensorrt")
+    wide = "g (float[N,4] x) => (float[N,4] y) <float[4] s, int8[4] z> { r = Relu(x) q = QuantizeLinear(r, s, z) y = DequantizeLinear(q, s, z) }"
+    testing.check(ConvertReluQdq(), wide, None, constants={"s": np.ones(4), "z": np.zeros(4)})
+    kept = text.replace("y) <", "y, int8[N,4] q) <")
+    testing.check(ConvertReluQdq(), kept, None, constants=given, because="something else")
+    shifted = testing.check(RETARGET, text, after, constants={**given, "z": -128})
+    assert one(shifted, "uint8", 1) == 0
+
+
+def test_integers_that_several_graphs_read_stay() -> None:
+    text = (
+        "g (float[N,2,5] x, bool f) => (float[N,1,4] y) <int8[1,2,2] w, float s, int8 z> { y = If (f) <"
+        " else_branch: graph = e () => (float[N,1,4] a) { b = DequantizeLinear(w, s, z) a = Conv(x, b) },"
+        " then_branch: graph = t () => (float[N,1,4] c) { d = DequantizeLinear(w, s, z) c = Conv(x, d) }> }"
+    )
+    given = {"w": np.array([[[100, 0], [100, 0]]], np.int8), "s": 0.1, "z": 0}
+    testing.check(RETARGET, text, None, constants=given, because="several graphs")
 
 
 def test_the_output_type_goes_with_the_zero_point() -> None:

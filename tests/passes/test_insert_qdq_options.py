@@ -11,7 +11,7 @@ import pytest
 from fcc import ir, testing
 from fcc.analysis import shapes
 from fcc.compress.calibrate import CalibrationStats, histogram_key
-from fcc.compress.quantize import bias_shift, quantize_weight
+from fcc.compress.quantize import bias_shift, is_pair_safe, quantize_weight
 from fcc.errors import PipelineError
 from fcc.frontend import read
 from fcc.passes import BY_NAME, _qdq_watch
@@ -187,3 +187,28 @@ def test_paddings_that_are_not_known_give_no_moments(attributes: str) -> None:
     text = CONV.replace("pads=[1,0]", attributes).replace("4,6] x", "4,L] x").replace("6,5] y", "6,M] y")
     module, ctx = prepared(text)
     assert list(InsertQdq(gptq=True).watch(module, ctx, CalibrationStats())) == []
+
+
+@pytest.mark.parametrize("gptq", [False, True])
+def test_one_scale_per_weight(gptq: bool) -> None:
+    found = applied(InsertQdq(per_tensor="Gemm", gptq=gptq, correct=True), CHAIN, DATA)
+    several = applied(InsertQdq(), CHAIN, DATA)
+    for weight in ("w", "v"):
+        assert found[f"{weight}/scale"].shape == found[f"{weight}/zero_point"].shape == ()
+        assert found[f"{weight}/scale"] == several[f"{weight}/scale"].max()
+        assert is_pair_safe(found[f"{weight}/int"], 1).all()
+    assert applied(InsertQdq(per_tensor="y"), CHAIN, DATA)["w/scale"].shape == (6,)
+    assert found["b/scale"] == pytest.approx(found["x/scale"] * found["w/scale"])
+    assert found["b/scale"].shape == ()
+
+
+def test_one_scale_per_weight_runs_as_integers(quantize: Any) -> None:
+    q = quantize(CHAIN, per_tensor="Gemm")
+    assert q.kernels() == {"QuantizeLinear": 1, "QGemm": 2}
+    assert q.runtime_error() == pytest.approx(q.runtime_error(optimize=False), rel=0.05)
+    assert q.runtime_error() < 0.03
+    conv = quantize(
+        "g (float[N,3,8] x) => (float[N,4,6] y) <float[4,3,3] w, float[4] b> { y = Conv(x, w, b) }", per_tensor="y"
+    )
+    assert conv.kernels()["QLinearConv"] == 1
+    assert conv.runtime_error() < 0.03

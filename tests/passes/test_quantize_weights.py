@@ -182,7 +182,8 @@ def test_rows_and_size_decide_on_cpu() -> None:
     for sizes in ({"N": 4}, {"N": 1}):
         module, ctx = prepared(MATMUL, sizes=sizes)
         assert p.layers(module, ctx) == ["y"]
-        assert run_pass(p, module, ctx) == 1
+    module, ctx = prepared(MATMUL.replace("[N", "[4"))
+    assert run_pass(p, module, ctx) == 1
     module, ctx = prepared(MATMUL, sizes={"N": 1000})
     assert run_pass(QuantizeWeights(least=240, rows=0), module, ctx) == 1
     module, ctx = prepared(MATMUL, "cuda")

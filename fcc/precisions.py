@@ -1,0 +1,92 @@
+"""The precisions by hand: which passes each runs, with which statistics, and what is tried to lose less."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from . import ir, passes
+from .driver import Driver
+from .recipe import SMOOTHED, Chooser, Recipe, calibrated, layers, smoothed
+from .recipe import apply as static
+from .rewrite import PassContext
+from .rewrite.manager import Manager
+from .rewrite.pipeline import Pipeline
+
+PASSES: Mapping[str, tuple[str, ...]] = {
+    "int8": ("insert-qdq",),
+    "int8-dynamic": ("insert-dynamic-quantization", "quantize-recurrent", "quantize-embeddings"),
+    "int8-weights": ("quantize-weights", "quantize-embeddings"),
+    "int4": ("quantize-weights", "quantize-embeddings"),
+}
+_BITS = {"int8-weights": 8, "int4": 4}
+_KERNEL_LIMITS = ("rows", "least")  # options that leave layers float whose float kernel is faster
+
+
+def apply(
+    precision: str | None, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
+) -> None:
+    """Quantize a module; ``fit`` is calibration data, or None where the precision does without.
+
+    Raises:
+        CalibrationError: static int8 without data.
+    """
+    if precision == "int8":
+        _static(driver, module, ctx, manager, fit)
+    elif precision == "int8-dynamic":
+        _dynamic(driver, module, ctx, manager, fit)
+    elif precision is not None:
+        for name in PASSES[precision]:
+            step = _made(name, driver, {"bits": _BITS[precision]} if name == "quantize-weights" else {})
+            watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
+            stats = calibrated(driver, module, fit, watch=watch) if watch else None
+            manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
+
+
+def last(size: str | None) -> Pipeline | None:
+    """Return what runs after everything else: fcc itself would compute again what is to be stored in fewer bits."""
+    kind: Any = passes.BY_NAME["convert-weights"]
+    return None if size is None else Pipeline((kind(to=size),))
+
+
+def _made(name: str, driver: Driver, options: Mapping[str, Any]) -> Any:
+    """Return a pass; where size is the aim it also takes layers whose float kernel is faster."""
+    kind: Any = passes.BY_NAME[name]
+    lift = driver.options.objective == "size"
+    lifted = {f.name: 0 for f in fields(kind) if lift and f.name in _KERNEL_LIMITS}
+    return kind(**lifted, **options)
+
+
+def _static(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+    convert: Any = passes.BY_NAME["convert-qdq"]
+    manager.run(Pipeline((passes.BY_NAME["convert-relu-qdq"](), convert(retarget=True))), module, ctx)
+    recipe = Recipe()
+    if layers(recipe, module, ctx):
+        chooser = Chooser(driver, module, ctx, fit, static)
+        recipe = chooser.choose()
+        ctx.log.notes.append(f"int8 by {chooser.said(recipe)}")
+    static(recipe, driver, module, ctx, manager, fit)
+
+
+def _dynamic(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+    recipe = Recipe()
+    if fit is not None and _made("insert-dynamic-quantization", driver, {}).layers(module, ctx):
+        chooser = Chooser(driver, module, ctx, fit, _by_dynamic, SMOOTHED, spares=False)
+        recipe = chooser.choose()
+        ctx.log.notes.append(f"dynamic int8 by {chooser.said(recipe)}")
+    _by_dynamic(recipe, driver, module, ctx, manager, fit)
+
+
+def _by_dynamic(
+    recipe: Recipe,
+    driver: Driver,
+    module: ir.Module,
+    ctx: PassContext,
+    manager: Manager,
+    fit: Any,
+    known: dict[Any, Any] | None = None,
+) -> None:
+    if recipe.smooth:
+        smoothed(recipe, driver, module, ctx, manager, fit, {} if known is None else known)
+    manager.run(Pipeline(tuple(_made(name, driver, {}) for name in PASSES["int8-dynamic"])), module, ctx)
