@@ -120,7 +120,8 @@ class Chooser:
         """Return the error of a recipe: of the worst output, ||y - y0|| / ||y0|| over the held samples."""
         from .parity.compare import measure
 
-        module, log = self.module.clone(), Log(strict=True)
+        gate = self.ctx.log
+        module, log = self.module.clone(), Log(skip=gate.skip, strict=gate.strict)
         ctx = replace(self.ctx, log=log)
         self.apply(recipe, self.driver, module, ctx, Manager(), fitted, self._stats)
         try:

@@ -178,3 +178,39 @@ def test_the_runtime_folds_what_is_stored(to: str) -> None:
     module, ctx = start(CONV), PassContext(get_target("cpu"), Log(strict=True))
     assert run_pass(ConvertWeights(to=to, least=20), module, ctx) == 1
     assert kernels(serde.serialize_model(module.model).SerializeToString()) == {"Conv": 1}
+
+
+def test_look_ups_stay_where_their_indices_are_known() -> None:
+    text = (
+        "g (int64[N] i) => (float[N,6] y, float[N,6] z) <float[9,6] t> { y = Gather(t, i) j = Neg(i) z = Gather(t, j) }"
+    )
+    after = (
+        "g (int64[N] i) => (float[N,6] y, float[N,6] z) <int8[9,6] q, float[9,1] s>"
+        " { a = Gather(q, i) c = Cast<to=1>(a) b = Gather(s, i) y = Mul(c, b) j = Neg(i)"
+        " d = Gather(q, j) e = Cast<to=1>(d) f = Gather(s, j) z = Mul(e, f) }"
+    )
+    check(EMBED, text, after)
+
+
+@pytest.mark.parametrize(
+    ("p", "text", "what"),
+    [
+        (EMBED, TABLE, {"name": "y", "what": "int8 table of 9 x 6"}),
+        (ConvertWeights(least=20), CONV, {"name": "w", "what": "stored as int8: 72 elements"}),
+    ],
+)
+def test_the_report_says_what_was_stored(p: Any, text: str, what: dict[str, str]) -> None:
+    module, ctx = start(text), PassContext(get_target("cpu"), Log(strict=True))
+    assert run_pass(p, module, ctx) == 1
+    assert ctx.log.layers == [what]
+
+
+def test_equal_losses_take_the_first_axis() -> None:
+    module, ctx = start(CONV, {"w": np.ones((6, 4, 3))}), PassContext(get_target("cpu"), Log(strict=True))
+    assert run_pass(ConvertWeights(least=20), module, ctx) == 1
+    assert initializers(module)["w/scale"].shape == (6, 1, 1)
+
+
+def test_what_a_quantize_linear_reads_stays() -> None:
+    text = "g () => (int8[4,6] y) <float[4,6] w, float s, int8 z> { y = QuantizeLinear(w, s, z) }"
+    check(ConvertWeights(least=0), text, None, because="prepares constants", constants={"s": 1, "z": 0})
