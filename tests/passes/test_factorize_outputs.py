@@ -104,6 +104,14 @@ def test_conv_of_any_kernel(bias: bool) -> None:
     assert factorized(text, after, p, **constants)[1:] == [(12, 12, 3, 2), (40, 12, 1, 1)]
 
 
+def test_a_dilated_conv_stays_dilated() -> None:
+    text = CONV.format(12, "", "", "").replace("strides=[2,1], pads=[1,0,1,0], dilations=[1,2]", "dilations=[2,1]")
+    text = text.replace("float[N,40,5,6]", "float[N,40,5,7]")
+    constants: dict[str, Any] = {"p": np.random.default_rng(0).standard_normal((12, 2, 1, 1))}
+    after = "x = Conv(i, p) t = Conv<dilations=[2,1]>(x, u) y = Conv(t, v, b)"
+    assert factorized(text, after, FactorizeLinear(rank=12), **constants)[1:] == [(12, 12, 3, 2), (40, 12, 1, 1)]
+
+
 def test_conv_in_groups() -> None:
     text = CONV.format(6, ", float[40] b", "group=2, ", ", b")
     p = FactorizeLinear(rank=12)

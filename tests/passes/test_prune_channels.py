@@ -160,8 +160,10 @@ CONCAT = """g (float[N,6] x) => (float[N,5] y) <float[6,16] u, float[6,3] v, flo
 { s = Gemm(x, u) t = MatMul(x, v) c = Concat<axis=1>(t, s) y = Gemm(c, w, b) }"""
 
 
-def test_branches_of_a_concat_keep_what_is_not_pruned() -> None:
-    found = pruned(CONCAT, p=PruneChannels(ratio=0.5, only="s"), u=double(6, 16, axis=1))
+@pytest.mark.parametrize("turned", [False, True])
+def test_branches_of_a_concat_keep_what_is_not_pruned(turned: bool) -> None:
+    u = double(6, 16, axis=1)
+    found = pruned(CONCAT, p=PruneChannels(ratio=0.5, only="s"), u=u[:, ::-1] if turned else u)
     assert found == {"s": [(6, 8)], "t": [(6, 3)], "y": [(11, 5), (5,)]}
 
 
