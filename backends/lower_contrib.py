@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from fcc import ir
 
-from .lowering import Builder, Lowering, Row
+from .lowering import Builder, Check, Lowering, Row
 
 
 def _gelu(b: Builder, x: ir.Value, approximate: str = "none") -> ir.Value:
@@ -156,6 +156,25 @@ def _has_layer_norm(node: ir.Node) -> str | None:
     return None if fits else "the skip does not broadcast to the input"
 
 
+def _fits(index: int) -> Check:
+    """Refuse an operand that would widen the result."""
+
+    def refuse(node: ir.Node) -> str | None:
+        small = ir.dims_of(node.inputs[index]) if index < len(node.inputs) else None
+        large = ir.dims_of(node.outputs[0])
+        if small is None or large is None:
+            return None
+        pairs = zip(large[::-1], small[::-1], strict=False)
+        wider = any(isinstance(p, int) and isinstance(q, int) and q not in (1, p) for p, q in pairs)
+        return f"input {index} does not broadcast to the result" if wider or len(small) > len(large) else None
+
+    return refuse
+
+
+def _each(*checks: Check) -> Check:
+    return lambda node: next((reason for c in checks if (reason := c(node)) is not None), None)
+
+
 def _simplified(b: Builder) -> ir.Value:
     return _rms_norm(b, b.x, b.input(1), b.node.attributes.get_int("axis", -1), 1e-5)
 
@@ -182,10 +201,10 @@ class LowerContrib(Lowering):
     domain: ClassVar[str] = "com.microsoft"
     rows: ClassVar[Mapping[str, Row]] = {
         "Gelu": Row(lambda b: _gelu(b, b.x)),
-        "BiasGelu": Row(lambda b: _gelu(b, _plus(b, b.x, 1))),
-        "FastGelu": Row(lambda b: _gelu(b, _plus(b, b.x, 1), "tanh")),
+        "BiasGelu": Row(lambda b: _gelu(b, _plus(b, b.x, 1)), _fits(1)),
+        "FastGelu": Row(lambda b: _gelu(b, _plus(b, b.x, 1), "tanh"), _fits(1)),
         "QuickGelu": Row(_quick_gelu),
-        "FusedConv": Row(_fused_conv, _known_activation),
+        "FusedConv": Row(_fused_conv, _each(_known_activation, _fits(3))),
         "FusedGemm": Row(_fused_gemm, _known_activation),
         "FusedMatMul": Row(_fused_matmul, _plain_transposes),
         "SkipLayerNormalization": Row(_skip_layer_norm, _has_layer_norm, _WITH_SUM),
@@ -202,4 +221,4 @@ class LowerSimplified(Lowering):
     """
 
     name: ClassVar[str] = "lower-simplified-layer-normalization"
-    rows: ClassVar[Mapping[str, Row]] = {"SimplifiedLayerNormalization": Row(_simplified, _known_rank)}
+    rows: ClassVar[Mapping[str, Row]] = {"SimplifiedLayerNormalization": Row(_simplified, _each(_known_rank, _fits(1)))}

@@ -36,6 +36,8 @@ def _transpose(inner: ir.Node, outer: ir.Node) -> Found:
         return first(inner) if dims == () else "the rank is not known"
     back = tuple(reversed(range(rank)))
     p, q = (tuple(n.attributes.get_ints("perm", back)) for n in (inner, outer))
+    if not len(p) == len(q) == (rank if dims is None else len(dims)):
+        return "a permutation is of another rank"
     perm = [p[i] for i in q]
     if perm == sorted(perm):
         return first(inner)

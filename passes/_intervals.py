@@ -43,6 +43,8 @@ def slice_of(node: ir.Node) -> dict[int, Interval] | str:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if not all(isinstance(e, int) for e in (axis, start, end, step)):
             return "a bound depends on a symbol"
+        if not -len(dims) <= axis < len(dims):
+            return "an axis is none of the input"
         interval = _interval(start, end, step, dims[axis])
         if isinstance(interval, str):
             return interval

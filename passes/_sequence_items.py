@@ -91,8 +91,15 @@ def item_of(value: ir.Value, number: Number) -> Item | None:
     item = Item(x, axis, at)
     first = at_trip(at, 0)
     if isinstance(first, int) and first < 0:  # counted from the end
-        return None if item.length is None else Item(x, axis, item.length + at)
-    return item
+        if item.length is None:
+            return None
+        item = Item(x, axis, item.length + at)
+    return item if _is_inside(item.at, item.length) else None
+
+
+def _is_inside(at: Size, length: Size | None) -> bool:
+    """Return whether a position is one of an axis, as far as both are numbers."""
+    return not isinstance(at, int) or not isinstance(length, int) or 0 <= at < length
 
 
 def known_number(value: ir.Value | None) -> int | None:

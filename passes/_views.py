@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fcc import ir
+from fcc.analysis.shapes import static_size
 from fcc.rewrite import Rewriter
 
 from ._operands import integers, present, small_constant
@@ -162,7 +163,7 @@ class Views:
     """Reshape, Flatten, Squeeze and Unsqueeze as movers: a layout is the shape of what is stored."""
 
     def moves(self, node: ir.Node) -> bool:
-        return node.op_type in MOVERS and node.domain == ""
+        return node.op_type in MOVERS and node.domain == "" and _keeps_elements(node)
 
     def given(self, node: ir.Node) -> Layout | None:
         return full_dims(node.inputs[0])
@@ -223,6 +224,12 @@ class Views:
     def remakes(self, node: ir.Node, layout: Layout) -> bool:
         source = full_dims(node.inputs[0])
         return source is not None and not isinstance(reshape_entries(source, layout, False), str)
+
+
+def _keeps_elements(node: ir.Node) -> bool:
+    """Return whether nothing known of the shapes says that a mover has other elements than its input."""
+    before, after = static_size(node.inputs[0]), static_size(node.outputs[0])
+    return before is None or after is None or before == after
 
 
 def _reshape(rw: Rewriter, value: ir.Value, source: Layout | None, target: Layout | None) -> ir.Value:

@@ -10,6 +10,7 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 
+from ._conv_layer import has_other_kernel
 from ._permutations import UNARY
 from ._rearrange import entries
 from ._spatial import reshaped
@@ -42,6 +43,8 @@ class ConvertConvToGemm(PatternPass):
         node, dims, weight = m.nodes["conv"], full_dims(m["x"]), full_dims(m["w"])
         if dims is None or weight is None or dims[2:] != weight[2:] or prod(weight[2:]) == 1:
             return "the kernel is not as large as the input, or is 1"
+        if has_other_kernel(node):
+            return "its kernel_shape is not that of the weight"
         if node.attributes.get_int("group", 1) != 1:
             return "the convolution is grouped"
         if any(d != 1 for d in node.attributes.get_ints("dilations", None) or ()):

@@ -62,6 +62,8 @@ class MergeBidirectional(SitePass):
             return "the layers are laid out by rows"
         if any((_input(first, i) is None) != (_input(second, i) is None) for i in (*_WEIGHTS, *_STATES)):
             return "only one of the layers has a bias, a state or peepholes"
+        if any(ir.dims_of(_input(first, i)) != ir.dims_of(_input(second, i)) for i in _WEIGHTS):
+            return "the weights have other shapes"
         for node in (first, second):
             weights = [v for i in _WEIGHTS if (v := _input(node, i)) is not None]
             if not all(ir.Module.is_constant(v) and ir.sole_user(v) is node for v in weights):

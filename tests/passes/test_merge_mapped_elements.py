@@ -135,6 +135,13 @@ def test_stays(case: str) -> None:
     check(MergeMappedElements(), before, None, because=because)
 
 
+@pytest.mark.parametrize(("first", "because"), [(1, "not in the order"), (-5, "from other values")])
+def test_positions_that_the_sequence_does_not_have(first: int, because: str) -> None:
+    more = "".join(f", int64 j{k} = {{{first + k}}}" for k in range(4))
+    before = text("eK = Gather<axis = 0>(x, jK) rK = Neg(eK)", more=more)
+    check(MergeMappedElements(), before, None, because=because)
+
+
 def test_a_value_between_that_is_an_output() -> None:
     before = text(LAYER, outputs="float[] y, float[2,5] a2")
     check(MergeMappedElements(), before, None, because="has other users")
