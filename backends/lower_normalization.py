@@ -92,6 +92,9 @@ def _groupable(node: ir.Node) -> str | None:
     dims = ir.dims_of(node.inputs[0])
     if dims is None or len(dims) < 3:
         return "the rank of the input is not known, or below 3"
+    channels, groups = dims[1], node.attributes.get_int("num_groups", 0)
+    if groups < 1 or (isinstance(channels, int) and channels % groups):
+        return "the channels are no groups"
     unknown = sum(not isinstance(d, int) for d in dims[1:])
     same = {v.dtype for v in node.inputs if v is not None}
     if len(same) != 1:

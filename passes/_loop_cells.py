@@ -93,8 +93,7 @@ def _layer(loop: Looped, counters: Counters, count: Size, cell: Cell, h: Carried
     reason = next((r for r in found if isinstance(r, str)), None)
     if reason is not None:
         return reason
-    states = [s for s in (h, c) if s is not None]
-    if any(_rank(v) != _rank(s.inner) for s in states for v in (s.init, plain(s.given, loop.body))):
+    if any(_rank(plain(s.given, loop.body)) != _rank(s.inner) for s in (h, c) if s is not None):
         return "a state that a step gives has another rank than the one it takes"
     reads = [r for r in found if not isinstance(r, str)]
     directions = {r.backwards for r in reads}

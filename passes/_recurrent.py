@@ -190,9 +190,16 @@ def stacked(hidden: ir.Value, axis: int, turned: bool, rw: Rewriter) -> ir.Value
     if turned:
         hidden = rw.op("Slice", hidden, *(np.array([k], np.int64) for k in _BACKWARDS))
     rank = len(ir.dims_of(hidden) or ())
+    if axis in (0, -rank):
+        return hidden
     axis %= rank
-    order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
-    return rw.op("Transpose", hidden, perm=order) if axis else hidden
+    made: ir.Value = rw.op("Transpose", hidden, perm=[*range(1, axis + 1), 0, *range(axis + 1, rank)])
+    return made
+
+
+def stacking_refusal(one: ir.Value, axis: int) -> str | None:
+    """Return why values cannot be stacked along an axis, ``one`` being one of them."""
+    return "the rank of what is stacked is not known" if axis and ir.dims_of(one) is None else None
 
 
 def leaving(state: ir.Value, like: ir.Value, rw: Rewriter) -> ir.Value:

@@ -325,3 +325,11 @@ def test_simplified_layer_normalization() -> None:
 def test_operands_that_would_widen_the_result(p: Pass, inputs: str, node: str) -> None:
     rank = {"4": "4", "2,3,4": "2,3,4"}.get(inputs.split("] x")[0].split("[")[-1], "2,3,3,3")
     check(p, f"g ({inputs}) => (float[{rank}] y) {{ {node} }}", None, because="does not broadcast", target="tensorrt")
+
+
+@pytest.mark.parametrize("groups", [0, 4])
+def test_channels_that_are_no_groups_stay(groups: int) -> None:
+    text = (
+        f"g (float[2,6,5] x, float[6] s) => (float[2,6,5] y) {{ y = GroupNormalization<num_groups={groups}>(x, s, s) }}"
+    )
+    check(LowerNormalization(), text, None, because="the channels are no groups", target="cuda")

@@ -333,7 +333,7 @@ def test_a_state_of_another_rank_than_it_is_declared_in_the_body() -> None:
     body.input[2].type.tensor_type.shape.CopyFrom(
         helper.make_tensor_value_info("h", FLOAT, [2, 4]).type.tensor_type.shape
     )
-    assert "another rank than" in refusal(model)
+    assert "takes a value of another rank" in refusal(model)
 
 
 def test_rows_that_a_broadcast_pairs_with_others() -> None:
