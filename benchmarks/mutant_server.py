@@ -24,12 +24,13 @@ UPPER = ("api", "cli", "compiled", "driver", "lossy", "plugins", "trial")  # wha
 OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--no-header", "--tb=no"]
 OPTIONS += ["-Wignore::pytest.PytestAssertRewriteWarning", f"--rootdir={ROOT}"]
 VARIED = ROOT / "tests" / "passes" / "test_varied.py"
+VARYING = ("test_neighbours", "test_instances")
 LIKELY = 6  # tests that killed most mutants of a file so far are tried first
 
 
 def files_of(tests: list[Path], names: list[str]) -> list[str]:
     """Return what pytest is given: test files, then the varied instances of the passes."""
-    return [str(t) for t in tests if t != VARIED] + [f"{VARIED}::test_instances[{n}]" for n in names]
+    return [str(t) for t in tests if t != VARIED] + [f"{VARIED}::{t}[{n}]" for n in names for t in VARYING]
 
 
 class Session:

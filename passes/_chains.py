@@ -87,6 +87,8 @@ def proves_shape(node: ir.Node) -> bool:
 
 def _clamp(inner: ir.Node, outer: ir.Node) -> Found:
     """Clamps with ordered bounds compose: [a, b] then [c, d] is [clamp(a, c, d), clamp(b, c, d)]."""
+    if first(inner).dtype is None or first(outer).dtype is None:
+        return "a type is not known"
     before, after = _bounds(inner), _bounds(outer)
     if isinstance(before, str) or isinstance(after, str):
         return before if isinstance(before, str) else str(after)

@@ -51,7 +51,7 @@ class Mapped:
     def _is_known(self, value: ir.Value) -> bool:
         if value in self.leaves or value.producer() in self.nodes or self.given(value):
             return True
-        item = self.item(value)
+        item = None if ir.dims_of(value) is None else self.item(value)
         if item is not None:
             self.leaves[value] = item
         return item is not None

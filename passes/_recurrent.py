@@ -76,6 +76,8 @@ class Layer:
     def _shape_refusal(self) -> str | None:
         if any(not 1 <= len(item.rest) <= 2 or item.columns is None for item in self.items):
             return "an input is no sequence of rows"
+        if ir.dims_of(self.state) is None:
+            return "the rank of the state is not known"
         batch = self.batch
         if batch is None or any((i.rest[0] if len(i.rest) == 2 else 1) != batch for i in self.items):
             return "the inputs have several numbers of rows"

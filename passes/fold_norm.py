@@ -43,7 +43,7 @@ class FoldNorm(PatternPass):
             return _cast_refusal(m)
         if ir.dims_of(norm.outputs[0]) is None or ir.dims_of(m.root.outputs[0]) != ir.dims_of(norm.outputs[0]):
             return "the result has another shape"
-        if norm.outputs[0].dtype not in SINGLE:
+        if norm.outputs[0].dtype not in SINGLE or m.root.outputs[0].dtype is None:
             return f"{norm.outputs[0].dtype} is not folded"
         operands = _operands(m)
         return operands if isinstance(operands, str) else None

@@ -69,8 +69,10 @@ class FuseUnrolledRecurrent(SitePass):
         nodes = _nodes(chain)
         candidate.chain, candidate.layer, candidate.nodes = chain, layer, tuple(nodes)
         reason = layer.refusal(site.module, site.ctx, False) or _escape(chain, nodes)
+        if reason is not None:
+            return reason
         size, room = layer.growth(), freed_bytes(nodes) + self.growth
-        return reason or (f"the layer has {size} bytes, {room} would be freed" if size > room else None)
+        return f"the layer has {size} bytes, {room} would be freed" if size > room else None
 
     def pays(self, site: Site) -> str | None:
         layer: Layer = site.data.layer

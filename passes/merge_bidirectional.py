@@ -97,8 +97,8 @@ class MergeBidirectional(SitePass):
         join = _join(first, second)
         if join is not None:
             turned = rw.op("Transpose", outputs[0], perm=[0, 2, 1, 3])
-            dims = ir.dims_of(join.outputs[0]) or ()
-            target = [0, 0, -1] if len(dims) == 3 else [0, 1, -1, dims[3]]
+            rank, units = _joined_form(join)
+            target = [0, 0, -1] if rank == 3 else [0, 1, -1, 2 * units]
             rw.replace(join.outputs[0], rw.op("Reshape", turned, np.array(target, np.int64)))
             squeezes = [p for v in join.inputs if v is not None and (p := v.producer()) is not None]
             rw.erase(join, *squeezes)
@@ -142,6 +142,12 @@ def _join(first: ir.Node, second: ir.Node) -> ir.Node | None:
     if join is None or not alone or dims is None or join.graph is not first.graph or not isinstance(dims[-1], int):
         return None
     return join if _joins(join, len(dims) - 1, len(dims)) else None
+
+
+def _joined_form(join: ir.Node) -> tuple[int, int]:
+    """Return rank and units of the hidden states that a node joins."""
+    dims: Any = ir.dims_of(join.inputs[0])
+    return len(dims), dims[-1]
 
 
 def _joins(node: ir.Node, axis: int, rank: int = 3) -> bool:

@@ -63,6 +63,8 @@ class MergeClamps(SitePass):
     def check(self, site: Site) -> str | None:
         nodes: list[ir.Node] = site.data
         found, x = _composed(nodes), _input(nodes[0])
+        if x.dtype is None:
+            return "the element type is not known"
         if found.nodes >= len(nodes):
             return f"{len(nodes)} clamps take as many nodes"
         if np.isnan(found.low).any() or np.isnan(found.high).any():
