@@ -228,6 +228,7 @@ class Views:
 
 def _keeps_elements(node: ir.Node) -> bool:
     """Return whether nothing known of the shapes says that a mover has other elements than its input."""
+    assert node.inputs[0] is not None
     before, after = static_size(node.inputs[0]), static_size(node.outputs[0])
     return before is None or after is None or before == after
 

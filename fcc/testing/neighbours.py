@@ -1,4 +1,4 @@
-"""Every graph one step away from a seed: one operator is foreign, one value escapes, or one thing is not as it was known."""
+"""Every graph one step away from a seed: an operator is foreign, a value escapes, something is not known any more."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from fcc import ir
 
 FOREIGN = "fcc.foreign"
+OPSETS = (10, 12, 14, 16, 17, 19, 22, 23)
 Step = Callable[[ir.Module, int], bool]
 
 
@@ -15,7 +16,7 @@ def neighbours(module: ir.Module) -> Iterator[tuple[str, ir.Module]]:
 
     A step takes the k-th value or node of all graphs and returns whether it changed anything.
     """
-    count = max(len(_values(module)), sum(1 for _ in module.nodes()))
+    count = max(len(_values(module)), sum(1 for _ in module.nodes()), len(module.graph.initializers), len(OPSETS))
     for k in range(count):
         for step in STEPS:
             copy = module.clone()
@@ -85,4 +86,21 @@ def is_foreign(module: ir.Module, k: int) -> bool:
     return True
 
 
-STEPS: tuple[Step, ...] = (no_shape, no_sizes, no_type, escapes, is_foreign)
+def overridable(module: ir.Module, k: int) -> bool:
+    """A constant is what a caller may override."""
+    constants = list(module.graph.initializers.values())
+    if k >= len(constants) or constants[k] in module.graph.inputs:
+        return False
+    module.graph.inputs.append(constants[k])
+    return True
+
+
+def older(module: ir.Module, k: int) -> bool:
+    """The model is of another opset, whose operators it need not have: passes look at the number."""
+    if k >= len(OPSETS) or module.opset() == OPSETS[k]:
+        return False
+    module.model.opset_imports[""] = OPSETS[k]
+    return True
+
+
+STEPS: tuple[Step, ...] = (no_shape, no_sizes, no_type, escapes, is_foreign, overridable, older)
