@@ -231,6 +231,8 @@ def warm() -> None:
     import fcc.testing  # noqa: F401
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    collected = Session(lambda session: None)
+    pytest.main([*OPTIONS, *(str(ROOT / "tests" / t) for t in ("passes", "backends"))], [collected])
     gc.freeze()
 
 
@@ -245,6 +247,12 @@ def forget(path: Path) -> None:
         layer = top == "passes" or (backends and top == "backends")
         if (layer and (not last or last in stale)) or top in UPPER or (backends and top == "testing"):
             del sys.modules[name]
+    for name in [n for n, m in sys.modules.items() if _is_test(m)]:
+        del sys.modules[name]
+
+
+def _is_test(module: ModuleType) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(str(ROOT / "tests"))
 
 
 def drive(
