@@ -87,7 +87,7 @@ def _read_from(module: ir.Module, node: ir.Node, size: ir.Dim) -> tuple[ir.Value
 
 def _is_shape_alone(value: ir.Value) -> bool:
     producer = value.producer()
-    return producer is not None and producer.op_type == "Shape"
+    return producer is not None and producer.op_type == "Shape" and producer.domain == ""
 
 
 def _range_size(node: ir.Node) -> ir.Dim | None:

@@ -225,7 +225,7 @@ def warm() -> None:
 
     import hypothesis  # noqa: F401
     import networkx  # noqa: F401
-    import pytest  # noqa: F401
+    import pytest
     import scipy.linalg  # noqa: F401
 
     import fcc.testing  # noqa: F401

@@ -116,7 +116,7 @@ def _moved(node: ir.Node, interleaved: bool, depth: int) -> Make | None:
     """A Reshape, Squeeze or Unsqueeze in front of the last axis."""
     dims, inner = full_dims(node.inputs[0]), halved(node.inputs[0], interleaved, depth)
     layout = None if dims is None or 0 in dims else step(layout_of(dims), node, node.outputs[0])
-    if inner is None or layout is None or len(layout.axes[-1:]) != 1 or layout.axes[-1] != layout.source[-1]:
+    if inner is None or layout is None or layout.axes[-1] != layout.source[-1]:
         return None
     last = layout.axes[-1]
     if len(last) != 1 or not isinstance(size := layout.sizes[last[0]], int):

@@ -156,7 +156,7 @@ def _index(layout: Layout, interleaved: bool) -> int | None:
 def _of_halves(node: ir.Node) -> Rotary | str | None:
     end = node
     user = ir.sole_user(node.outputs[0])
-    if user is not None and user.op_type in ("Reshape", "Flatten") and user.inputs[0] is node.outputs[0]:
+    if user is not None and user.inputs[0] is node.outputs[0]:
         joined = _join(user.outputs[0])
         end = user if joined is not None and joined[0] else node
     joined = _join(end.outputs[0])
@@ -241,4 +241,5 @@ def _piece(value: ir.Value | None) -> tuple[ir.Value, int, int, int] | None:
     if node is None or value is None or node.op_type == "Slice":
         return None if node is None else pieces(node)
     found, source, at = parts_of(node), node.inputs[0], node.outputs.index(value)
-    return None if found is None or source is None else (source, found[0], found[1][at], found[1][at + 1])
+    assert source is not None
+    return None if found is None else (source, found[0], found[1][at], found[1][at + 1])

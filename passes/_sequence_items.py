@@ -56,7 +56,8 @@ class Item:
 
     def matrix(self) -> Array:
         """Return what takes the rows of the sequence to those of the element."""
-        count = self.columns or 0
+        count = self.columns
+        assert count is not None
         return np.eye(count) if self.form is None else self.form.dense(next(self.form.sources()), count)
 
     def unprojected(self, outputs: int) -> Item:

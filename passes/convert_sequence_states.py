@@ -86,7 +86,7 @@ def _appended(loop: Looped) -> list[_Appended] | str:
 
 def _sequence(loop: Looped, c: Carried) -> _Appended | str:
     insert = ir.sole_user(c.inner)
-    if insert is None or insert.op_type != "SequenceInsert" or insert.graph is not loop.body:
+    if insert is None or insert.op_type != "SequenceInsert" or insert.domain or insert.graph is not loop.body:
         return "a trip does more with the sequence than append to it"
     value = insert.inputs[1]
     alone = plain(c.given, loop.body) is insert.outputs[0] and not insert.outputs[0].uses()

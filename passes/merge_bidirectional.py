@@ -134,7 +134,7 @@ def _final(first: ir.Node, second: ir.Node, index: int, state: ir.Value, rw: Rew
 def _join(first: ir.Node, second: ir.Node) -> ir.Node | None:
     """Return the Concat of the hidden states of both, [steps, (1,) rows, 2 * units], that is all that uses them."""
     values, users = [n.outputs[0] for n in (first, second)], [ir.sole_user(n.outputs[0]) for n in (first, second)]
-    if all(u is not None and u.op_type == "Squeeze" and integers(u, 1, "axes") == [1] for u in users):
+    if all(u is not None and _squeezes(u) for u in users):
         values = [u.outputs[0] for u in users if u is not None]
     join = ir.sole_user(values[0])
     alone = join is not None and list(join.inputs) == values and ir.sole_user(values[1]) is join
@@ -142,6 +142,10 @@ def _join(first: ir.Node, second: ir.Node) -> ir.Node | None:
     if join is None or not alone or dims is None or join.graph is not first.graph or not isinstance(dims[-1], int):
         return None
     return join if _joins(join, len(dims) - 1, len(dims)) else None
+
+
+def _squeezes(node: ir.Node) -> bool:
+    return node.op_type == "Squeeze" and node.domain == "" and integers(node, 1, "axes") == [1]
 
 
 def _joined_form(join: ir.Node) -> tuple[int, int]:

@@ -80,7 +80,7 @@ def escapes(module: ir.Module, k: int) -> bool:
 def is_foreign(module: ir.Module, k: int) -> bool:
     """An operator is of another domain, of which nothing is known but the types and shapes of its results."""
     node = next((n for i, n in enumerate(module.nodes()) if i == k), None)
-    if node is None or ir.subgraphs_of(node):
+    if node is None or list(ir.subgraphs_of(node)):
         return False
     node.domain = FOREIGN
     return True

@@ -101,7 +101,7 @@ def test_read(name: str) -> None:
     found, module = reader(READ[name])
     proto = serde.serialize_model(module.model)
     rng = np.random.default_rng(3)
-    feeds = {v.name: rng.standard_normal([2 if d == "N" else d for d in dims_(v)]) for v in module.graph.inputs}
+    feeds = {str(v.name): rng.standard_normal([2 if d == "N" else d for d in dims_(v)]) for v in module.graph.inputs}
     feeds = {k: a.astype(np.int64 if k == "k" else np.float32) for k, a in feeds.items()}
     (y,) = ReferenceEvaluator(proto).run(None, feeds)
     a = found.read(module.graph.outputs[0])
