@@ -166,7 +166,7 @@ def main() -> int:
         pool = [(p, m.key) for p in paths for m in File(str(p.relative_to(ROOT)), p.read_text()).mutants]
         pool = sorted({row for row in pool if row[1] not in skip})
         drawn = random.Random(given.seed).sample(pool, min(given.sample, len(pool)))
-        plan = {p: keys for p in paths if (keys := [k for q, k in drawn if q == p])}
+        plan = {p: [k for q, k in drawn if q == p] for p in dict.fromkeys(q for q, _ in drawn)}
     warm()
     if not given.lines and not given.all and not given.unchecked:
         tests = [str(ROOT / "tests" / t) for t in ("passes", "backends")]
