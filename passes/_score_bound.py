@@ -43,9 +43,10 @@ def _head_norms(value: ir.Value, heads: int) -> Array | None:
     if gamma is None or gamma.shape != rows or (len(norm.inputs) > 2 and (beta is None or beta.shape != rows)):
         return None
     matrix = weight[:, columns]
-    scaled = gamma.astype(np.float64)[:, None] * matrix
     shift = np.broadcast_to(0.0 if bias is None else bias, weight.shape[1])[columns]
-    shift = shift + (0.0 if beta is None else beta.astype(np.float64) @ matrix)
+    with np.errstate(invalid="ignore"):
+        scaled = gamma.astype(np.float64)[:, None] * matrix
+        shift = shift + (0.0 if beta is None else beta.astype(np.float64) @ matrix)
     if not np.isfinite(scaled).all() or not np.isfinite(shift).all():
         return None
     size = scaled.shape[1] // heads
