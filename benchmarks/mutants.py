@@ -18,11 +18,12 @@ import ast
 import json
 import os
 import random
+import select
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,8 @@ def work(path: Path, text: str, picked: list[str] | None, given: argparse.Namesp
     drive(file, path, tests, pass_names(served), plan, tell, given.seconds, given.parity, picked is None)
 
 
-def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tuple[Path, int, Any]:
-    """Start the process of one file."""
+def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tuple[Path, int, int]:
+    """Start the process of one file; return its number, and where its rows come from."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -129,7 +130,24 @@ def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tu
             print(f"{path.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(0)
     os.close(writer)
-    return path, pid, os.fdopen(reader)
+    return path, pid, reader
+
+
+def results(plan: dict[Path, list[str] | None], given: argparse.Namespace) -> Iterator[tuple[Path, list[list[Any]]]]:
+    """Yield the rows of each file as it ends."""
+    waiting, running, read = list(plan), dict[int, tuple[Path, int]](), dict[int, bytes]()
+    while waiting or running:
+        while waiting and len(running) < given.jobs:
+            path, pid, reader = start(waiting[0], plan[waiting.pop(0)], given)
+            running[reader], read[reader] = (path, pid), b""
+        for reader in select.select(list(running), [], [])[0]:
+            data = os.read(reader, 1 << 16)
+            read[reader] += data
+            if not data:
+                path, pid = running.pop(reader)
+                os.close(reader)
+                os.waitpid(pid, 0)
+                yield path, [json.loads(line) for line in read.pop(reader).splitlines()]
 
 
 def report(path: Path, rows: list[list[Any]], quiet: bool) -> None:
@@ -173,14 +191,7 @@ def main() -> int:
         if subprocess.run([sys.executable, "-P", "-m", "pytest", "-q", *tests], stdout=subprocess.DEVNULL).returncode:
             raise SystemExit("the tests fail without a mutant")
     total: list[list[Any]] = []
-    waiting, running = list(plan), []
-    while waiting or running:
-        while waiting and len(running) < given.jobs:
-            path = waiting.pop(0)
-            running.append(start(path, plan[path], given))
-        path, pid, pipe = running.pop(0)
-        rows = [json.loads(line) for line in pipe]
-        os.waitpid(pid, 0)
+    for path, rows in results(plan, given):
         report(path, rows, quiet=False)
         total += rows
     killed = sum(r[4] for r in total)

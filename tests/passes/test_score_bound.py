@@ -85,7 +85,7 @@ def test_known(name: str, heads: int) -> None:
     feeds = {
         v.name: x if v.name == "x" else np.zeros([int(d) for d in ir.dims_of(v) or ()], np.float32)
         for v in module.graph.inputs
-    }  # type: ignore[arg-type]
+    }
     q, k = ReferenceEvaluator(serde.serialize_model(module.model)).run(None, feeds)
     parts = [np.stack(np.split(v.reshape(6, 8), heads, 1)) for v in (q, k)]
     assert 0.5 * np.abs(np.einsum("hid,hjd->hij", *parts)).max() <= found
