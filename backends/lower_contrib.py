@@ -95,7 +95,7 @@ def _fused_matmul(b: Builder) -> ir.Value:
 
 
 def _swap_last(b: Builder, value: ir.Value) -> ir.Value:
-    rank = len(ir.dims_of(value) or ())
+    rank = len(ir.known_dims(value))
     if rank < 2:
         return value
     return b.op("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
@@ -131,7 +131,7 @@ def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int, defaul
     epsilon = b.node.attributes.get_float("epsilon", default)
     if b.rw.module.opset() >= 23:
         return b.op("RMSNormalization", x, scale, axis=axis, epsilon=epsilon)
-    rank = len(ir.dims_of(x) or ())
+    rank = len(ir.known_dims(x))
     axes = list(range(axis % rank, rank)) if rank else [-1]
     mean = b.reduce("ReduceMean", b.op("Mul", x, x), axes)
     return b.op("Mul", b.op("Div", x, b.op("Sqrt", b.op("Add", mean, epsilon))), scale)

@@ -40,7 +40,7 @@ class ConvLayer:
 
 def conv_layer_of(node: ir.Node) -> ConvLayer | str:
     """Return the convolution that a Conv computes, or why it has none of this form."""
-    operands = [v for v in node.inputs if v is not None]
+    operands = ir.operands(node)
     if operands[0].dtype != ir.DataType.FLOAT:
         return "it does not compute in float32"
     if node.attributes.get_int("group", 1) != 1:
@@ -70,7 +70,7 @@ def conv_layer_of(node: ir.Node) -> ConvLayer | str:
 def has_other_kernel(node: ir.Node) -> bool:
     """Return whether a convolution names another kernel than its weight has, which no runtime takes."""
     kernel = node.attributes.get_ints("kernel_shape", None)
-    return kernel is not None and tuple(kernel) != (ir.dims_of(node.inputs[1]) or ())[2:]
+    return kernel is not None and tuple(kernel) != ir.known_dims(node.inputs[1])[2:]
 
 
 def _pads(

@@ -85,7 +85,7 @@ def pieces(node: ir.Node) -> tuple[ir.Value, int, int, int] | None:
     if isinstance(found, str) or len(found) != 1 or x is None:
         return None
     ((axis, interval),) = found.items()
-    size = (ir.dims_of(x) or ())[axis]
+    size = ir.known_dims(x)[axis]
     if interval.step != 1 or not isinstance(size, int):
         return None
     return x, axis, interval.start, max(interval.start, min(interval.stop, size))

@@ -84,7 +84,7 @@ class Mapped:
 
 def _kept(elements: ir.Value, item: Item, one: ir.Value, rw: Rewriter) -> ir.Value:
     """Return elements with the axis of size 1 that a single one keeps."""
-    if len(ir.dims_of(one) or ()) < len(item.dims):
+    if len(ir.known_dims(one)) < len(item.dims):
         return elements
     made: ir.Value = rw.op("Unsqueeze", elements, np.array([item.axis + 1], np.int64))
     return made

@@ -182,7 +182,7 @@ def rows_of(dims: Sequence[ir.Dim | int | None] | None) -> tuple[ir.Dim | int | 
 
 def unstacked(y: ir.Value, like: ir.Value, rw: Rewriter) -> ir.Value:
     """Return the hidden states [steps, 1, rows, columns] with the steps in front of the axes of a state."""
-    rank = len(ir.dims_of(like) or ())
+    rank = len(ir.known_dims(like))
     made: ir.Value = y if rank == 3 else rw.op("Squeeze", y, np.arange(1, 4 - rank, dtype=np.int64))
     return made
 
@@ -191,7 +191,7 @@ def stacked(hidden: ir.Value, axis: int, turned: bool, rw: Rewriter) -> ir.Value
     """Return hidden states, in the order of time along the first axis, along another one, the last first if turned."""
     if turned:
         hidden = rw.op("Slice", hidden, *(np.array([k], np.int64) for k in _BACKWARDS))
-    rank = len(ir.dims_of(hidden) or ())
+    rank = len(ir.known_dims(hidden))
     if axis in (0, -rank):
         return hidden
     axis %= rank
@@ -206,13 +206,13 @@ def stacking_refusal(one: ir.Value, axis: int) -> str | None:
 
 def leaving(state: ir.Value, like: ir.Value, rw: Rewriter) -> ir.Value:
     """Return a final state [1, rows, columns] with the rank of another state."""
-    rank = len(ir.dims_of(like) or ())
+    rank = len(ir.known_dims(like))
     made: ir.Value = state if rank == 3 else rw.op("Squeeze", state, np.arange(3 - rank, dtype=np.int64))
     return made
 
 
 def _entering(state: ir.Value | None, rw: Rewriter) -> ir.Value | None:
-    rank = len(ir.dims_of(state) or ())
+    rank = len(ir.known_dims(state))
     if state is None or rank == 3:
         return state
     made: ir.Value = rw.op("Unsqueeze", state, np.arange(3 - rank, dtype=np.int64))

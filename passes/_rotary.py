@@ -119,7 +119,7 @@ def _join(value: ir.Value) -> tuple[bool, tuple[ir.Value, ir.Value]] | None:
 
 
 def _parts(concat: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    rank = len(ir.dims_of(concat.outputs[0]) or ())
+    rank = len(ir.known_dims(concat.outputs[0]))
     last = concat.attributes.get_int("axis", 0) in (-1, rank - 1)
     a, b = concat.inputs if len(concat.inputs) == 2 else (None, None)
     if a is None or b is None or not last or full_dims(a) is None or full_dims(a) != full_dims(b):

@@ -34,7 +34,7 @@ class Item:
     @property
     def dims(self) -> tuple[ir.Dim | int | None, ...]:
         """The shape of the sequence."""
-        return ir.dims_of(self.sequence) or ()
+        return ir.known_dims(self.sequence)
 
     @property
     def length(self) -> Size | None:

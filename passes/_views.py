@@ -68,12 +68,12 @@ def _laid_out(array: np.ndarray[Any, Any], main: Layout, stored: Layout) -> np.n
     """Return a constant beside the last axes of ``main`` as it stands beside those of ``stored`` that hold the same."""
     array = array.reshape(array.shape[next((i for i, d in enumerate(array.shape) if d != 1), array.ndim) :])
     for i in range(array.ndim, len(main) + 1):
-        tail = [d for d in main[len(main) - i :] if isinstance(d, int)]
+        tail = ir.numbers(main[len(main) - i :])
         size = prod(tail)
         if len(tail) < i or size > SMALL:
             return None
         for j in range(len(stored) + 1):
-            other = [d for d in stored[len(stored) - j :] if isinstance(d, int)]
+            other = ir.numbers(stored[len(stored) - j :])
             if len(other) == j and prod(other) == size and size > 0:
                 return np.ascontiguousarray(np.broadcast_to(array, tail)).reshape(other)
     return None
@@ -203,7 +203,7 @@ class Views:
 
     def constant(self, value: ir.Value, layout: Layout) -> np.ndarray[Any, Any] | None:
         array = small_constant(value)
-        sizes = [d for d in layout if isinstance(d, int)]
+        sizes = ir.numbers(layout)
         if array is None or array.size > SMALL or len(sizes) != len(layout):
             return None
         return array.reshape(sizes)

@@ -63,7 +63,7 @@ class ConvertConvToGemm(PatternPass):
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
         weight = full_dims(m["w"])
         assert weight is not None
-        sizes = [d for d in weight if isinstance(d, int)]
+        sizes = ir.numbers(weight)
         flat = reshaped(m["w"], (sizes[0], prod(sizes[1:])), rw)
         bias = () if m.get("b") is None else (m["b"],)
         made: Any = rw.op("Gemm", rw.op("Flatten", m["x"]), flat, *bias, transB=1)
@@ -78,5 +78,5 @@ def _is_flattened(value: ir.Value) -> bool:
         value = user.outputs[0]
     users = [u.node for u in value.uses()]
     kinds = ("Flatten", "Reshape", "Squeeze")
-    rows = all(n.op_type in kinds and n.domain == "" and len(ir.dims_of(n.outputs[0]) or ()) == 2 for n in users)
+    rows = all(n.op_type in kinds and n.domain == "" and len(ir.known_dims(n.outputs[0])) == 2 for n in users)
     return bool(users) and rows and not value.is_graph_output()

@@ -142,7 +142,7 @@ def _nodes(chain: Chain) -> dict[ir.Node, None]:
                 continue
             if value not in before and value not in step.inputs:
                 found[node] = None
-                stack += [v for v in node.inputs if v is not None]
+                stack += ir.operands(node)
         before = step.ends
     return found
 

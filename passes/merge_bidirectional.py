@@ -100,7 +100,7 @@ class MergeBidirectional(SitePass):
             rank, units = _joined_form(join)
             target = [0, 0, -1] if rank == 3 else [0, 1, -1, 2 * units]
             rw.replace(join.outputs[0], rw.op("Reshape", turned, np.array(target, np.int64)))
-            squeezes = [p for v in join.inputs if v is not None and (p := v.producer()) is not None]
+            squeezes = ir.producers(join)
             rw.erase(join, *squeezes)
         for i in range(1, count):
             _final(first, second, i, outputs[i], rw)

@@ -64,7 +64,7 @@ class MergeMappedElements(SitePass):
         values = found.mapped.write(rw, lambda item: elements_first(item, count, rw), lambda v: v)
         axis = site.anchor.attributes.get_int("axis", 0)
         rw.replace(site.anchor.outputs[0], stacked(values[site.data[0]], axis, found.backwards, rw))
-        rows = {p for v in site.anchor.inputs if v is not None and (p := v.producer()) is not None}
+        rows = set(ir.producers(site.anchor))
         old = rows.union(found.nodes, found.elements)
         rw.erase(site.anchor, *(n for n in reversed(list(rw.graph)) if n in old))
 
@@ -129,7 +129,7 @@ def _leaves(row: ir.Value) -> dict[ir.Value, Item]:
         if item is not None and isinstance(item.at, int):
             found[value] = item
         elif (node := value.producer()) is not None and len(seen) < _MOST:
-            stack += [v for v in node.inputs if v is not None]
+            stack += ir.operands(node)
     return found
 
 
