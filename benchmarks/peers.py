@@ -130,10 +130,12 @@ def work(tool: str, source: str, out: str, when: str) -> None:
 # -- one process per conversion, and one per model that measures ----------------------------------------------------
 def child(words: Sequence[str], limit: float) -> tuple[Row, float]:
     """Return what a child of this script printed last as JSON (or why there is nothing), and its wall time."""
+    # an installed package has its bytecode; one in a checkout must be allowed to keep it too
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            [sys.executable, __file__, *words], capture_output=True, text=True, timeout=limit, check=False
+            [sys.executable, __file__, *words], capture_output=True, text=True, timeout=limit, check=False, env=env
         )
     except subprocess.TimeoutExpired:
         return {"failed": f"no result after {limit:.0f} s"}, limit

@@ -103,7 +103,8 @@ class Driver:
             self.pipeline: Pipeline = passes.pipeline(o.opt_level, o.passes, rest, self.plugins)
             _require_exact(self.pipeline, o)
             self._meta = {"fcc.level": str(o.opt_level)}
-            if str(self.pipeline) != str(passes.pipeline(o.opt_level)):  # else the version and the level tell it
+            chosen = o.passes is not None or bool(rest) or bool(self.plugins)
+            if chosen and str(self.pipeline) != str(passes.pipeline(o.opt_level)):  # else the level tells it
                 self._meta["fcc.pipeline"] = str(self.pipeline)
             self.skip |= {(name, "") for name in o.disable if name in lowerings}
             self.costs = recorded(o, self.target)

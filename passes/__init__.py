@@ -200,13 +200,14 @@ _STEPS = (
     "convert-mapped-loops,merge-mapped-elements,unroll-loops"
 )
 _LINEAR = (
-    "eliminate-dead-neurons,fold-batchnorm,fold-batchnorm-forward,fold-affine,fold-affine-forward,fold-pad,"
+    "eliminate-dead-neurons,eliminate-affine-gather,fold-batchnorm,fold-batchnorm-forward,fold-affine,"
+    "fold-affine-forward,fold-pad,"
     "fuse-matmul-add,eliminate-zero-taps,convert-diagonal-linears,fold-concat-constants,sink-expand"
 )
 # Elementwise algebra; behind the recovery of operators, which knows their spelling in primitives better.
 _ALGEBRA = (
-    "merge-constants,merge-clamps,merge-logic,eliminate-negations,convert-powers,eliminate-idle-clamps,"
-    "convert-split,merge-pools"
+    "fuse-activations,merge-constants,merge-clamps,merge-logic,eliminate-negations,convert-powers,convert-split,"
+    "merge-pools"
 )
 
 # What exporters write in primitives, as the operator it means; exact look-ups of finite domains.
@@ -226,7 +227,7 @@ PIPELINES: dict[int, str] = {
     2: (
         f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
         f"fixpoint({_STEPS},convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
-        f"fixpoint({_ALGEBRA},{_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
+        f"eliminate-idle-clamps,fixpoint({_ALGEBRA},{_LINEAR},merge-parallel-linears,compose-linears,{_CLEAN}),"
         f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear,"
         f"convert-winograd,fixpoint(sink-reshape,convert-global-pool,{_CLEAN})"
     ),

@@ -8,7 +8,8 @@ from functools import reduce
 import numpy as np
 
 from fcc import ir
-from fcc.analysis.intervals import Bounds, Intervals, aligned
+from fcc.analysis.bounds import Bounds, aligned
+from fcc.analysis.intervals import Intervals
 from fcc.analysis.shape_rules import broadcast
 from fcc.analysis.shapes import static_size
 
@@ -68,6 +69,8 @@ def _clip(node: ir.Node, intervals: Intervals) -> Found:
     if True not in idle:
         return f"the input lies between {x.least:g} and {x.greatest:g}"
     low, high = node.inputs[1], node.inputs[2]
+    if idle[1] and intervals.of(low).greatest > intervals.of(high).least:
+        return "the lower bound may exceed the upper one, which then is the result"
     return lambda rw: rw.op("Clip", first(node), *((None, high) if idle[0] else (low,)))
 
 

@@ -122,14 +122,46 @@ def _with_results(
 
 def _reduce(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:
     axes = integers(node, 1, "axes") if present(node, 1, "axes") else None
-    if not axes or any(not isinstance(a, int) for a in axes) or not node.attributes.get_int("keepdims", 1):
-        return "the axes are not known, or dropped"
+    if not axes or any(not isinstance(a, int) for a in axes):
+        return "the axes are not known"
     negative = [a if a < 0 else a - len(main) for a in axes]
+    if not node.attributes.get_int("keepdims", 1):
+        return _drop(node, main, stored, negative)
     if any(-a > kept_axes(main, stored) for a in negative):
         return "it works along an axis that is laid out anew"
-    inputs = {1: np.asarray(negative, np.int64)} if present(node, 1) else {}
-    found = _with_results(node, main, stored, (stored, None)[: len(node.inputs)], {} if inputs else {"axes": negative})
-    return found if isinstance(found, str) else Carried(found.operands, found.results, found.attributes, inputs)
+    given, changed, inputs = _reducing(node, stored, negative)
+    found = _with_results(node, main, stored, given, changed)
+    return found if isinstance(found, str) else Carried(found.operands, found.results, changed, inputs)
+
+
+def _reducing(
+    node: ir.Node, stored: Layout, axes: list[int]
+) -> tuple[tuple[Layout | None, ...], dict[str, Any], dict[int, np.ndarray[Any, Any]]]:
+    """Return operands, attributes and inputs of a reduction along other axes."""
+    inputs = {1: np.asarray(axes, np.int64)} if present(node, 1) else {}
+    return (stored, None)[: len(node.inputs)], {} if inputs else {"axes": axes}, inputs
+
+
+def _drop(node: ir.Node, main: Layout, stored: Layout, negative: Sequence[int]) -> Carried | str:
+    """A reduction that drops its axes gives its result at once, where the layouts differ in axes of size 1 only."""
+    gone = {a + len(main) for a in negative}
+    kept = [i not in gone for i, d in enumerate(main) if d != 1]
+    if [d for d in main if d != 1] != [d for d in stored if d != 1]:
+        return "it works along an axis that is laid out anew"
+    result = tuple(d for i, d in enumerate(main) if i not in gone)
+    axes: list[int] = []
+    at, stays = 0, iter(kept)
+    for axis, dim in enumerate(stored):
+        if not (next(stays) if dim != 1 else result[at : at + 1] == (1,)):
+            axes.append(axis - len(stored))
+        elif result[at : at + 1] == (dim,):
+            at += 1
+        else:
+            return "the result has axes of size 1 at other places"
+    if at < len(result) or not axes:
+        return "the result has axes of size 1 at other places"
+    given, changed, inputs = _reducing(node, stored, axes)
+    return Carried(given, (result,), changed, inputs)
 
 
 def _matmul(node: ir.Node, main: Layout, stored: Layout) -> Carried | str:

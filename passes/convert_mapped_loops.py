@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from fcc import ir
-from fcc.analysis.loops import LOOPS, Looped, control_flow, looped, plain
+from fcc.analysis.loops import Looped, looped, plain, used_loops
 from fcc.analysis.trips import Counters, trips
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
@@ -31,9 +31,8 @@ class ConvertMappedLoops(SitePass):
     name: ClassVar[str] = "convert-mapped-loops"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        for node in reversed(list(control_flow(module, *LOOPS))):  # the inner ones first
-            if node.graph is not None and any(ir.is_used(v) for v in node.outputs):
-                yield Site(node, module, ctx, looped(node))
+        for node in used_loops(module):
+            yield Site(node, module, ctx, looped(node))
 
     def check(self, site: Site) -> str | None:
         if isinstance(site.data, str):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fcc import ir
-from fcc.analysis.loops import LOOPS, Carried, Looped, control_flow, looped, plain
+from fcc.analysis.loops import Carried, Looped, looped, plain, used_loops
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._live import live_values
@@ -44,9 +44,8 @@ class EliminateLoopValues(SitePass):
     name: ClassVar[str] = "eliminate-loop-values"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        for node in reversed(list(control_flow(module, *LOOPS))):  # the inner ones first
-            if node.graph is not None and any(ir.is_used(v) for v in node.outputs):
-                yield Site(node, module, ctx, looped(node))
+        for node in used_loops(module):
+            yield Site(node, module, ctx, looped(node))
 
     def check(self, site: Site) -> str | None:
         loop = site.data

@@ -37,6 +37,7 @@ class FuseAttention(SitePass):
     """
 
     name: ClassVar[str] = "fuse-attention"
+    measured: ClassVar[bool] = True
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         accepts = ACCEPTS.get(ctx.target.name)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fcc import ir
-from fcc.analysis.loops import LOOPS, Looped, control_flow, looped
+from fcc.analysis.loops import Looped, looped, used_loops
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._cone import freed_bytes
@@ -51,12 +51,8 @@ class FuseRecurrent(SitePass):
     growth: int = 1024
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        version = -1
-        while version != module.version:
-            version = module.version
-            for node in reversed(list(control_flow(module, *LOOPS))):  # the inner ones first
-                if node.graph is not None and any(ir.is_used(v) for v in node.outputs):
-                    yield Site(node, module, ctx, _Candidate(looped(node)))
+        for node in used_loops(module, again=True):
+            yield Site(node, module, ctx, _Candidate(looped(node)))
 
     def check(self, site: Site) -> str | None:
         candidate = site.data

@@ -56,6 +56,7 @@ class MergeParallelLinears(SitePass):
     """
 
     name: ClassVar[str] = "merge-parallel-linears"
+    measured: ClassVar[bool] = True
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         changed = True
@@ -77,6 +78,10 @@ class MergeParallelLinears(SitePass):
         plain = all(layer.alpha == 1 and layer.beta == 1 for layer in group.layers)
         if not plain and not all(np.all(np.abs(weights(x)) <= limits(dtype)[1]) for x in group.layers):
             return f"the scaled weights leave the range of {dtype}"
+        return None
+
+    def pays(self, site: Site) -> str | None:
+        group: _Group = site.data
         return None if group.concat is not None else _split_refusal(group, site.ctx)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:

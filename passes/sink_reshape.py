@@ -16,7 +16,8 @@ class SinkReshape(RegionPass):
     Likewise Flatten, Squeeze and Unsqueeze.
 
     f: elementwise operators, and along the last axes, which both shapes share: normalization, Softmax, reductions,
-    Concat, Split, MatMul with a matrix. The border is a minimum cut, see sink-transpose.
+    Concat, Split, MatMul with a matrix; reductions that drop their axes where the shapes differ by axes of size 1. The
+    border is a minimum cut, see sink-transpose.
     Shapes: known, up to what a Reshape can copy or infer; no size is 0.
     Numerics: exact.
     Source: ONNX operator specifications.

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fcc import ir
-from fcc.analysis.loops import LOOPS, Looped, Stacked, control_flow, looped
+from fcc.analysis.loops import Looped, Stacked, looped, used_loops
 from fcc.analysis.trips import trips
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
@@ -37,12 +37,8 @@ class UnrollLoops(SitePass):
     max_nodes: int = 256
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        version = -1
-        while version != module.version:
-            version = module.version
-            for node in reversed(list(control_flow(module, *LOOPS))):  # the inner ones first
-                if node.graph is not None and any(ir.is_used(v) for v in node.outputs):
-                    yield Site(node, module, ctx, looped(node))
+        for node in used_loops(module, again=True):
+            yield Site(node, module, ctx, looped(node))
 
     def check(self, site: Site) -> str | None:
         loop = site.data

@@ -14,7 +14,7 @@ LAYERS = [  # bottom first
     {"analysis"},
     {"target"},
     {"rewrite"},
-    {"compress"},
+    {"allocate", "compress"},
     {"passes"},
     {"backends"},
     {"data"},

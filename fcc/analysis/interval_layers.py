@@ -8,8 +8,7 @@ from math import sqrt
 import numpy as np
 
 from .. import ir
-from .interval_moves import is_padded
-from .intervals import (
+from .bounds import (
     EVERYTHING,
     READABLE,
     Array,
@@ -24,6 +23,7 @@ from .intervals import (
     rounded,
     times,
 )
+from .interval_moves import is_padded
 
 _SAMPLES = 12
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import ir
-from .intervals import EVERYTHING, Array, Ask, Bounds, Rule, between, combined, epsilon, hull, rounded
+from .bounds import EVERYTHING, Array, Ask, Bounds, Rule, between, combined, epsilon, hull, rounded
 from .shapes import elements
 
 Dims = tuple[ir.Dim | int | None, ...]

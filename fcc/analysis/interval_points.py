@@ -7,8 +7,8 @@ from functools import reduce
 import numpy as np
 
 from .. import ir
+from .bounds import Array, Ask, Bounds, aligned
 from .evaluate import evaluate
-from .intervals import Array, Ask, Bounds, aligned
 
 OPSET = 21
 POINTWISE = frozenset(

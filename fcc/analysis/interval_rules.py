@@ -8,9 +8,7 @@ from math import erf
 import numpy as np
 
 from .. import ir
-from .interval_layers import LAYERS
-from .interval_moves import MOVES
-from .intervals import (
+from .bounds import (
     EVERYTHING,
     Array,
     Ask,
@@ -25,6 +23,8 @@ from .intervals import (
     rounded,
     times,
 )
+from .interval_layers import LAYERS
+from .interval_moves import MOVES
 from .shapes import static_size
 
 Function = Callable[[Array], Array]

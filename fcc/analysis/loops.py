@@ -64,6 +64,18 @@ def control_flow(module: ir.Module, *types: str) -> Iterator[ir.Node]:
         yield from (n for n in module.nodes() if n.op_type in types and n.domain == "")
 
 
+def used_loops(module: ir.Module, *, again: bool = False) -> Iterator[ir.Node]:
+    """Yield loops that give something used, the inner ones first; ``again``: over again while the module changes."""
+    version = -1
+    while version != module.version:
+        version = module.version
+        for node in reversed(list(control_flow(module, *LOOPS))):
+            if node.graph is not None and any(ir.is_used(v) for v in node.outputs):
+                yield node
+        if not again:
+            return
+
+
 def looped(node: ir.Node) -> Looped | str:
     """Return the view of a Loop or Scan node, or why it has none."""
     body = node.attributes["body"].as_graph()

@@ -31,14 +31,9 @@ def run_pass(p: Pass, module: ir.Module, ctx: PassContext) -> int:
     if p.needs_stats and ctx.stats is None:
         ctx.log.refuse(p.name, "", "needs calibration data and there is none")
         return 0
-    runners: tuple[tuple[type[Pass], Callable[..., int]], ...] = (
-        (PatternPass, _run_pattern),
-        (SitePass, _run_sites),
-        (ModulePass, _run_module),
-    )
-    for kind, runner in runners:
-        if isinstance(p, kind):
-            return runner(p, module, ctx)
+    for kind in type(p).__mro__:  # isinstance() of an abstract class asks all of its subclasses
+        if kind in _RUNNERS:
+            return _RUNNERS[kind](p, module, ctx)
     raise TypeError(f"{type(p).__name__} is no PatternPass, SitePass or ModulePass")
 
 
@@ -259,3 +254,10 @@ def _failed(p: Pass, node: ir.Node, ctx: PassContext, error: Exception) -> None:
             node=node.name or "",
         ) from error
     ctx.log.fail(p.name, site_name(node), reason)
+
+
+_RUNNERS: dict[type, Callable[..., int]] = {
+    PatternPass: _run_pattern,
+    SitePass: _run_sites,
+    ModulePass: _run_module,
+}

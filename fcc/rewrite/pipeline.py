@@ -149,7 +149,7 @@ def make(kind: type[Pass] | Pass, options: Mapping[str, str]) -> Pass:
     Raises:
         PipelineError: an option does not exist or its value has the wrong type.
     """
-    hints = get_type_hints(kind if isinstance(kind, type) else type(kind))
+    hints = get_type_hints(kind if isinstance(kind, type) else type(kind)) if options else {}
     names = {f.name for f in fields(kind)}
     values: dict[str, Any] = {}
     for key, text in options.items():

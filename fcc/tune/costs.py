@@ -19,8 +19,10 @@ from .machine import ANSWERS
 from .table import Row, Table, load, shipped, user_table
 
 How = Literal["plan", "measured", "near", "guess"]
-_FEWER_NODES = 1.02  # a rewrite that adds no node is taken when it is not slower
-_MORE_NODES = 0.97  # one that does has to be faster
+# The largest ratio at which a rewrite is taken. Equal sessions differ by up to 3 % (where their memory happens to lie).
+_FEWER_NODES = 1.05
+_AS_MANY_NODES = 1.02
+_MORE_NODES = 0.97
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ class Recorded:
         if question is None or ratio is None:
             self._note(Choice(pass_name, site, "guess", None, None, question))
             return None
-        more = question.nodes[1] > question.nodes[0]
-        taken = ratio <= (_MORE_NODES if more else _FEWER_NODES)
+        before, after = question.nodes
+        more = after > before
+        taken = ratio <= (_MORE_NODES if more else _AS_MANY_NODES if after == before else _FEWER_NODES)
         self._note(Choice(pass_name, site, how, ratio, taken, question))
         if taken:
             return ""

@@ -64,7 +64,7 @@ class Table:
         """Add or replace a row."""
         old = self.rows.get(row.key)
         self.rows[row.key] = row
-        for key in ((row.before, row.after), (row.pass_name, structure(row.before), structure(row.after))):
+        for key in ((row.before, row.after), (row.pass_name, _without_numbers(row.before, row.after))):
             self._index[key] = [*(r for r in self._index.get(key, ()) if r is not old), row]
         self._passes.add((row.target, row.pass_name))
 
@@ -83,10 +83,10 @@ class Table:
         The mean of log ratio over the nearest rows, weighted by closeness; a row is near when no size differs by more
         than one octave. Zero and one are their own octave.
         """
-        here = _sizes(before)
+        here, form = _sizes(before), (structure(before), structure(after))
         found: dict[tuple[int, ...], list[Row]] = {}
-        for row in self._index.get((pass_name, structure(before), structure(after)), ()):
-            if row.target == target:
+        for row in self._index.get((pass_name, _without_numbers(before, after)), ()):
+            if row.target == target and (structure(row.before), structure(row.after)) == form:
                 found.setdefault(_sizes(row.before), []).append(row)
         rows = [
             (d, r) for s, rs in found.items() if (d := _distance(here, s)) <= _NEAR and (r := _nearest(rs, classes))
@@ -151,6 +151,14 @@ def user_table() -> Path:
         return Path(given)
     data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return Path(data) / "fcc" / "table.jsonl"
+
+
+_DIGITS = str.maketrans("", "", "0123456789")
+
+
+def _without_numbers(before: str, after: str) -> str:
+    """Return what is equal for fragments of equal structure, and costs next to nothing."""
+    return f"{before}{after}".translate(_DIGITS)
 
 
 @cache

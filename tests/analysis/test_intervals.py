@@ -14,7 +14,8 @@ from onnx_ir import serde
 
 from fcc import ir, testing
 from fcc.analysis import shapes
-from fcc.analysis.intervals import Bounds, Intervals
+from fcc.analysis.bounds import Bounds
+from fcc.analysis.intervals import Intervals
 from fcc.frontend import read
 
 INF = np.inf

@@ -320,3 +320,12 @@ def test_matrices_too(layer: str) -> None:
     weight = np.abs(np.random.default_rng(0).standard_normal((40, 50))) + 0.1
     after = f"g (float[N,40] x) => (float[N,50] y) {{ s = Sigmoid(x) t = {layer} y = Neg(t) }}"
     check(P, before=text, after=after, constants={"w": weight, "v": weight.T, "b": 0.0})
+
+
+def test_bounds_out_of_order_leave_the_upper_one() -> None:
+    """min(max(x, 6), 1) is 1, not 6: the upper bound acts although no x is above it."""
+    text = (
+        "g (float[N] x) => (float[N] y) <float low = {6}, float high = {1}> "
+        "{ s = Sigmoid(x) r = Clip(s, low, high) y = Neg(r) }"
+    )
+    check(EliminateIdleClamps(), text, None, because="the lower bound may exceed the upper one")

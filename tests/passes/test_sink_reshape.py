@@ -125,6 +125,44 @@ def test_a_reshape_in_front_gives_the_other_shape() -> None:
     )
 
 
+DROPPED = "g (float[{}] x) => (float[{}] y) <int64[4] s, int64[2] a> {{ r = Reshape(x, s) y = {}<keepdims=0>({}, a) }}"
+
+
+@pytest.mark.parametrize(
+    ("stored", "main", "axes", "out", "found"),
+    [
+        ("N,1,5,8", [-1, 5, 1, 8], [2, 3], "N,5", [-3, -1]),
+        ("N,5,8", [-1, 5, 1, 8], [-2, -1], "N,5", [-1]),
+        ("N,5,8", [-1, 5, 1, 8], [1, 3], "N,1", None),
+        ("1,5,8", [5, 1, 8, 1], [0, 3], "1,8", [-2]),
+        ("5,1,1,8", [1, 5, 8, 1], [0, 2], "5,1", [-2, -1]),
+    ],
+)
+def test_a_reduction_that_drops_its_axes(
+    stored: str, main: list[int], axes: list[int], out: str, found: list[int] | None
+) -> None:
+    before = DROPPED.format(stored, out, "ReduceMax", "r")
+    constants = {"s": main, "a": axes}
+    if found is None:
+        check(SinkReshape(), before, None, constants=constants)
+        return
+    after = f"g (float[{stored}] x) => (float[{out}] y) <int64[{len(found)}] b> {{ y = ReduceMax<keepdims=0>(x, b) }}"
+    module = check(SinkReshape(), before, after, constants=constants)
+    (value,) = module.graph.initializers.values()
+    assert value.const_value is not None
+    assert value.const_value.numpy().tolist() == found
+
+
+def test_a_reduction_of_axes_of_size_1_alone_reduces_some_axis() -> None:
+    before = DROPPED.format("5,8", "5,8", "ReduceL1", "r")
+    check(SinkReshape(), before, None, constants={"s": [1, 5, 1, 8], "a": [0, 2]})
+
+
+def test_a_reduction_that_drops_axes_of_a_joined_one_stays() -> None:
+    before = DROPPED.format("2,3,8", "6", "ReduceMax", "r")
+    check(SinkReshape(), before, None, constants={"s": [6, 2, 2, 2], "a": [2, 3]})
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "an operand that broadcasts over the joined axes": (
         f"g (float[2,3,8] x, float[6,1] b) => (float[2,3,8] y) {BACK}> {{ r = Reshape(x, s) p = Add(r, b)"

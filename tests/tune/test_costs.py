@@ -39,7 +39,9 @@ def test_nothing_is_asked_of_nothing() -> None:
         (0.96, (1, 2), ""),
         (0.98, (1, 2), "measured: 0.98 of the time for 1 more nodes"),
         (1.01, (2, 2), ""),
-        (1.03, (2, 1), "measured: 1.03 of the time"),
+        (1.03, (2, 2), "measured: 1.03 of the time"),
+        (1.04, (2, 1), ""),
+        (1.06, (2, 1), "measured: 1.06 of the time"),
     ],
 )
 def test_what_adds_nodes_has_to_gain_more(ratio: float, nodes: tuple[int, int], answer: str) -> None:

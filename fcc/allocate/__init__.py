@@ -1,0 +1,6 @@
+"""Which change for which layer: the choice under an error budget, and what may be said of the result."""
+
+from .certify import agreement_bound, mean_bound
+from .solver import Option, solve
+
+__all__ = ["Option", "agreement_bound", "mean_bound", "solve"]
