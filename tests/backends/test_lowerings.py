@@ -333,3 +333,8 @@ def test_channels_that_are_no_groups_stay(groups: int) -> None:
         f"g (float[2,6,5] x, float[6] s) => (float[2,6,5] y) {{ y = GroupNormalization<num_groups={groups}>(x, s, s) }}"
     )
     check(LowerNormalization(), text, None, because="the channels are no groups", target="cuda")
+
+
+def test_group_normalization_of_mixed_types_stays() -> None:
+    text = "g (float16[2,6,5] x, float[6] s) => (float16[2,6,5] y) { y = GroupNormalization<num_groups=2>(x, s, s) }"
+    check(LowerNormalization(), text, None, because="another element type", target="cuda")

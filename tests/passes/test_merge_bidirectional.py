@@ -162,3 +162,11 @@ def test_other_sequences_and_directions() -> None:
 def test_layers_by_rows() -> None:
     body = TWO.replace("hidden_size = 4", "hidden_size = 4, layout = 1")
     check(MergeBidirectional(), text(body), None, because="laid out by rows")
+
+
+def test_large_weights_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 4 * (16 * 3 + 16 * 4 + 32)
+    monkeypatch.setattr("fcc.passes.merge_bidirectional._MOST", size - 1)
+    check(MergeBidirectional(), text(TWO), None, because="too large to be copied")
+    monkeypatch.setattr("fcc.passes.merge_bidirectional._MOST", size)
+    check(MergeBidirectional(), text(TWO), text(ONE))
