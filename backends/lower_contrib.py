@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from fcc import ir
 
-from .lowering import Builder, Lowering, Row
+from .lowering import Builder, Check, Lowering, Row
 
 
 def _gelu(b: Builder, x: ir.Value, approximate: str = "none") -> ir.Value:
@@ -95,7 +95,7 @@ def _fused_matmul(b: Builder) -> ir.Value:
 
 
 def _swap_last(b: Builder, value: ir.Value) -> ir.Value:
-    rank = len(ir.dims_of(value) or ())
+    rank = len(ir.known_dims(value))
     if rank < 2:
         return value
     return b.op("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
@@ -131,7 +131,7 @@ def _rms_norm(b: Builder, x: ir.Value, scale: ir.Value | None, axis: int, defaul
     epsilon = b.node.attributes.get_float("epsilon", default)
     if b.rw.module.opset() >= 23:
         return b.op("RMSNormalization", x, scale, axis=axis, epsilon=epsilon)
-    rank = len(ir.dims_of(x) or ())
+    rank = len(ir.known_dims(x))
     axes = list(range(axis % rank, rank)) if rank else [-1]
     mean = b.reduce("ReduceMean", b.op("Mul", x, x), axes)
     return b.op("Mul", b.op("Div", x, b.op("Sqrt", b.op("Add", mean, epsilon))), scale)
@@ -154,6 +154,25 @@ def _has_layer_norm(node: ir.Node) -> str | None:
         return "the ranks of input and skip are not known"
     fits = all(q in (1, p) or p is None or not isinstance(q, int) for p, q in zip(a[::-1], c[::-1], strict=False))
     return None if fits else "the skip does not broadcast to the input"
+
+
+def _fits(index: int) -> Check:
+    """Refuse an operand that would widen the result."""
+
+    def refuse(node: ir.Node) -> str | None:
+        small = ir.dims_of(node.inputs[index]) if index < len(node.inputs) else None
+        large = ir.dims_of(node.outputs[0])
+        if small is None or large is None:
+            return None
+        pairs = zip(large[::-1], small[::-1], strict=False)
+        wider = any(isinstance(p, int) and isinstance(q, int) and q not in (1, p) for p, q in pairs)
+        return f"input {index} does not broadcast to the result" if wider or len(small) > len(large) else None
+
+    return refuse
+
+
+def _each(*checks: Check) -> Check:
+    return lambda node: next((reason for c in checks if (reason := c(node)) is not None), None)
 
 
 def _simplified(b: Builder) -> ir.Value:
@@ -182,10 +201,10 @@ class LowerContrib(Lowering):
     domain: ClassVar[str] = "com.microsoft"
     rows: ClassVar[Mapping[str, Row]] = {
         "Gelu": Row(lambda b: _gelu(b, b.x)),
-        "BiasGelu": Row(lambda b: _gelu(b, _plus(b, b.x, 1))),
-        "FastGelu": Row(lambda b: _gelu(b, _plus(b, b.x, 1), "tanh")),
+        "BiasGelu": Row(lambda b: _gelu(b, _plus(b, b.x, 1)), _fits(1)),
+        "FastGelu": Row(lambda b: _gelu(b, _plus(b, b.x, 1), "tanh"), _fits(1)),
         "QuickGelu": Row(_quick_gelu),
-        "FusedConv": Row(_fused_conv, _known_activation),
+        "FusedConv": Row(_fused_conv, _each(_known_activation, _fits(3))),
         "FusedGemm": Row(_fused_gemm, _known_activation),
         "FusedMatMul": Row(_fused_matmul, _plain_transposes),
         "SkipLayerNormalization": Row(_skip_layer_norm, _has_layer_norm, _WITH_SUM),
@@ -202,4 +221,4 @@ class LowerSimplified(Lowering):
     """
 
     name: ClassVar[str] = "lower-simplified-layer-normalization"
-    rows: ClassVar[Mapping[str, Row]] = {"SimplifiedLayerNormalization": Row(_simplified, _known_rank)}
+    rows: ClassVar[Mapping[str, Row]] = {"SimplifiedLayerNormalization": Row(_simplified, _each(_known_rank, _fits(1)))}

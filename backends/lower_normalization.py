@@ -43,7 +43,7 @@ def _group_normalization(b: Builder) -> ir.Value:
     scale, bias = b.input(1), b.input(2)
     assert scale is not None
     assert bias is not None
-    dims = ir.dims_of(b.x) or ()
+    dims = ir.known_dims(b.x)
     groups = b.node.attributes.get_int("num_groups", 1)
     per_group = b.rw.module.opset() < 21
     x = b.x
@@ -84,7 +84,7 @@ def _grouped(dims: tuple[ir.Dim | int | None, ...], groups: int) -> list[int]:
     batch, rest = dims[0], dims[1:]
     if not all(isinstance(d, int) for d in rest):
         return [0, groups, -1]
-    size = int(np.prod([d for d in rest if isinstance(d, int)])) // groups
+    size = int(np.prod(ir.numbers(rest))) // groups
     return [batch if isinstance(batch, int) and batch else 0, groups, size]
 
 
@@ -92,6 +92,9 @@ def _groupable(node: ir.Node) -> str | None:
     dims = ir.dims_of(node.inputs[0])
     if dims is None or len(dims) < 3:
         return "the rank of the input is not known, or below 3"
+    channels, groups = dims[1], node.attributes.get_int("num_groups", 0)
+    if groups < 1 or (isinstance(channels, int) and channels % groups):
+        return "the channels are no groups"
     unknown = sum(not isinstance(d, int) for d in dims[1:])
     same = {v.dtype for v in node.inputs if v is not None}
     if len(same) != 1:
@@ -103,7 +106,7 @@ def _instance_normalization(b: Builder) -> ir.Value:
     scale, bias = b.input(1), b.input(2)
     assert scale is not None
     assert bias is not None
-    rank = len(ir.dims_of(b.x) or ())
+    rank = len(ir.known_dims(b.x))
     return _affine(b, _standardize(b, b.x, list(range(2, rank))), scale, bias, rank)
 
 
@@ -123,6 +126,6 @@ class LowerNormalization(Lowering):
         "GroupNormalization": Row(_group_normalization, _groupable),
         "InstanceNormalization": Row(
             _instance_normalization,
-            lambda n: "the rank of the input is not known" if len(ir.dims_of(n.inputs[0]) or ()) < 3 else None,
+            lambda n: "the rank of the input is not known" if len(ir.known_dims(n.inputs[0])) < 3 else None,
         ),
     }

@@ -24,7 +24,7 @@ def _mean(b: Builder) -> ir.Value:
 
 def _hardmax(b: Builder) -> ir.Value:
     axis = b.node.attributes.get_int("axis", -1)
-    dims = ir.dims_of(b.x) or ()
+    dims = ir.known_dims(b.x)
     size = dims[axis]
     assert isinstance(size, int)
     first = b.op("ArgMax", b.x, axis=axis, keepdims=1)
@@ -84,7 +84,7 @@ def _poolable_here(node: ir.Node) -> str | None:
 
 def _global_lp_pool(b: Builder) -> ir.Value:
     p = b.node.attributes.get_int("p", 2)
-    axes = range(2, len(ir.dims_of(b.x) or ()))
+    axes = range(2, len(ir.known_dims(b.x)))
     return _root(b, b.reduce("ReduceSum", _power(b, b.x, p), list(axes)), p)
 
 

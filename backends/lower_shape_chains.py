@@ -79,7 +79,7 @@ def _read_from(module: ir.Module, node: ir.Node, size: ir.Dim) -> tuple[ir.Value
     """Return (tensor, axis) with that size: one whose shape the chain reads, else a model input."""
     read = [n.inputs[0] for n in _ancestors(node) if n.op_type == "Shape" and n.domain == ""]
     for value in (*read, *module.graph.inputs):
-        for axis, dim in enumerate(ir.dims_of(value) or ()):
+        for axis, dim in enumerate(ir.known_dims(value)):
             if value is not None and dim == size:
                 return value, axis
     return None
@@ -87,7 +87,7 @@ def _read_from(module: ir.Module, node: ir.Node, size: ir.Dim) -> tuple[ir.Value
 
 def _is_shape_alone(value: ir.Value) -> bool:
     producer = value.producer()
-    return producer is not None and producer.op_type == "Shape"
+    return producer is not None and producer.op_type == "Shape" and producer.domain == ""
 
 
 def _range_size(node: ir.Node) -> ir.Dim | None:

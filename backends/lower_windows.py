@@ -43,7 +43,7 @@ def _transposed_pads(node: ir.Node) -> list[int] | None:
     if mode == "NOTSET":
         return _list(node, "pads", [0] * 2 * n)
     weight = ir.dims_of(node.inputs[1])
-    kernel = _list(node, "kernel_shape", [d for d in (weight or ())[2:] if isinstance(d, int)])
+    kernel = _list(node, "kernel_shape", ir.numbers((weight or ())[2:]))
     if len(kernel) != n:
         return None
     strides, dilations = _list(node, "strides", [1] * n), _list(node, "dilations", [1] * n)
@@ -109,7 +109,7 @@ def _poolable(node: ir.Node) -> str | None:
         return "auto_pad SAME_* depends on the size of the input"
     if node.attributes.get_string("auto_pad", "NOTSET") == "VALID" and any(_list(node, "pads", [0])):
         return "it has pads beside auto_pad, which nothing defines"
-    if any(_reach(node, i) > size for i, size in enumerate((ir.dims_of(value) or ())[2:]) if isinstance(size, int)):
+    if any(_reach(node, i) > size for i, size in enumerate(ir.known_dims(value)[2:]) if isinstance(size, int)):
         return "a window is larger than the input"
     return "windows above 8 are slower than a copy to the CPU" if max(_list(node, "kernel_shape", [9])) > 8 else None
 

@@ -24,12 +24,13 @@ UPPER = ("api", "cli", "compiled", "driver", "lossy", "plugins", "trial")  # wha
 OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--no-header", "--tb=no"]
 OPTIONS += ["-Wignore::pytest.PytestAssertRewriteWarning", f"--rootdir={ROOT}"]
 VARIED = ROOT / "tests" / "passes" / "test_varied.py"
+VARYING = ("test_neighbours", "test_instances")
 LIKELY = 6  # tests that killed most mutants of a file so far are tried first
 
 
 def files_of(tests: list[Path], names: list[str]) -> list[str]:
     """Return what pytest is given: test files, then the varied instances of the passes."""
-    return [str(t) for t in tests if t != VARIED] + [f"{VARIED}::test_instances[{n}]" for n in names]
+    return [str(t) for t in tests if t != VARIED] + [f"{VARIED}::{t}[{n}]" for n in names for t in VARYING]
 
 
 class Session:
@@ -224,12 +225,14 @@ def warm() -> None:
 
     import hypothesis  # noqa: F401
     import networkx  # noqa: F401
-    import pytest  # noqa: F401
+    import pytest
     import scipy.linalg  # noqa: F401
 
     import fcc.testing  # noqa: F401
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    collected = Session(lambda session: None)
+    pytest.main([*OPTIONS, *(str(ROOT / "tests" / t) for t in ("passes", "backends"))], [collected])
     gc.freeze()
 
 
@@ -244,6 +247,12 @@ def forget(path: Path) -> None:
         layer = top == "passes" or (backends and top == "backends")
         if (layer and (not last or last in stale)) or top in UPPER or (backends and top == "testing"):
             del sys.modules[name]
+    for name in [n for n, m in sys.modules.items() if _is_test(m)]:
+        del sys.modules[name]
+
+
+def _is_test(module: ModuleType) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(str(ROOT / "tests"))
 
 
 def drive(

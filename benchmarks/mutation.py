@@ -34,6 +34,7 @@ COMPARE: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
 # Calls whose first two arguments may change places: sets of types, patterns of operators that commute.
 SYMMETRIC = frozenset(
     {"ops", "max", "min", "op.Add", "op.Mul", "np.array_equal", "np.maximum", "np.minimum", "kept_axes", "_close"}
+    | {"_product"}
 )
 
 

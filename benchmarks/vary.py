@@ -4,8 +4,8 @@
 
 ``--count`` instances of every seed, in child processes: onnxruntime can die of an invalid model. ``--record`` first
 runs the tests of passes and backends and writes the graphs that passes apply to there to tests/passes/seeds.jsonl.gz,
-and what passes do on the instances of the suite to outcomes.json.gz: after a change that is meant to do other things.
-``--outcomes`` writes the latter only.
+what passes do on the instances of the suite to outcomes.json.gz, and what they do on the neighbours of the seeds to
+neighbours.json.gz: after a change that is meant to do other things. ``--outcomes`` writes the latter two only.
 Exit code 1 when anything is found.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -29,6 +30,7 @@ from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from fcc import ir
 from fcc.analysis import shapes
 from fcc.backends import get_backend
 from fcc.frontend import read
@@ -38,11 +40,14 @@ from fcc.rewrite.pipeline import parse
 from fcc.target import get_target
 from fcc.testing import Tally, vary
 from fcc.testing.corpus import Seed, load, save
+from fcc.testing.differential import said
+from fcc.testing.neighbours import foreign, neighbours
 from fcc.testing.protos import nodes
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "tests" / "passes" / "seeds.jsonl.gz"
 OUTCOMES = ROOT / "tests" / "passes" / "outcomes.json.gz"
+NEIGHBOURS = ROOT / "tests" / "passes" / "neighbours.json.gz"
 INSTANCES = 150
 MOST = 24
 CHUNK = 50
@@ -55,6 +60,20 @@ LOWERINGS: dict[str, type[Pass]] = {
 KNOWN: dict[str, type[Pass] | Pass] = {**LOWERINGS, **BY_NAME}
 LOSSY = frozenset(  # judged against a budget; the graphs are those of their tests
     {"factorize-linear", *(p.name for p in BY_NAME.values() if not p.exact)}
+)
+# passes that drop or copy whatever is there: what nothing uses, a branch, a body, what gives a known number
+DROPPING = frozenset(
+    {
+        "convert-mapped-loops",
+        "convert-sequence-states",
+        "eliminate-dead-code",
+        "eliminate-full-lengths",
+        "eliminate-loop-values",
+        "fuse-recurrent",
+        "inline-constant-ifs",
+        "lower-shape-chains",
+        "unroll-loops",
+    }
 )
 BITWISE = frozenset(
     {
@@ -133,6 +152,49 @@ def suite_apart(seeds: list[Seed]) -> Tally:
 
 def _suite_child(writer: Connection, seeds: list[Seed]) -> None:
     writer.send(suite(seeds))
+
+
+def swept(seeds: list[Seed]) -> dict[str, str]:
+    """Return what one pass does on every neighbour of its seeds, by neighbour.
+
+    Raises:
+        AssertionError: the pass raised, left the graph invalid, or took a foreign operator for its own.
+    """
+    found: dict[str, str] = {}
+    for seed in seeds:
+        p, module = pass_of(seed), read(seed.model())
+        if p.needs_stats:
+            continue
+        shapes.infer(module)
+        key = hashlib.sha1(f"{p} {seed.target} {seed.opset} {seed.text}".encode()).hexdigest()[:8]
+        for what, neighbour in neighbours(module):
+            log, before = Log(strict=True, explain=frozenset({p.name})), foreign(neighbour)
+            try:
+                applied = run_pass(p, neighbour, PassContext(get_target(seed.target), log))
+                ir.verify(neighbour)
+            except Exception as error:
+                raise AssertionError(f"{p} raised on {what} of {seed.text}: {error}") from error
+            kept = p.name in DROPPING or foreign(neighbour) == before
+            assert kept, f"{p} took a foreign operator for its own: {what} of {seed.text}"
+            found[f"{key}:{what}"] = said(neighbour if applied else None, log.refused)
+    return found
+
+
+def short(did: str) -> str:
+    """Return what is kept of the outcome on a neighbour: too many to keep as they are."""
+    return hashlib.sha1(did.encode()).hexdigest()[:6]
+
+
+def recorded_neighbours() -> dict[str, dict[str, str]]:
+    """Return what each pass did on the neighbours of its seeds when that was last recorded, in short."""
+    found: dict[str, dict[str, str]] = json.loads(gzip.decompress(NEIGHBOURS.read_bytes()))
+    return found
+
+
+def record_neighbours() -> None:
+    """Write what passes make of the neighbours of their seeds."""
+    found = {name: {k: short(did) for k, did in swept(seeds).items()} for name, seeds in corpus().items()}
+    NEIGHBOURS.write_bytes(gzip.compress(json.dumps(found, indent=0).encode(), mtime=0))
 
 
 def outcomes() -> dict[str, dict[str, str]]:
@@ -228,6 +290,7 @@ def main() -> int:
         record()
     if given.record or given.outcomes:
         record_outcomes()
+        record_neighbours()
         return 0
     total: Counter[str] = Counter()
     begin, failed = time.perf_counter(), 0

@@ -77,7 +77,7 @@ def absorber_of(node: ir.Node, bias: ir.Value | None = None) -> Absorber | str:
         return f"the weight of {node.op_type} {node.name!r} is not constant"
     if weight.dtype not in FLOATS:
         return f"weights of type {weight.dtype} are not folded"
-    sizes = tuple(d for d in dims if isinstance(d, int))
+    sizes = tuple(ir.numbers(dims))
     if prod(sizes) == 0:
         return "the weight is empty"
     own = node.inputs[2] if node.op_type != "MatMul" and len(node.inputs) > 2 else bias

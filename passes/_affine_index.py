@@ -84,7 +84,7 @@ def _scalar(value: ir.Value | None) -> Size | None:
 def _view(node: ir.Node, depth: int) -> Index | None:
     """Axes of size 1 come and go."""
     found = index_of(node.inputs[0], depth)
-    before, after = ir.dims_of(node.inputs[0]) or (), ir.dims_of(node.outputs[0]) or ()
+    before, after = ir.known_dims(node.inputs[0]), ir.known_dims(node.outputs[0])
     if found is None or [d for d in before if d != 1] != [d for d in after if d != 1]:
         return None
     strides = iter(s for s, d in zip(found.strides, before, strict=True) if d != 1)
@@ -94,15 +94,15 @@ def _view(node: ir.Node, depth: int) -> Index | None:
 def _mul(node: ir.Node, depth: int) -> Index | None:
     for value, other in (node.inputs, reversed(node.inputs)):
         factor, found = _scalar(other), index_of(value, depth)
-        if factor is not None and found is not None and len(found.strides) == len(ir.dims_of(node.outputs[0]) or ()):
+        if factor is not None and found is not None and len(found.strides) == len(ir.known_dims(node.outputs[0])):
             return Index(found.offset * factor, tuple(s * factor for s in found.strides))
     return None
 
 
 def _add(node: ir.Node, depth: int) -> Index | None:
-    out = ir.dims_of(node.outputs[0]) or ()
+    out = ir.known_dims(node.outputs[0])
     found = [index_of(v, depth) for v in node.inputs]
-    if found[0] is None or found[1] is None or not all(_fits(ir.dims_of(v) or (), out) for v in node.inputs):
+    if found[0] is None or found[1] is None or not all(_fits(ir.known_dims(v), out) for v in node.inputs):
         return None
     a, b = ((0,) * (len(out) - len(f.strides)) + f.strides for f in found if f is not None)
     return Index(found[0].offset + found[1].offset, tuple(x + y for x, y in zip(a, b, strict=True)))

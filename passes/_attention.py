@@ -218,7 +218,7 @@ def masks(fill: float | None, dtype: ir.DataType | None) -> bool:
 
 
 def _rank(node: ir.Node) -> int:
-    return len(ir.dims_of(node.outputs[0]) or ())
+    return len(ir.known_dims(node.outputs[0]))
 
 
 _RULES: Mapping[str, Callable[[ir.Node, int], Scores | str]] = {

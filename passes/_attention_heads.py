@@ -197,7 +197,7 @@ def results(value: ir.Value, dims: Four, rank: int) -> list[tuple[ir.Value, Rear
     The cost counts the nodes behind the value too. The sizes of the product are those of its operands, also where a
     mask was not known to leave them so.
     """
-    rank_of_product = len(ir.dims_of(value) or ())
+    rank_of_product = len(ir.known_dims(value))
     layout: Layout | None = layout_of(dims if rank_of_product == 4 else (dims[0] * dims[1], *dims[2:]))
     found: list[tuple[ir.Value, Rearrangement, Cost]] = []
     while layout is not None:

@@ -148,7 +148,11 @@ def _reshape(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, .
 
 def _transpose(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]) -> Layout | None:
     perm = permutation(node)
-    return None if perm is None else replace(layout, axes=tuple(layout.axes[p] for p in perm))
+    return (
+        None
+        if perm is None or len(perm) != len(layout.axes)
+        else replace(layout, axes=tuple(layout.axes[p] for p in perm))
+    )
 
 
 def _expand(layout: Layout, node: ir.Node, value: ir.Value, dims: tuple[Size, ...]) -> Layout | None:

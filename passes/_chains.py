@@ -36,6 +36,8 @@ def _transpose(inner: ir.Node, outer: ir.Node) -> Found:
         return first(inner) if dims == () else "the rank is not known"
     back = tuple(reversed(range(rank)))
     p, q = (tuple(n.attributes.get_ints("perm", back)) for n in (inner, outer))
+    if not len(p) == len(q) == (rank if dims is None else len(dims)):
+        return "a permutation is of another rank"
     perm = [p[i] for i in q]
     if perm == sorted(perm):
         return first(inner)
@@ -85,6 +87,8 @@ def proves_shape(node: ir.Node) -> bool:
 
 def _clamp(inner: ir.Node, outer: ir.Node) -> Found:
     """Clamps with ordered bounds compose: [a, b] then [c, d] is [clamp(a, c, d), clamp(b, c, d)]."""
+    if first(inner).dtype is None or first(outer).dtype is None:
+        return "a type is not known"
     before, after = _bounds(inner), _bounds(outer)
     if isinstance(before, str) or isinstance(after, str):
         return before if isinstance(before, str) else str(after)

@@ -87,7 +87,7 @@ def _extreme(greater: bool) -> Rule:
     """Max or Min without the operands that another one always exceeds, or stays below."""
 
     def rule(node: ir.Node, intervals: Intervals) -> Found:
-        operands = [v for v in node.inputs if v is not None]
+        operands = ir.operands(node)
         kept = list(operands)
         for value in operands:
             rest = [v for v in kept if v is not value]

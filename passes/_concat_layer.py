@@ -45,12 +45,12 @@ def concat_layer(node: ir.Node) -> ConcatLayer | str | None:
         return layer
     if ir.sole_user(concat.outputs[0]) is not node or concat.graph is not node.graph:
         return "the Concat has other users"
-    found, rank = parts_of(concat), len(ir.dims_of(x) or ())
+    found, rank = parts_of(concat), len(ir.known_dims(x))
     if found is None or found[0] != (1 if layer.kind == "Conv" else rank - 1):
         return "the Concat is not along the features, or a size is not known"
     if used_elsewhere(layer):
         return "a weight or bias has other users and would stay"
-    values = [v for v in concat.inputs if v is not None]
+    values = ir.operands(concat)
     spans = zip(values, found[1], found[1][1:], strict=False)
     return ConcatLayer(layer, concat, tuple(Part(v, a, b) for v, a, b in spans))
 

@@ -74,5 +74,5 @@ def orphans(ends: Sequence[ir.Node | None], kept: Collection[ir.Value] = ()) -> 
         if node in gone or node.graph is not graph or (stays and node not in last):
             continue
         gone[node] = None
-        queue += [p for v in node.inputs if v is not None and (p := v.producer()) is not None]
+        queue += ir.producers(node)
     return tuple(gone)

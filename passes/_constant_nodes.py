@@ -59,7 +59,11 @@ def is_source(value: ir.Value) -> bool:
     if ir.Module.is_constant(value):
         return value.dtype != ir.DataType.STRING
     found = shapes.elements(value)
-    return found is not None and not any(isinstance(x, ir.Dim) for x in found.reshape(-1).tolist())
+    return (
+        found is not None
+        and value.dtype is not None
+        and not any(isinstance(x, ir.Dim) for x in found.reshape(-1).tolist())
+    )
 
 
 @dataclass(frozen=True)

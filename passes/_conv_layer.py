@@ -40,7 +40,7 @@ class ConvLayer:
 
 def conv_layer_of(node: ir.Node) -> ConvLayer | str:
     """Return the convolution that a Conv computes, or why it has none of this form."""
-    operands = [v for v in node.inputs if v is not None]
+    operands = ir.operands(node)
     if operands[0].dtype != ir.DataType.FLOAT:
         return "it does not compute in float32"
     if node.attributes.get_int("group", 1) != 1:
@@ -55,6 +55,8 @@ def conv_layer_of(node: ir.Node) -> ConvLayer | str:
         return "the shape of the input is not known"
     if 0 in (*x, *result):
         return "a size is 0"
+    if has_other_kernel(node):
+        return "its kernel_shape is not that of the weight"
     half = len(x) - 2
     strides, dilations = (tuple(node.attributes.get_ints(k, ()) or (1,) * half) for k in ("strides", "dilations"))
     pads = paddings(node, x[2:], weight[2:], strides, dilations)
@@ -63,6 +65,12 @@ def conv_layer_of(node: ir.Node) -> ConvLayer | str:
     if min(pads) < 0:
         return "the padding is negative"
     return ConvLayer(node, x, weight, (x[0], *result[1:]), strides, dilations, pads[:half], pads[half:])
+
+
+def has_other_kernel(node: ir.Node) -> bool:
+    """Return whether a convolution names another kernel than its weight has, which no runtime takes."""
+    kernel = node.attributes.get_ints("kernel_shape", None)
+    return kernel is not None and tuple(kernel) != ir.known_dims(node.inputs[1])[2:]
 
 
 def paddings(

@@ -47,7 +47,7 @@ def _constant(value: ir.Value, width: int, interleaved: bool) -> Make | None:
 
 def _joined(node: ir.Node, interleaved: bool, depth: int) -> Make | None:
     """Concat(f, f)."""
-    dims, first = ir.dims_of(node.outputs[0]) or (), node.inputs[0]
+    dims, first = ir.known_dims(node.outputs[0]), node.inputs[0]
     last = node.attributes.get_int("axis", 0) in (-1, len(dims) - 1)
     if interleaved or first is None or not last or list(node.inputs) != [first, first]:
         return None
@@ -92,7 +92,7 @@ def _with_input(node: ir.Node, index: int, inner: Make) -> Make:
 
 def _rows(node: ir.Node, interleaved: bool, depth: int) -> Make | None:
     """What leaves the last axis alone."""
-    rank = len(ir.dims_of(node.inputs[0]) or ())
+    rank = len(ir.known_dims(node.inputs[0]))
     inner = halved(node.inputs[0], interleaved, depth) if rank > 1 and _KEEP_LAST[node.op_type](node, rank) else None
     return None if inner is None else _with_input(node, 0, inner)
 
@@ -116,7 +116,7 @@ def _moved(node: ir.Node, interleaved: bool, depth: int) -> Make | None:
     """A Reshape, Squeeze or Unsqueeze in front of the last axis."""
     dims, inner = full_dims(node.inputs[0]), halved(node.inputs[0], interleaved, depth)
     layout = None if dims is None or 0 in dims else step(layout_of(dims), node, node.outputs[0])
-    if inner is None or layout is None or len(layout.axes[-1:]) != 1 or layout.axes[-1] != layout.source[-1]:
+    if inner is None or layout is None or layout.axes[-1] != layout.source[-1]:
         return None
     last = layout.axes[-1]
     if len(last) != 1 or not isinstance(size := layout.sizes[last[0]], int):

@@ -43,6 +43,8 @@ def slice_of(node: ir.Node) -> dict[int, Interval] | str:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if not all(isinstance(e, int) for e in (axis, start, end, step)):
             return "a bound depends on a symbol"
+        if not -len(dims) <= axis < len(dims):
+            return "an axis is none of the input"
         interval = _interval(start, end, step, dims[axis])
         if isinstance(interval, str):
             return interval
@@ -83,7 +85,7 @@ def pieces(node: ir.Node) -> tuple[ir.Value, int, int, int] | None:
     if isinstance(found, str) or len(found) != 1 or x is None:
         return None
     ((axis, interval),) = found.items()
-    size = (ir.dims_of(x) or ())[axis]
+    size = ir.known_dims(x)[axis]
     if interval.step != 1 or not isinstance(size, int):
         return None
     return x, axis, interval.start, max(interval.start, min(interval.stop, size))

@@ -159,7 +159,7 @@ def _cone(ends: list[ir.Value], stops: list[ir.Value], moving: set[ir.Value] | N
             continue
         if moving is None or value in moving:
             found[node] = None
-            stack += [v for v in node.inputs if v is not None]
+            stack += ir.operands(node)
     return found
 
 

@@ -36,7 +36,7 @@ def read_of(loop: Looped, counters: Counters, count: Size, value: object) -> Rea
 def _item(loop: Looped, counters: Counters, count: Size, value: ir.Value) -> Item | None:
     for e in loop.elements:
         if e.inner is value:
-            rank = len(ir.dims_of(e.source) or ())
+            rank = len(ir.known_dims(e.source))
             at = count - 1 - TRIP if e.reverse else TRIP
             return Item(e.source, e.axis % rank, at) if rank else None
     producer = value.producer()

@@ -51,7 +51,7 @@ class Mapped:
     def _is_known(self, value: ir.Value) -> bool:
         if value in self.leaves or value.producer() in self.nodes or self.given(value):
             return True
-        item = self.item(value)
+        item = None if ir.dims_of(value) is None else self.item(value)
         if item is not None:
             self.leaves[value] = item
         return item is not None
@@ -84,7 +84,7 @@ class Mapped:
 
 def _kept(elements: ir.Value, item: Item, one: ir.Value, rw: Rewriter) -> ir.Value:
     """Return elements with the axis of size 1 that a single one keeps."""
-    if len(ir.dims_of(one) or ()) < len(item.dims):
+    if len(ir.known_dims(one)) < len(item.dims):
         return elements
     made: ir.Value = rw.op("Unsqueeze", elements, np.array([item.axis + 1], np.int64))
     return made

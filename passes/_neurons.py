@@ -96,7 +96,7 @@ def plan(found: Channels, intervals: Intervals, blocks: tuple[int, ...]) -> Plan
 
 def _known(end: End, intervals: Intervals) -> Known:
     """Return which channels that an end reads hold one number, by their bounds."""
-    bounds, rank = intervals.of(end.value), len(ir.dims_of(end.value) or ())
+    bounds, rank = intervals.of(end.value), len(ir.known_dims(end.value))
     low, high = bounds.low, bounds.high
     if bounds.axis is not None and bounds.axis + rank != end.layer.axis:
         low, high = np.asarray(bounds.least), np.asarray(bounds.greatest)
@@ -283,7 +283,7 @@ def _takes_constants(end: End) -> bool:
 
 def is_row(value: ir.Value) -> bool:
     """Return whether all but the last axis have length 1."""
-    return all(d == 1 for d in (ir.dims_of(value) or ())[:-1])
+    return all(d == 1 for d in ir.known_dims(value)[:-1])
 
 
 def bias_of(end: End) -> tuple[ir.Node, int] | None:

@@ -108,7 +108,7 @@ def _expand(node: ir.Node) -> Found:
 
 
 def _concat(node: ir.Node) -> Found:
-    operands = [v for v in node.inputs if v is not None]
+    operands = ir.operands(node)
     axis: int = node.attributes.get_int("axis", 0)
     kept = [v for v in operands if (ir.dims_of(v) or (None,) * (abs(axis) + 1))[axis] != 0] or operands[:1]
     if len(kept) == 1:

@@ -59,7 +59,7 @@ def basic_refusal(found: Normalization) -> str | None:
 
 def normalized_dims(found: Normalization) -> tuple[int, ...] | None:
     """Return the sizes of the normalized axes, None when one is not a number above 0."""
-    dims = ir.dims_of(found.of.x) or ()
+    dims = ir.known_dims(found.of.x)
     sizes = [dims[a] for a in found.of.axes]
     known = tuple(d for d in sizes if isinstance(d, int) and d > 0)
     return known if len(known) == len(sizes) else None
@@ -116,14 +116,14 @@ def bias_operand(found: Normalization, axes: tuple[int, ...], sizes: tuple[int, 
 
 def _is_vector(value: ir.Value, found: Normalization, axes: tuple[int, ...], sizes: tuple[int, ...]) -> bool:
     """Whether a value, computed or not, has the shape of the axes and lies along them by itself."""
-    rank = len(ir.dims_of(found.of.x) or ())
+    rank = len(ir.known_dims(found.of.x))
     return ir.dims_of(value) == sizes and axes == tuple(range(rank - len(sizes), rank))
 
 
 def _fitted(
     array: Array, found: Normalization, axes: tuple[int, ...], sizes: tuple[int, ...], what: str
 ) -> Array | str:
-    vector = along(array, axes, len(ir.dims_of(found.of.x) or ()), sizes)
+    vector = along(array, axes, len(ir.known_dims(found.of.x)), sizes)
     if vector is None:
         return f"the {what} varies along axes that are not normalized"
     dtype = found.root.dtype
@@ -135,7 +135,7 @@ def _fitted(
 
 def is_suffix(found: Normalization) -> bool:
     """Return whether the normalized axes are the last ones."""
-    rank = len(ir.dims_of(found.of.x) or ())
+    rank = len(ir.known_dims(found.of.x))
     return found.of.axes == tuple(range(rank - len(found.of.axes), rank))
 
 

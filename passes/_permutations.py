@@ -34,12 +34,12 @@ def composed(p: Perm, q: Perm) -> Perm:
 
 
 def permutation(node: ir.Node) -> Perm | None:
-    """Return the permutation of a Transpose, None when the rank is not known."""
+    """Return the permutation of a Transpose, None when the rank is not known, or not that of the permutation."""
     perm = tuple(node.attributes.get_ints("perm", ()))
     dims = ir.dims_of(node.inputs[0])
     if not perm and dims is not None:
         perm = tuple(reversed(range(len(dims))))
-    return perm or None
+    return perm if perm and (dims is None or len(perm) == len(dims)) else None
 
 
 def moved_constant(value: ir.Value, p: Perm) -> np.ndarray[Any, Any] | None:

@@ -86,7 +86,7 @@ def _same(value: ir.Value, array: Array) -> bool:
 
 def spread(rw: Rewriter, x: Activation, axis: int) -> ir.Value:
     """Return the dequantized tensor by equal scales along an axis of known size."""
-    size = (ir.dims_of(x.value) or ())[axis]
+    size = ir.known_dims(x.value)[axis]
     assert isinstance(size, int)
     scale, zero_point = (np.repeat(np.asarray(v.const_value), size) for v in (x.scale, x.zero_point))
     made: ir.Value = rw.op("DequantizeLinear", x.integers, scale, zero_point, axis=axis)

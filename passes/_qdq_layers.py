@@ -53,12 +53,12 @@ class Layer:
     @property
     def axis(self) -> int:
         """The axis of the output channels of the weight."""
-        return self.rule.weight_axis(ir.plain(self.node), len(ir.dims_of(self.weight) or ()))
+        return self.rule.weight_axis(ir.plain(self.node), len(ir.known_dims(self.weight)))
 
     @property
     def channels(self) -> int:
         """The number of output channels."""
-        dims = ir.dims_of(self.weight) or ()
+        dims = ir.known_dims(self.weight)
         return int(dims[self.axis])  # type: ignore[arg-type]  # constants have known dims
 
     def weight_array(self) -> Array:
@@ -105,7 +105,7 @@ def _matmul(node: ir.Node, rule: QdqRule) -> Layer | str:
 
 def _matmul_form(view: Linear) -> str:
     if view.bias is not None:
-        return "Gemm" if len(ir.dims_of(view.x) or ()) == 2 else DIRECT
+        return "Gemm" if len(ir.known_dims(view.x)) == 2 else DIRECT
     user = ir.sole_user(view.output)
     return DIRECT if user is not None and user.op_type == "Add" else "MatMul"
 
@@ -153,7 +153,7 @@ def _refusal(layer: Layer) -> str | None:
     for what, value in (("input", layer.x), ("weight", layer.weight)):
         if value.dtype != ir.DataType.FLOAT:
             return f"the {what} is {value.dtype}: integer kernels replace float32 ones only"
-    dims = ir.dims_of(layer.weight) or ()
+    dims = ir.known_dims(layer.weight)
     if not prod(d for d in dims if isinstance(d, int)):
         return "the weight is empty"
     products = prod(d for d in dims if isinstance(d, int)) // layer.channels

@@ -153,7 +153,7 @@ def entries(source: Sequence[Size], target: Sequence[Size]) -> list[int] | None:
 
 def counted(size: ir.Dim, near: ir.Value, rw: Rewriter) -> ir.Value:
     """Return a size as an entry of a shape, read from an input of the model that has it, else from a value near."""
-    value = next(v for v in (*rw.module.graph.inputs, near) if size in (ir.dims_of(v) or ()))
-    axis = (ir.dims_of(value) or ()).index(size)
+    value = next(v for v in (*rw.module.graph.inputs, near) if size in ir.known_dims(v))
+    axis = ir.known_dims(value).index(size)
     entry: ir.Value = rw.op("Shape", value, start=axis, end=axis + 1)
     return entry

@@ -76,6 +76,8 @@ class Layer:
     def _shape_refusal(self) -> str | None:
         if any(not 1 <= len(item.rest) <= 2 or item.columns is None for item in self.items):
             return "an input is no sequence of rows"
+        if ir.dims_of(self.state) is None:
+            return "the rank of the state is not known"
         batch = self.batch
         if batch is None or any((i.rest[0] if len(i.rest) == 2 else 1) != batch for i in self.items):
             return "the inputs have several numbers of rows"
@@ -180,7 +182,7 @@ def rows_of(dims: Sequence[ir.Dim | int | None] | None) -> tuple[ir.Dim | int | 
 
 def unstacked(y: ir.Value, like: ir.Value, rw: Rewriter) -> ir.Value:
     """Return the hidden states [steps, 1, rows, columns] with the steps in front of the axes of a state."""
-    rank = len(ir.dims_of(like) or ())
+    rank = len(ir.known_dims(like))
     made: ir.Value = y if rank == 3 else rw.op("Squeeze", y, np.arange(1, 4 - rank, dtype=np.int64))
     return made
 
@@ -189,21 +191,28 @@ def stacked(hidden: ir.Value, axis: int, turned: bool, rw: Rewriter) -> ir.Value
     """Return hidden states, in the order of time along the first axis, along another one, the last first if turned."""
     if turned:
         hidden = rw.op("Slice", hidden, *(np.array([k], np.int64) for k in _BACKWARDS))
-    rank = len(ir.dims_of(hidden) or ())
+    rank = len(ir.known_dims(hidden))
+    if axis in (0, -rank):
+        return hidden
     axis %= rank
-    order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
-    return rw.op("Transpose", hidden, perm=order) if axis else hidden
+    made: ir.Value = rw.op("Transpose", hidden, perm=[*range(1, axis + 1), 0, *range(axis + 1, rank)])
+    return made
+
+
+def stacking_refusal(one: ir.Value, axis: int) -> str | None:
+    """Return why values cannot be stacked along an axis, ``one`` being one of them."""
+    return "the rank of what is stacked is not known" if axis and ir.dims_of(one) is None else None
 
 
 def leaving(state: ir.Value, like: ir.Value, rw: Rewriter) -> ir.Value:
     """Return a final state [1, rows, columns] with the rank of another state."""
-    rank = len(ir.dims_of(like) or ())
+    rank = len(ir.known_dims(like))
     made: ir.Value = state if rank == 3 else rw.op("Squeeze", state, np.arange(3 - rank, dtype=np.int64))
     return made
 
 
 def _entering(state: ir.Value | None, rw: Rewriter) -> ir.Value | None:
-    rank = len(ir.dims_of(state) or ())
+    rank = len(ir.known_dims(state))
     if state is None or rank == 3:
         return state
     made: ir.Value = rw.op("Unsqueeze", state, np.arange(3 - rank, dtype=np.int64))

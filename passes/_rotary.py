@@ -119,7 +119,7 @@ def _join(value: ir.Value) -> tuple[bool, tuple[ir.Value, ir.Value]] | None:
 
 
 def _parts(concat: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    rank = len(ir.dims_of(concat.outputs[0]) or ())
+    rank = len(ir.known_dims(concat.outputs[0]))
     last = concat.attributes.get_int("axis", 0) in (-1, rank - 1)
     a, b = concat.inputs if len(concat.inputs) == 2 else (None, None)
     if a is None or b is None or not last or full_dims(a) is None or full_dims(a) != full_dims(b):
@@ -156,7 +156,7 @@ def _index(layout: Layout, interleaved: bool) -> int | None:
 def _of_halves(node: ir.Node) -> Rotary | str | None:
     end = node
     user = ir.sole_user(node.outputs[0])
-    if user is not None and user.op_type in ("Reshape", "Flatten") and user.inputs[0] is node.outputs[0]:
+    if user is not None and user.inputs[0] is node.outputs[0]:
         joined = _join(user.outputs[0])
         end = user if joined is not None and joined[0] else node
     joined = _join(end.outputs[0])
@@ -241,4 +241,5 @@ def _piece(value: ir.Value | None) -> tuple[ir.Value, int, int, int] | None:
     if node is None or value is None or node.op_type == "Slice":
         return None if node is None else pieces(node)
     found, source, at = parts_of(node), node.inputs[0], node.outputs.index(value)
-    return None if found is None or source is None else (source, found[0], found[1][at], found[1][at + 1])
+    assert source is not None
+    return None if found is None else (source, found[0], found[1][at], found[1][at + 1])

@@ -33,7 +33,7 @@ def is_row_wise(node: ir.Node, lead: int, rows: frozenset[ir.Value]) -> bool:
     these index axes in front, too.
     """
     rule = _RULES.get(node.op_type) if node.domain == "" else None
-    known = [v for v in node.inputs if v is not None]
+    known = ir.operands(node)
     if rule is None or not all(v in rows or ir.Module.is_constant(v) for v in known):
         return False
     return not any(ir.is_used(v) for v in node.outputs[1:]) and rule(node, lead, rows)

@@ -43,9 +43,10 @@ def _head_norms(value: ir.Value, heads: int) -> Array | None:
     if gamma is None or gamma.shape != rows or (len(norm.inputs) > 2 and (beta is None or beta.shape != rows)):
         return None
     matrix = weight[:, columns]
-    scaled = gamma.astype(np.float64)[:, None] * matrix
     shift = np.broadcast_to(0.0 if bias is None else bias, weight.shape[1])[columns]
-    shift = shift + (0.0 if beta is None else beta.astype(np.float64) @ matrix)
+    with np.errstate(invalid="ignore"):
+        scaled = gamma.astype(np.float64)[:, None] * matrix
+        shift = shift + (0.0 if beta is None else beta.astype(np.float64) @ matrix)
     if not np.isfinite(scaled).all() or not np.isfinite(shift).all():
         return None
     size = scaled.shape[1] // heads
@@ -64,7 +65,7 @@ def _layer(value: ir.Value) -> tuple[Array, Array | None, ir.Value] | None:
     """Return weight [in, out], bias and input of the layer that computes a value."""
     node = value.producer()
     if node is not None and node.op_type == "Add" and node.domain == "":
-        node = next((p for v in node.inputs if v is not None and (p := v.producer()) is not None), None)
+        node = next(iter(ir.producers(node)), None)
     found = None if node is None or node.op_type == "Conv" else layer_of(node)
     if found is None or isinstance(found, str) or found.output is not value:
         return None
@@ -73,7 +74,7 @@ def _layer(value: ir.Value) -> tuple[Array, Array | None, ir.Value] | None:
 
 def _before_split(value: ir.Value) -> tuple[ir.Value, slice]:
     """Return what a Split along the features cuts a value from, and which columns it is."""
-    node, dims = value.producer(), ir.dims_of(value) or ()
+    node, dims = value.producer(), ir.known_dims(value)
     if node is None or node.op_type != "Split" or node.domain != "" or node.inputs[0] is None:
         return value, slice(None)
     if node.attributes.get_int("axis", 0) % max(1, len(dims)) != len(dims) - 1:
@@ -81,7 +82,7 @@ def _before_split(value: ir.Value) -> tuple[ir.Value, slice]:
     sizes = [(ir.dims_of(v) or (None,))[-1] for v in node.outputs[: node.outputs.index(value) + 1]]
     if not all(isinstance(s, int) for s in sizes):
         return value, slice(None)
-    numbers = [int(s) for s in sizes if isinstance(s, int)]
+    numbers = ir.numbers(sizes)
     return node.inputs[0], slice(sum(numbers[:-1]), sum(numbers))
 
 

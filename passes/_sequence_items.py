@@ -34,7 +34,7 @@ class Item:
     @property
     def dims(self) -> tuple[ir.Dim | int | None, ...]:
         """The shape of the sequence."""
-        return ir.dims_of(self.sequence) or ()
+        return ir.known_dims(self.sequence)
 
     @property
     def length(self) -> Size | None:
@@ -56,7 +56,8 @@ class Item:
 
     def matrix(self) -> Array:
         """Return what takes the rows of the sequence to those of the element."""
-        count = self.columns or 0
+        count = self.columns
+        assert count is not None
         return np.eye(count) if self.form is None else self.form.dense(next(self.form.sources()), count)
 
     def unprojected(self, outputs: int) -> Item:
@@ -91,8 +92,15 @@ def item_of(value: ir.Value, number: Number) -> Item | None:
     item = Item(x, axis, at)
     first = at_trip(at, 0)
     if isinstance(first, int) and first < 0:  # counted from the end
-        return None if item.length is None else Item(x, axis, item.length + at)
-    return item
+        if item.length is None:
+            return None
+        item = Item(x, axis, item.length + at)
+    return item if _is_inside(item.at, item.length) else None
+
+
+def _is_inside(at: Size, length: Size | None) -> bool:
+    """Return whether a position is one of an axis, as far as both are numbers."""
+    return not isinstance(at, int) or not isinstance(length, int) or 0 <= at < length
 
 
 def known_number(value: ir.Value | None) -> int | None:

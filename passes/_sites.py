@@ -82,7 +82,7 @@ class Ahead:
         """Whether the constant could repeat an input axis of size 1."""
         if self.source.op_type == "BatchNormalization" or len(self.source.inputs) < 2:
             return False
-        return any(d != 1 for d in ir.dims_of(self.source.inputs[1 - self.operand]) or ())
+        return any(d != 1 for d in ir.known_dims(self.source.inputs[1 - self.operand]))
 
     def input(self, rw: Rewriter) -> ir.Value:
         """Return what the linear op takes once the source is gone."""
@@ -102,7 +102,7 @@ def _through_view(value: ir.Value, channels: Channels) -> tuple[Channels, int] |
     dims = ir.dims_of(value)
     if dims is None or len(dims) < 2 or (channels.rank, channels.axis) != (2, 1):
         return "the shape in front of the reshape is not known, or the linear op takes no matrix"
-    sizes = [d for d in dims[1:] if isinstance(d, int)]
+    sizes = ir.numbers(dims[1:])
     if len(sizes) != len(dims) - 1 or prod(sizes) != channels.count:
         return "the reshape does not keep the batch axis and flatten the others"
     return Channels(len(dims), 1, sizes[0]), prod(sizes[1:])

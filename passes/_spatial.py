@@ -31,7 +31,7 @@ def is_carried(node: ir.Node, carried: frozenset[ir.Value]) -> bool:
 
     Its inputs are ``carried`` values of rank 3, or constants that ``constant_2d`` turns.
     """
-    inputs = [v for v in node.inputs if v is not None]
+    inputs = ir.operands(node)
     if any(ir.is_used(v) for v in node.outputs[1:]) or _rank(node.outputs[0]) != 3:
         return False
     if node.op_type in _UNARY.get(node.domain, ()) or (node.domain == "" and node.op_type in _GLOBAL | _POOLS):

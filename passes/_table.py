@@ -50,7 +50,7 @@ class TablePass(PatternPass, ABC):
 
 def _behind(node: ir.Node, depth: int) -> Iterator[ir.Node]:
     """Yield what computes the inputs of a node, users first: dead once the node is gone, or it stays."""
-    producers = dict.fromkeys(p for v in node.inputs if v is not None and (p := v.producer()) is not None)
+    producers = dict.fromkeys(ir.producers(node))
     yield from producers
     if depth > 1:
         for producer in producers:

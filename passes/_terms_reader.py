@@ -205,20 +205,20 @@ def _inverse(r: Reader, a: Sum) -> Sum | None:
 
 def _split(r: Reader, node: ir.Node, index: int) -> Sum | None:
     found, a = parts_of(node), r.read(node.inputs[0])
-    if found is None or a is None or found[0] != len(ir.dims_of(node.inputs[0]) or ()) - 1:
+    if found is None or a is None or found[0] != len(ir.known_dims(node.inputs[0])) - 1:
         return None
     return r.algebra.columns(a, found[1][index], found[1][index + 1])
 
 
 def _slice(r: Reader, node: ir.Node, index: int) -> Sum | None:
     found, a = pieces(node), r.read(node.inputs[0])
-    if found is None or a is None or found[1] != len(ir.dims_of(node.inputs[0]) or ()) - 1:
+    if found is None or a is None or found[1] != len(ir.known_dims(node.inputs[0])) - 1:
         return None
     return r.algebra.columns(a, found[2], min(found[3], a.width))
 
 
 def _concat(r: Reader, node: ir.Node, index: int) -> Sum | None:
-    rank = len(ir.dims_of(node.outputs[0]) or ())
+    rank = len(ir.known_dims(node.outputs[0]))
     if not rank or node.attributes.get_int("axis", 0) % rank != rank - 1:
         return None
     parts = [r.read(v) for v in node.inputs]

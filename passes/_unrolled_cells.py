@@ -233,7 +233,7 @@ class _Moves:
         while stack:
             current = stack[-1]
             node = current.producer()
-            inputs = [] if node is None else [v for v in node.inputs if v is not None]
+            inputs = [] if node is None else ir.operands(node)
             open_inputs = [v for v in inputs if v not in self._known]
             if current in self._known or not open_inputs:
                 self._known.setdefault(current, any(self._known[v] for v in inputs))

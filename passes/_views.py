@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fcc import ir
+from fcc.analysis.shapes import static_size
 from fcc.rewrite import Rewriter
 
 from ._operands import integers, present, small_constant
@@ -67,12 +68,12 @@ def _laid_out(array: np.ndarray[Any, Any], main: Layout, stored: Layout) -> np.n
     """Return a constant beside the last axes of ``main`` as it stands beside those of ``stored`` that hold the same."""
     array = array.reshape(array.shape[next((i for i, d in enumerate(array.shape) if d != 1), array.ndim) :])
     for i in range(array.ndim, len(main) + 1):
-        tail = [d for d in main[len(main) - i :] if isinstance(d, int)]
+        tail = ir.numbers(main[len(main) - i :])
         size = prod(tail)
         if len(tail) < i or size > SMALL:
             return None
         for j in range(len(stored) + 1):
-            other = [d for d in stored[len(stored) - j :] if isinstance(d, int)]
+            other = ir.numbers(stored[len(stored) - j :])
             if len(other) == j and prod(other) == size and size > 0:
                 return np.ascontiguousarray(np.broadcast_to(array, tail)).reshape(other)
     return None
@@ -194,7 +195,7 @@ class Views:
     """Reshape, Flatten, Squeeze and Unsqueeze as movers: a layout is the shape of what is stored."""
 
     def moves(self, node: ir.Node) -> bool:
-        return node.op_type in MOVERS and node.domain == ""
+        return node.op_type in MOVERS and node.domain == "" and _keeps_elements(node)
 
     def given(self, node: ir.Node) -> Layout | None:
         return full_dims(node.inputs[0])
@@ -234,7 +235,7 @@ class Views:
 
     def constant(self, value: ir.Value, layout: Layout) -> np.ndarray[Any, Any] | None:
         array = small_constant(value)
-        sizes = [d for d in layout if isinstance(d, int)]
+        sizes = ir.numbers(layout)
         if array is None or array.size > SMALL or len(sizes) != len(layout):
             return None
         return array.reshape(sizes)
@@ -255,6 +256,13 @@ class Views:
     def remakes(self, node: ir.Node, layout: Layout) -> bool:
         source = full_dims(node.inputs[0])
         return source is not None and not isinstance(reshape_entries(source, layout, False), str)
+
+
+def _keeps_elements(node: ir.Node) -> bool:
+    """Return whether nothing known of the shapes says that a mover has other elements than its input."""
+    assert node.inputs[0] is not None
+    before, after = static_size(node.inputs[0]), static_size(node.outputs[0])
+    return before is None or after is None or before == after
 
 
 def _reshape(rw: Rewriter, value: ir.Value, source: Layout | None, target: Layout | None) -> ir.Value:

@@ -80,7 +80,7 @@ def _pair(node: ir.Node) -> tuple[Linear | str, Linear | str] | None:
     if producer is None or user is not node or producer.graph is not node.graph:
         return None
     if producer.op_type == "Add" and producer.domain == "":
-        producer = next((p for v in producer.inputs if v is not None and (p := v.producer()) is not None), None)
+        producer = next(iter(ir.producers(producer)), None)
     if producer is None or (producer.op_type == "Conv") != (node.op_type == "Conv"):
         return None
     first = layer_of(producer)
@@ -102,7 +102,7 @@ def _form_refusal(first: Linear, second: Linear) -> str | None:
 
 def _is_pointwise(layer: Linear) -> bool:
     attributes = layer.nodes[0].attributes
-    kernel = (ir.dims_of(layer.weight) or ())[2:]
+    kernel = ir.known_dims(layer.weight)[2:]
     strides, pads = attributes.get_ints("strides", ()), attributes.get_ints("pads", ())
     return all(k == 1 for k in kernel) and all(s == 1 for s in strides) and not any(pads)
 
@@ -127,7 +127,7 @@ def _composed_size(first: tuple[int, int, int], second: tuple[int, int, int]) ->
 
 def _parameters(layer: Linear) -> tuple[int, int, int]:
     """Return (out, in, taps)."""
-    kernel = [int(d) for d in (ir.dims_of(layer.weight) or ())[2:] if isinstance(d, int)]
+    kernel = ir.numbers(ir.known_dims(layer.weight)[2:])
     return layer.out_features, layer.in_features, prod(kernel)
 
 

@@ -73,5 +73,5 @@ def _worth_refusal(m: Match, dtype: ir.DataType) -> str | None:
 
 def _column(x: ir.Value, vector: Array) -> Array:
     assert x.dtype is not None
-    rank = len(ir.dims_of(x) or ())
+    rank = len(ir.known_dims(x))
     return vector.astype(x.dtype.numpy()).reshape((-1,) + (1,) * (rank - 2))

@@ -10,6 +10,7 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 
+from ._conv_layer import has_other_kernel
 from ._permutations import UNARY
 from ._rearrange import entries
 from ._spatial import reshaped
@@ -42,6 +43,8 @@ class ConvertConvToGemm(PatternPass):
         node, dims, weight = m.nodes["conv"], full_dims(m["x"]), full_dims(m["w"])
         if dims is None or weight is None or dims[2:] != weight[2:] or prod(weight[2:]) == 1:
             return "the kernel is not as large as the input, or is 1"
+        if has_other_kernel(node):
+            return "its kernel_shape is not that of the weight"
         if node.attributes.get_int("group", 1) != 1:
             return "the convolution is grouped"
         if any(d != 1 for d in node.attributes.get_ints("dilations", None) or ()):
@@ -60,7 +63,7 @@ class ConvertConvToGemm(PatternPass):
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
         weight = full_dims(m["w"])
         assert weight is not None
-        sizes = [d for d in weight if isinstance(d, int)]
+        sizes = ir.numbers(weight)
         flat = reshaped(m["w"], (sizes[0], prod(sizes[1:])), rw)
         bias = () if m.get("b") is None else (m["b"],)
         made: Any = rw.op("Gemm", rw.op("Flatten", m["x"]), flat, *bias, transB=1)
@@ -75,5 +78,5 @@ def _is_flattened(value: ir.Value) -> bool:
         value = user.outputs[0]
     users = [u.node for u in value.uses()]
     kinds = ("Flatten", "Reshape", "Squeeze")
-    rows = all(n.op_type in kinds and n.domain == "" and len(ir.dims_of(n.outputs[0]) or ()) == 2 for n in users)
+    rows = all(n.op_type in kinds and n.domain == "" and len(ir.known_dims(n.outputs[0])) == 2 for n in users)
     return bool(users) and rows and not value.is_graph_output()

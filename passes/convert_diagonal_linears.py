@@ -60,7 +60,7 @@ class ConvertDiagonalLinears(SitePass):
         assert factors is not None
         assert view.weight.dtype is not None
         kind = view.weight.dtype.numpy()
-        spread = (-1, *[1] * (len(ir.dims_of(view.x) or ()) - 2)) if view.kind == "Conv" else (-1,)
+        spread = (-1, *[1] * (len(ir.known_dims(view.x)) - 2)) if view.kind == "Conv" else (-1,)
         for op_type, operand, nothing in (("Mul", factors, 1.0), ("Add", bias, 0.0)):
             if operand is not None and not np.all(operand == nothing):
                 value = rw.op(op_type, value, np.asarray(operand, kind).reshape(spread))
@@ -89,7 +89,7 @@ def _view(node: ir.Node) -> Linear | str:
 def _depthwise(node: ir.Node) -> Linear | str:
     """Return the view of a 1x1 Conv with one group per channel, whose weight is [C, 1, 1, ...]."""
     x, weight, attributes = node.inputs[0], node.inputs[1], node.attributes
-    dims = ir.dims_of(weight) or ()
+    dims = ir.known_dims(weight)
     if x is None or weight is None or not ir.Module.is_constant(weight):
         return "the weight is not constant"
     if any(d != 1 for d in dims[1:]) or dims[:1] != (attributes.get_int("group", 1),):

@@ -46,7 +46,7 @@ class ConvertGlobalPool(PatternPass):
         return None
 
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
-        rank = len(ir.dims_of(m["x"]) or ())
+        rank = len(ir.known_dims(m["x"]))
         return reduced(rw, _KINDS[m.nodes["pool"].op_type], m["x"], list(range(2, rank)), 0)
 
 

@@ -52,7 +52,7 @@ class ConvertLastStates(SitePass):
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         layer, user = site.data, site.anchor
         state = _final(layer, rw)
-        rank = len(ir.dims_of(user.outputs[0]) or ())
+        rank = len(ir.known_dims(user.outputs[0]))
         rw.before(user)
         if rank != 3:
             state = rw.op("Squeeze" if rank == 2 else "Unsqueeze", state, np.zeros(1, np.int64))

@@ -12,7 +12,7 @@ from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._loop_items import is_outer, read_of
 from ._mapped import Mapped
-from ._recurrent import stacked
+from ._recurrent import stacked, stacking_refusal
 from ._sequence_items import Item, elements_first
 
 
@@ -77,6 +77,7 @@ def _mapped(loop: Looped) -> tuple[Mapped, bool] | str:
         if not ir.is_used(s.result):
             continue
         reason = "it gives the same in every trip" if mapped.given(given) else mapped.refusal(given)
+        reason = reason or stacking_refusal(given, s.axis)
         if reason is not None:
             return reason
     return (mapped, directions.pop()) if len(directions) == 1 else "it reads sequences in both directions, or none"

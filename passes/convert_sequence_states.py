@@ -86,7 +86,7 @@ def _appended(loop: Looped) -> list[_Appended] | str:
 
 def _sequence(loop: Looped, c: Carried) -> _Appended | str:
     insert = ir.sole_user(c.inner)
-    if insert is None or insert.op_type != "SequenceInsert" or insert.graph is not loop.body:
+    if insert is None or insert.op_type != "SequenceInsert" or insert.domain or insert.graph is not loop.body:
         return "a trip does more with the sequence than append to it"
     value = insert.inputs[1]
     alone = plain(c.given, loop.body) is insert.outputs[0] and not insert.outputs[0].uses()
@@ -112,7 +112,7 @@ def _unjoinable(join: ir.Node, value: ir.Value) -> str | None:
 
 def _joined(join: ir.Node, stack: ir.Value, rw: Rewriter) -> ir.Value:
     """Return the stack [trips, *dims] as the node joins it."""
-    rank = len(ir.dims_of(stack) or ())
+    rank = len(ir.known_dims(stack))
     new = join.attributes.get_int("new_axis", 0) != 0
     axis = join.attributes.get_int("axis", 0) % (rank if new else rank - 1)
     moved = stack
@@ -120,7 +120,7 @@ def _joined(join: ir.Node, stack: ir.Value, rw: Rewriter) -> ir.Value:
         moved = rw.op("Transpose", stack, perm=[*range(1, axis + 1), 0, *range(axis + 1, rank)])
     if new:
         return moved
-    dims = ir.dims_of(moved) or ()
+    dims = ir.known_dims(moved)
     target = [*dims[:axis], -1, *dims[axis + 2 :]]
     joined: ir.Value = rw.op("Reshape", moved, np.asarray(target, np.int64))
     return joined

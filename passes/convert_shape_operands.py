@@ -66,7 +66,7 @@ class ConvertShapeOperands(SitePass):
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         plan = _plan(site.anchor, site.data)
         assert not isinstance(plan, str)
-        dims = ir.dims_of(plan.source) or ()
+        dims = ir.known_dims(plan.source)
         cut = np.array([i for i, d in enumerate(dims) if i != plan.axis and d != 1], np.int64)
         value = plan.source
         if cut.size:
@@ -104,7 +104,7 @@ def _plan(node: ir.Node, index: int) -> _Plan | str:
 
 def _relaxed(node: ir.Node, entries: list[ir.Dim | int]) -> list[ir.Dim | int]:
     """Return 1 for the entries that the input of an Expand has itself."""
-    dims = ir.dims_of(node.inputs[0]) or ()
+    dims = ir.known_dims(node.inputs[0])
     offset = len(entries) - len(dims)
     return [1 if i >= offset and dims[i - offset] == e else e for i, e in enumerate(entries)]
 
@@ -118,7 +118,7 @@ def _sources(node: ir.Node, operand: ir.Value) -> Iterator[ir.Value]:
 
 
 def _from(value: ir.Value, symbol: ir.Dim, rank: int, place: int) -> _Plan | None:
-    dims = ir.dims_of(value) or ()
+    dims = ir.known_dims(value)
     axes = [i for i, d in enumerate(dims) if d == symbol]
     if len(axes) != 1 or any(not ir.at_least(d, 1) for i, d in enumerate(dims) if i != axes[0]):
         return None

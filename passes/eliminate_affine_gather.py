@@ -51,7 +51,7 @@ class EliminateAffineGather(PatternPass):
 
 
 def _target(m: Match) -> list[int] | str:
-    x, indices = ir.dims_of(m["x"]) or (), ir.dims_of(m["indices"]) or ()
+    x, indices = ir.known_dims(m["x"]), ir.known_dims(m["indices"])
     axis = m.root.attributes.get_int("axis", 0) % len(x)
     wanted = (*x[:axis], *indices, *x[axis + 1 :])
     known = [d for d in wanted if d is not None]

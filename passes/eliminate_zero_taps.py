@@ -30,7 +30,7 @@ class EliminateZeroTaps(PatternPass):
 
     def check(self, m: Match) -> str | None:
         weight, node = m["w"], m.nodes["conv"]
-        dims = ir.dims_of(weight) or ()
+        dims = ir.known_dims(weight)
         if weight.dtype not in FLOATS or isinstance(weight.const_value, ir.LazyTensor):
             return "the weights are no floats, or computed only at save"
         if weight.const_value is None or not 0 < weight.const_value.size <= _LARGEST or max(dims[2:], default=1) == 1:  # type: ignore[type-var]

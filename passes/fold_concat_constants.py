@@ -68,7 +68,7 @@ class FoldConcatConstants(SitePass):
 def _constants(found: ConcatLayer, intervals: Intervals) -> dict[int, Array]:
     """Return, per constant part, one number per feature."""
     constants: dict[int, Array] = {}
-    rank = len(ir.dims_of(found.layer.x) or ())
+    rank = len(ir.known_dims(found.layer.x))
     for i, part in enumerate(found.parts):
         producer = part.value.producer()
         if producer is not None and producer.op_type not in _REPEATING:

@@ -92,7 +92,7 @@ class FoldConstants(SitePass):
         """Return the nodes of a graph that depend on constants only, in order, with what forbids to evaluate each."""
         found: dict[ir.Node, str | None] = {}
         for node in graph:
-            inputs = [v for v in node.inputs if v is not None]
+            inputs = ir.operands(node)
             if inputs and all(is_source(v) or found.get(_producer(v), "") is None for v in inputs):
                 found[node] = refusal(node, self.elements, self.slow_elements)
         return found

@@ -43,7 +43,7 @@ class FoldNorm(PatternPass):
             return _cast_refusal(m)
         if ir.dims_of(norm.outputs[0]) is None or ir.dims_of(m.root.outputs[0]) != ir.dims_of(norm.outputs[0]):
             return "the result has another shape"
-        if norm.outputs[0].dtype not in SINGLE:
+        if norm.outputs[0].dtype not in SINGLE or m.root.outputs[0].dtype is None:
             return f"{norm.outputs[0].dtype} is not folded"
         operands = _operands(m)
         return operands if isinstance(operands, str) else None
@@ -85,7 +85,7 @@ def _operands(m: Match) -> list[Array] | str:
     bias = None if m.get("bias") is None else m.const("bias").astype(np.float64)
     if m.root.op_type == "Cast":
         return [scale] if bias is None else [scale, bias]
-    rank = len(ir.dims_of(m.nodes["norm"].outputs[0]) or ())
+    rank = len(ir.known_dims(m.nodes["norm"].outputs[0]))
     axis = m.nodes["norm"].attributes.get_int("axis", -1) % rank
     if scale.ndim != rank - axis or (bias is not None and bias.shape != scale.shape):
         return "scale or bias have not the shape of the normalized axes"

@@ -138,7 +138,7 @@ def _product_refusal(m: Match) -> str | None:
         return None
     if node.attributes.get_int("transA", 0):
         return "the one-hot matrix is transposed"
-    bias = ir.dims_of(m.get("bias")) or ()
+    bias = ir.known_dims(m.get("bias"))
     if len(bias) > 2 or any(d != 1 for d in bias[:-1]):
         return "the bias is no row"
     return None

@@ -11,6 +11,7 @@ from fcc.rewrite import Match, PatternPass, Rewriter, const, op, var
 
 from ._blocks import Blocks, blocks_of
 from ._cone import orphans
+from ._conv_layer import has_other_kernel
 from ._views import full_dims
 
 
@@ -45,6 +46,8 @@ class FoldSpaceToDepth(PatternPass):
             return "the convolution is dilated"
         if node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
             return "the Conv computes its own padding"
+        if has_other_kernel(node) or (weight is not None and weight[1:2] != (len(blocks.channel),)):
+            return "the weight fits neither its kernel_shape nor the blocks"
         if weight is None or len(weight) != 4 or ir.sole_user(m["w"]) is not node:
             return "the weight has other users"
         return None if ir.sole_user(m["v"]) is node else "the blocks have other users"

@@ -37,7 +37,7 @@ class _Cone:
     @property
     def lead(self) -> int:
         """The number of axes of the index."""
-        return len(ir.dims_of(self.index) or ())
+        return len(ir.known_dims(self.index))
 
     @property
     def end(self) -> ir.Value:
@@ -46,7 +46,7 @@ class _Cone:
 
     @property
     def row(self) -> tuple[ir.Dim | int | None, ...]:
-        return (ir.dims_of(self.end) or ())[self.lead :]
+        return ir.known_dims(self.end)[self.lead :]
 
     @property
     def count(self) -> int:
@@ -56,7 +56,7 @@ class _Cone:
     @property
     def elements(self) -> int:
         """The largest number of elements of a tensor that folding computes."""
-        rows = [(ir.dims_of(n.outputs[0]) or ())[self.lead :] for n in self.nodes]
+        rows = [ir.known_dims(n.outputs[0])[self.lead :] for n in self.nodes]
         return self.count * max(prod(d for d in row if isinstance(d, int)) for row in rows)
 
     def growth(self) -> int:
@@ -144,7 +144,7 @@ def _is_look_up(node: ir.Node) -> bool:
 
 
 def _table_dims(node: ir.Node) -> tuple[int, ...]:
-    return tuple(d for d in ir.dims_of(node.inputs[0]) or () if isinstance(d, int))
+    return tuple(ir.numbers(ir.known_dims(node.inputs[0])))
 
 
 def _roots(node: ir.Node) -> tuple[ir.Node, ...]:
@@ -170,7 +170,7 @@ def _cones(roots: tuple[ir.Node, ...], opset: int) -> list[_Cone]:
 
 def _region(roots: tuple[ir.Node, ...]) -> list[ir.Node]:
     """Return the nodes that work on the rows alone, producers first."""
-    lead = len(ir.dims_of(roots[0].inputs[1]) or ())
+    lead = len(ir.known_dims(roots[0].inputs[1]))
     rows = frozenset(r.outputs[0] for r in roots)
     found: dict[ir.Node, None] = {}
     queue = [u.node for r in roots for u in r.outputs[0].uses()]
@@ -190,7 +190,7 @@ def _leading_to(last: ir.Node, members: set[ir.Node]) -> set[ir.Node]:
         node = stack.pop()
         if node in members and node not in cone:
             cone.add(node)
-            stack.extend(p for v in node.inputs if v is not None and (p := v.producer()) is not None)
+            stack.extend(ir.producers(node))
     return cone
 
 

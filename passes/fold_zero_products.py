@@ -32,11 +32,11 @@ class FoldZeroProducts(PatternPass):
             return "x holds floats, which may be NaN"
         if dims is None or not all(isinstance(d, int) for d in dims):
             return "the shape of the product is not known"
-        size = int(np.prod([d for d in dims if isinstance(d, int)], dtype=np.int64))
+        size = int(np.prod(ir.numbers(dims), dtype=np.int64))
         return None if size <= _LARGEST else f"the product has more than {_LARGEST} elements"
 
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
         result = m.root.outputs[0]
         assert result.dtype is not None
-        shape = [d for d in ir.dims_of(result) or () if isinstance(d, int)]
+        shape = ir.numbers(ir.known_dims(result))
         return rw.const(np.zeros(shape, result.dtype.numpy()))

@@ -12,6 +12,7 @@ import numpy as np
 from fcc import ir
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
+from ._attention import producer
 from ._gates import TOLERANCE, gates, multiples, polynomial, scalar, users_first
 from ._operands import small_constant
 
@@ -274,16 +275,16 @@ def _mish(node: ir.Node) -> _Found | None:
 
 def _softplus(value: ir.Value, x: ir.Value) -> tuple[ir.Node, ...] | None:
     """Return the nodes that compute log(1 + exp(x))."""
-    node = value.producer()
-    if node is not None and node.op_type == "Softplus" and node.domain == "":
-        return (node,) if node.inputs[0] is x else None
-    add = None if node is None or node.op_type != "Log" or node.inputs[0] is None else node.inputs[0].producer()
-    if node is None or add is None or add.op_type != "Add":
+    softplus, log = producer(value, "Softplus"), producer(value, "Log")
+    if softplus is not None:
+        return (softplus,) if softplus.inputs[0] is x else None
+    add = None if log is None else producer(log.inputs[0], "Add")
+    if log is None or add is None:
         return None
     for one, e in (add.inputs, add.inputs[::-1]):
-        exp = None if e is None else e.producer()
-        if exp is not None and exp.op_type == "Exp" and exp.inputs[0] is x and scalar(one) == 1.0:
-            return node, add, exp
+        exp = producer(e, "Exp")
+        if exp is not None and exp.inputs[0] is x and scalar(one) == 1.0:
+            return log, add, exp
     return None
 
 

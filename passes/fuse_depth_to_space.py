@@ -53,7 +53,7 @@ class FuseDepthToSpace(PatternPass):
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
         form = _form(m)
         assert not isinstance(form, str)
-        dims = ir.dims_of(m.nodes["first"].outputs[0]) or ()
+        dims = ir.known_dims(m.nodes["first"].outputs[0])
         made: ir.Value = rw.op(form.kind, m["x"], blocksize=dims[form.blocks[0]], mode=form.mode)
         return made
 

@@ -33,7 +33,7 @@ class FuseIm2col(PatternPass):
     )
 
     def check(self, m: Match) -> str | None:
-        if len(ir.dims_of(m["w"]) or ()) != 2:
+        if len(ir.known_dims(m["w"])) != 2:
             return "the constant is no matrix"
         found = _windows(m)
         if isinstance(found, str):
@@ -77,8 +77,8 @@ def _windows(m: Match) -> Windows | str:
 
 
 def _is_row(m: Match, bias: ir.Value) -> bool:
-    dims, outputs = ir.dims_of(bias) or (), (ir.dims_of(m["w"]) or ())[-1]
-    return dims[-1:] == (outputs,) and all(d == 1 for d in dims[:-1]) and len(dims) <= len(ir.dims_of(m["v"]) or ())
+    dims, outputs = ir.known_dims(bias), ir.known_dims(m["w"])[-1]
+    return dims[-1:] == (outputs,) and all(d == 1 for d in dims[:-1]) and len(dims) <= len(ir.known_dims(m["v"]))
 
 
 def _awaits_bias(m: Match) -> bool:

@@ -55,7 +55,7 @@ class FuseInstanceNorm(SitePass):
 
 
 def _channels(found: Normalization) -> int | None:
-    dims = ir.dims_of(found.of.x) or ()
+    dims = ir.known_dims(found.of.x)
     channels = dims[1] if len(dims) > 2 else None
     return channels if isinstance(channels, int) and channels > 0 else None
 
@@ -64,7 +64,7 @@ def _refusal(module: ir.Module, ctx: PassContext, found: Normalization) -> str |
     reason = basic_refusal(found)
     if reason is not None:
         return reason
-    channels, rank = _channels(found), len(ir.dims_of(found.of.x) or ())
+    channels, rank = _channels(found), len(ir.known_dims(found.of.x))
     if channels is None or found.of.axes != tuple(range(2, rank)):
         return "the normalized axes are not all those behind a known number of channels"
     for operand in (scale_operand(found, (1,), (channels,)), bias_operand(found, (1,), (channels,))):

@@ -68,7 +68,7 @@ class FuseLayerNorm(SitePass):
         scale, bias = scale_operand(found, axes, sizes), bias_operand(found, axes, sizes)
         assert not isinstance(scale, str)
         assert not isinstance(bias, str)
-        x, rank = found.of.x, len(ir.dims_of(found.of.x) or ())
+        x, rank = found.of.x, len(ir.known_dims(found.of.x))
         order = [*(i for i in range(rank) if i not in axes), *axes]
         if not is_suffix(found):
             x = rw.op("Transpose", x, perm=order)

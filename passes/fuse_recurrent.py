@@ -120,7 +120,7 @@ def _element(hidden: ir.Value, found: LoopLayer, rw: Rewriter) -> ir.Value:
 
 def _scanned(hidden: ir.Value, found: LoopLayer, rw: Rewriter) -> ir.Value:
     """Return the hidden state of one trip as a further scan input."""
-    loop, dims = found.loop, ir.dims_of(hidden) or ()
+    loop, dims = found.loop, ir.known_dims(hidden)
     inner = ir.Value(name=rw.module.fresh(found.hidden.name or "h"), type=hidden.type, shape=ir.to_shape(dims[1:]))
     carried, elements, stacks = (range(len(part)) for part in (loop.carried, loop.elements, loop.stacked))
     axes = [*(e.axis for e in loop.elements), 0]

@@ -110,7 +110,7 @@ def _fused(found: Rotary) -> _Fused | str:
 
 def _has_batch(source: ir.Value, found: Rotary) -> bool:
     """Return whether the size of the batch is known, or can be read from a source, should a table be repeated."""
-    return isinstance(found.dims[0], int) or found.dims[0] in (ir.dims_of(source) or ())
+    return isinstance(found.dims[0], int) or found.dims[0] in ir.known_dims(source)
 
 
 def _heads(found: Rotary) -> int | None:

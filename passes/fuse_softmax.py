@@ -54,7 +54,7 @@ class FuseSoftmax(SitePass):
 
     def pays(self, site: Site) -> str | None:
         found: Soft = site.data
-        if found.axis == len(ir.dims_of(found.x) or ()) - 1 or len(found.interior) <= 2:
+        if found.axis == len(ir.known_dims(found.x)) - 1 or len(found.interior) <= 2:
             return None
         return inner_axis_refusal(site.ctx, found.x, (found.axis,))
 

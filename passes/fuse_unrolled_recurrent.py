@@ -69,8 +69,10 @@ class FuseUnrolledRecurrent(SitePass):
         nodes = _nodes(chain)
         candidate.chain, candidate.layer, candidate.nodes = chain, layer, tuple(nodes)
         reason = layer.refusal(site.module, site.ctx, False) or _escape(chain, nodes)
+        if reason is not None:
+            return reason
         size, room = layer.growth(), freed_bytes(nodes) + self.growth
-        return reason or (f"the layer has {size} bytes, {room} would be freed" if size > room else None)
+        return f"the layer has {size} bytes, {room} would be freed" if size > room else None
 
     def pays(self, site: Site) -> str | None:
         layer: Layer = site.data.layer
@@ -140,7 +142,7 @@ def _nodes(chain: Chain) -> dict[ir.Node, None]:
                 continue
             if value not in before and value not in step.inputs:
                 found[node] = None
-                stack += [v for v in node.inputs if v is not None]
+                stack += ir.operands(node)
         before = step.ends
     return found
 

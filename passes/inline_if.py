@@ -48,7 +48,7 @@ def inline_branch(node: ir.Node, body: ir.Graph, rw: Rewriter) -> None:
     """Let the nodes of one branch stand for the If, and erase what only its condition needed."""
     given: set[ir.Value] = set()
     for old, new in zip(node.outputs, rw.inline(body), strict=True):
-        if len(ir.dims_of(old) or ()) != len(ir.dims_of(new) or ()):
+        if len(ir.known_dims(old)) != len(ir.known_dims(new)):
             old.shape = None  # declared for the other branch
         rw.replace(old, rw.op("Identity", new) if new in given else new)
         given.add(new)

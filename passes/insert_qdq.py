@@ -181,7 +181,7 @@ def _guard(site: Site, rw: Rewriter, x: Activation) -> None:
 
 
 def _known_axis(value: ir.Value) -> int | None:
-    dims = ir.dims_of(value) or ()
+    dims = ir.known_dims(value)
     return next((i for i, d in enumerate(dims) if isinstance(d, int) and d > 1), None)
 
 

@@ -62,6 +62,8 @@ class MergeBidirectional(SitePass):
             return "the layers are laid out by rows"
         if any((_input(first, i) is None) != (_input(second, i) is None) for i in (*_WEIGHTS, *_STATES)):
             return "only one of the layers has a bias, a state or peepholes"
+        if any(ir.dims_of(_input(first, i)) != ir.dims_of(_input(second, i)) for i in _WEIGHTS):
+            return "the weights have other shapes"
         for node in (first, second):
             weights = [v for i in _WEIGHTS if (v := _input(node, i)) is not None]
             if not all(ir.Module.is_constant(v) and ir.sole_user(v) is node for v in weights):
@@ -95,10 +97,10 @@ class MergeBidirectional(SitePass):
         join = _join(first, second)
         if join is not None:
             turned = rw.op("Transpose", outputs[0], perm=[0, 2, 1, 3])
-            dims = ir.dims_of(join.outputs[0]) or ()
-            target = [0, 0, -1] if len(dims) == 3 else [0, 1, -1, dims[3]]
+            rank, units = _joined_form(join)
+            target = [0, 0, -1] if rank == 3 else [0, 1, -1, 2 * units]
             rw.replace(join.outputs[0], rw.op("Reshape", turned, np.array(target, np.int64)))
-            squeezes = [p for v in join.inputs if v is not None and (p := v.producer()) is not None]
+            squeezes = ir.producers(join)
             rw.erase(join, *squeezes)
         for i in range(1, count):
             _final(first, second, i, outputs[i], rw)
@@ -132,7 +134,7 @@ def _final(first: ir.Node, second: ir.Node, index: int, state: ir.Value, rw: Rew
 def _join(first: ir.Node, second: ir.Node) -> ir.Node | None:
     """Return the Concat of the hidden states of both, [steps, (1,) rows, 2 * units], that is all that uses them."""
     values, users = [n.outputs[0] for n in (first, second)], [ir.sole_user(n.outputs[0]) for n in (first, second)]
-    if all(u is not None and u.op_type == "Squeeze" and integers(u, 1, "axes") == [1] for u in users):
+    if all(u is not None and _squeezes(u) for u in users):
         values = [u.outputs[0] for u in users if u is not None]
     join = ir.sole_user(values[0])
     alone = join is not None and list(join.inputs) == values and ir.sole_user(values[1]) is join
@@ -140,6 +142,16 @@ def _join(first: ir.Node, second: ir.Node) -> ir.Node | None:
     if join is None or not alone or dims is None or join.graph is not first.graph or not isinstance(dims[-1], int):
         return None
     return join if _joins(join, len(dims) - 1, len(dims)) else None
+
+
+def _squeezes(node: ir.Node) -> bool:
+    return node.op_type == "Squeeze" and node.domain == "" and integers(node, 1, "axes") == [1]
+
+
+def _joined_form(join: ir.Node) -> tuple[int, int]:
+    """Return rank and units of the hidden states that a node joins."""
+    dims: Any = ir.dims_of(join.inputs[0])
+    return len(dims), dims[-1]
 
 
 def _joins(node: ir.Node, axis: int, rank: int = 3) -> bool:

@@ -63,6 +63,8 @@ class MergeClamps(SitePass):
     def check(self, site: Site) -> str | None:
         nodes: list[ir.Node] = site.data
         found, x = _composed(nodes), _input(nodes[0])
+        if x.dtype is None:
+            return "the element type is not known"
         if found.nodes >= len(nodes):
             return f"{len(nodes)} clamps take as many nodes"
         if np.isnan(found.low).any() or np.isnan(found.high).any():
@@ -101,7 +103,7 @@ def _step(node: ir.Node) -> tuple[Array, Array] | None:
     """Return the bounds of a clamp by constants of floats, None for a node that is none."""
     if node.op_type not in _CLAMPS or node.domain != "" or node.outputs[0].dtype not in FLOATS:
         return None
-    none, values = np.asarray(np.inf), [v for v in node.inputs if v is not None]
+    none, values = np.asarray(np.inf), ir.operands(node)
     arrays = [small_constant(v) for v in values]
     if node.op_type == "Relu":
         return (np.asarray(0.0), none) if arrays[0] is None else None

@@ -64,7 +64,7 @@ def _found(node: ir.Node) -> Several:
 
 
 def _operands(node: ir.Node) -> list[ir.Value]:
-    return [v for v in node.inputs if v is not None]
+    return ir.operands(node)
 
 
 def _axis(node: ir.Node, value: ir.Value) -> int | None:
@@ -182,8 +182,8 @@ def _unsqueezed(value: ir.Value, user: ir.Node, axis: int | None) -> ir.Value | 
 
 def _reshaped(values: Sequence[ir.Value], axis: int, out: Sequence[ir.Dim | int | None]) -> Build | str:
     dims = [d for d in out if d is not None]
-    source = list(ir.dims_of(values[0]) or ())
-    if len(dims) != len(out) or 0 in dims:
+    source = list(ir.known_dims(values[0]))
+    if len(dims) != len(out) or 0 in dims or len(source) != len(out) - 1:
         return "a size is not known, or 0"
     size = source[axis]
     joined = [*source[:axis], None if size is None else size * len(values), *source[axis + 1 :]]

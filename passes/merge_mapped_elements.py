@@ -11,7 +11,7 @@ from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._mapped import Mapped
 from ._operands import integers
-from ._recurrent import stacked
+from ._recurrent import stacked, stacking_refusal
 from ._sequence_items import Item, elements_first, item_of, known_number
 from ._twins import Twins
 
@@ -52,7 +52,10 @@ class MergeMappedElements(SitePass):
         if site.module.opset() < 13:
             return "before opset 13, Unsqueeze has no axes operand"
         found = _mapped(site.module, site.data)
-        return found if isinstance(found, str) else _used_elsewhere(site, found.nodes)
+        if isinstance(found, str):
+            return found
+        axis = site.anchor.attributes.get_int("axis", 0)
+        return stacking_refusal(site.data[0], axis) or _used_elsewhere(site, found.nodes)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         found = _mapped(site.module, site.data)
@@ -61,9 +64,9 @@ class MergeMappedElements(SitePass):
         values = found.mapped.write(rw, lambda item: elements_first(item, count, rw), lambda v: v)
         axis = site.anchor.attributes.get_int("axis", 0)
         rw.replace(site.anchor.outputs[0], stacked(values[site.data[0]], axis, found.backwards, rw))
-        rows = {p for v in site.anchor.inputs if v is not None and (p := v.producer()) is not None}
-        order = {n: i for i, n in enumerate(rw.graph)}
-        rw.erase(site.anchor, *sorted(rows.union(found.nodes, found.elements), key=lambda n: -order[n]))
+        rows = set(ir.producers(site.anchor))
+        old = rows.union(found.nodes, found.elements)
+        rw.erase(site.anchor, *(n for n in reversed(list(rw.graph)) if n in old))
 
 
 def _rows(join: ir.Node) -> list[ir.Value]:
@@ -126,7 +129,7 @@ def _leaves(row: ir.Value) -> dict[ir.Value, Item]:
         if item is not None and isinstance(item.at, int):
             found[value] = item
         elif (node := value.producer()) is not None and len(seen) < _MOST:
-            stack += [v for v in node.inputs if v is not None]
+            stack += ir.operands(node)
     return found
 
 

@@ -90,7 +90,7 @@ class MergeParallelLinears(SitePass):
         if group.activations:
             made = rw.like(group.activations[0], made)
         if group.concat is None:
-            axis = 1 if group.layers[0].kind == "Conv" else len(ir.dims_of(made) or ()) - 1
+            axis = 1 if group.layers[0].kind == "Conv" else len(ir.known_dims(made)) - 1
             lengths = np.array([x.out_features for x in group.layers], np.int64)
             parts = rw.op("Split", made, lengths, outputs=len(lengths), axis=axis)
             for old, new in zip(group.results, parts, strict=True):
@@ -122,7 +122,7 @@ def _parallel(module: ir.Module) -> list[list[Linear]]:
 
 
 def _key(layer: Linear) -> Key:
-    dims, node = ir.dims_of(layer.weight) or (), layer.nodes[0]
+    dims, node = ir.known_dims(layer.weight), layer.nodes[0]
     if layer.kind != "Conv":
         return layer.kind, layer.weight.dtype
     kept = {k: str(a.value) for k, a in sorted(node.attributes.items()) if k not in ("kernel_shape", "group")}
@@ -191,7 +191,7 @@ def _op(node: ir.Node | None) -> str:
 
 
 def _along_features(concat: ir.Node, layer: Linear) -> bool:
-    rank = len(ir.dims_of(layer.output) or ())
+    rank = len(ir.known_dims(layer.output))
     axis = concat.attributes.get_int("axis", 0)
     return rank > 1 and axis % rank == (1 if layer.kind == "Conv" else rank - 1)
 
@@ -226,7 +226,7 @@ def _merged(layers: Sequence[Linear], rw: Rewriter) -> ir.Value:
 def _wide(layers: Sequence[Linear]) -> ir.Value:
     """Return a value of the dtype and shape of the merged weight."""
     out = sum(x.out_features for x in layers)
-    dims = [int(d) for d in ir.dims_of(layers[0].weight) or () if isinstance(d, int)]
+    dims = ir.numbers(ir.known_dims(layers[0].weight))
     shape = [out, *dims[1:]] if layers[0].kind == "Conv" else [layers[0].in_features, out]
     assert layers[0].weight.dtype is not None
     return ir.Value(type=ir.TensorType(layers[0].weight.dtype), shape=ir.Shape(shape))

@@ -61,7 +61,7 @@ def _merged(m: Match) -> list[int] | str:
     if kept[0] != kept[1]:
         return "one keeps the reduced axes, the other does not"
     if kept[0] == 0:
-        rank = len(ir.dims_of(m["x"]) or ())
+        rank = len(ir.known_dims(m["x"]))
         left = [a for a in range(rank) if a not in first]
         second = [left[a] for a in second]
     if m.root.op_type == "ReduceMean" and set(first) & set(second):

@@ -79,7 +79,7 @@ class MergeSlicesToSplit(SitePass):
 
     def check(self, site: Site) -> str | None:
         x, axis = site.data
-        size = (ir.dims_of(x) or ())[axis]
+        size = ir.known_dims(x)[axis]
         parts = _parts(site)
         if len(parts) < 2 or not adjoin([r for r, _ in parts], size):
             return "the Slices do not cover the axis, or overlap"

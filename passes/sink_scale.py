@@ -117,7 +117,7 @@ def _walk(value: ir.Value | None, user: ir.Node) -> tuple[Linear, tuple[tuple[ir
 def _layer(node: ir.Node, value: ir.Value) -> Linear | None:
     """Return the layer whose result a value is, when nothing else uses its constants."""
     if node.op_type == "Add":
-        node = next((p for v in node.inputs if v is not None and (p := v.producer()) is not None), node)
+        node = next(iter(ir.producers(node)), node)
     found = layer_of(node) if node.op_type in DENSE else None
     if found is None or isinstance(found, str) or found.output is not value or used_elsewhere(found):
         return None

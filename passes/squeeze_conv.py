@@ -43,7 +43,7 @@ class SqueezeConv(PatternPass):
 
     def rewrite(self, m: Match, rw: Rewriter) -> ir.Value:
         node = m.nodes["conv"]
-        axis = _unit_axis(node, ir.dims_of(m["x"]) or (), ir.dims_of(m["w"]) or ())
+        axis = _unit_axis(node, ir.known_dims(m["x"]), ir.known_dims(m["w"]))
         assert axis is not None
         found = _without(m["x"], axis)
         assert found is not None

@@ -116,13 +116,13 @@ def _entering(
     )
     for value, number in fixed:
         if value is not None and ir.is_used(value):
-            found[value] = rw.const(np.full((1,) * len(ir.dims_of(value) or ()), number))
+            found[value] = rw.const(np.full((1,) * len(ir.known_dims(value)), number))
     return found
 
 
 def _stack(output: Stacked, values: Sequence[ir.Value], rw: Rewriter) -> ir.Value:
     if not values:
-        dtype, dims = output.given.dtype, [d for d in ir.dims_of(output.given) or () if isinstance(d, int)]
+        dtype, dims = output.given.dtype, ir.numbers(ir.known_dims(output.given))
         assert dtype is not None
         at = output.axis % (len(dims) + 1)
         return rw.const(np.zeros((*dims[:at], 0, *dims[at:]), dtype.numpy()))

@@ -34,7 +34,8 @@ def _concat(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | st
 def _side_by_side(node: ir.Node, lanes: Mapping[int, Lane], units: Units, axis: int) -> Step | str:
     parts = []
     for i, value in enumerate(node.inputs):
-        size = (ir.dims_of(value) or ())[axis]
+        dims = ir.dims_of(value)
+        size = None if dims is None else dims[axis]
         if i in lanes:
             parts.append(lanes[i].ids)
         elif isinstance(size, int):

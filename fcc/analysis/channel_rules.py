@@ -15,19 +15,19 @@ from .units import Units
 
 def _elementwise(node: ir.Node, lanes: Mapping[int, Lane], units: Units) -> Step | str:
     """Channels of all operands meet at one place; what has none there is shared by all channels."""
-    ranks = {i: len(ir.dims_of(v) or ()) for i, v in enumerate(node.inputs) if v is not None}
+    shapes = {i: ir.dims_of(v) for i, v in enumerate(node.inputs) if v is not None}
+    ranks = {i: len(dims) for i, dims in shapes.items() if dims is not None}
+    if len(ranks) != len(shapes):
+        return "the rank of an operand is not known"
     rank = max(ranks.values())
     places = {aligned_axis(lane, ranks[i]) for i, lane in lanes.items()}
     if len(places) != 1 or len({lane.ids.size for lane in lanes.values()}) != 1:
         return "its operands hold the channels at different places"
     first = next(iter(lanes.values()))
     out, cuts = Lane(rank + places.pop(), first.ids), list[Cut]()
-    for i, value in enumerate(node.inputs):
-        if value is None or i in lanes:
-            continue
-        dims = ir.dims_of(value)
-        at = out.axis - (rank - len(dims)) if dims is not None else 0
-        if dims is not None and (at < 0 or dims[at] == 1):
+    for i, dims in shapes.items():
+        at = out.axis - (rank - ranks[i])
+        if i in lanes or at < 0 or dims is None or dims[at] == 1:
             continue
         found = broadcast_cut(node, i, out, rank)
         if isinstance(found, str):

@@ -82,7 +82,15 @@ def looped(node: ir.Node) -> Looped | str:
     decides = 1 if node.op_type == "Loop" else 0
     if len(body.inputs) != len(node.inputs) or len(body.outputs) != decides + len(node.outputs):
         return "its body has another number of inputs or outputs than it"
-    return _loop(node, body) if decides else _scan(node, body)
+    found = _loop(node, body) if decides else _scan(node, body)
+    if not isinstance(found, str) and any(map(_is_misdeclared, found.carried)):
+        return "its body takes a value of another rank than it is given"
+    return found
+
+
+def _is_misdeclared(state: Carried) -> bool:
+    before, inner = ir.dims_of(state.init), ir.dims_of(state.inner)
+    return before is not None and inner is not None and len(before) != len(inner)
 
 
 def _loop(node: ir.Node, body: ir.Graph) -> Looped | str:

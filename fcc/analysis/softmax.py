@@ -172,7 +172,8 @@ def _max_of(value: ir.Value) -> Reduced | None:
 
 def _fits(x: ir.Value, over: Reduced, times: int) -> bool:
     """Return whether ``times`` the bound of |x|, and a sum of exponentials, stay normal numbers."""
-    n = (ir.dims_of(x) or ())[over.axes[0]]
+    dims = ir.dims_of(x)
+    n = None if dims is None else dims[over.axes[0]]
     if not isinstance(n, int) or n < 1 or x.dtype not in _LARGEST:
         return False
     return times * bound(x) + log(n) <= _LARGEST[x.dtype]

@@ -23,10 +23,10 @@ from onnx_ir import (
 
 from .attributes import attribute, plain, set_attributes
 from .copies import copy_node, copy_value
-from .dims import Dim, as_dim, at_least, dims_of, exact_div, to_shape
+from .dims import Dim, as_dim, at_least, dims_of, exact_div, known_dims, numbers, to_shape
 from .infer import infer_types, schema_of, since_version
 from .module import GENERATED, Module, Rewrite
-from .uses import detach_nested, erase, is_dead, is_used, sole_user, subgraphs_of
+from .uses import detach_nested, erase, is_dead, is_used, operands, producers, sole_user, subgraphs_of
 from .verify import verify, verify_nodes
 
 __all__ = [
@@ -61,7 +61,11 @@ __all__ = [
     "infer_types",
     "is_dead",
     "is_used",
+    "known_dims",
+    "numbers",
+    "operands",
     "plain",
+    "producers",
     "schema_of",
     "set_attributes",
     "since_version",

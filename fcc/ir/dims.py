@@ -192,6 +192,16 @@ def dims_of(value: Value | None) -> tuple[Dim | int | None, ...] | None:
     return tuple([as_dim(d) for d in value.shape.dims])
 
 
+def known_dims(value: Value | None) -> tuple[Dim | int | None, ...]:
+    """Return the shape of a value as dims, none when even the rank is unknown."""
+    return dims_of(value) or ()
+
+
+def numbers(dims: Iterable[object]) -> list[int]:
+    """Return the sizes among some dims that are known as numbers."""
+    return [d for d in dims if isinstance(d, int)]
+
+
 def to_shape(dims: Iterable[Dim | int | None]) -> Shape:
     """Return an onnx_ir shape; symbols are written in normal form."""
     return Shape([str(d) if isinstance(d, Dim) else d for d in dims])

@@ -17,6 +17,16 @@ def subgraphs_of(node: Node) -> Iterator[Graph]:
             yield from attribute.as_graphs()
 
 
+def operands(node: Node) -> list[Value]:
+    """Return the inputs of a node that are not absent."""
+    return [v for v in node.inputs if v is not None]
+
+
+def producers(node: Node) -> list[Node]:
+    """Return the nodes that compute the inputs of a node, one per input."""
+    return [p for v in node.inputs if v is not None and (p := v.producer()) is not None]
+
+
 def is_used(value: Value) -> bool:
     """Return whether any node, of any nested graph, or any graph output uses the value."""
     return bool(value.uses()) or value.is_graph_output()

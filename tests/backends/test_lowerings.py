@@ -310,3 +310,31 @@ def test_simplified_layer_normalization() -> None:
     before = serde.serialize_model(module.clone().model)
     assert run_pass(LowerSimplified(), module, PassContext(target=get_target("tensorrt"), log=Log(strict=True))) == 1
     assert_same(before, serde.serialize_model(module.model))
+
+
+@pytest.mark.parametrize(
+    ("p", "inputs", "node"),
+    [
+        (LowerContrib(), "float[2,3,4] b, float[4] x", f"y = {M}BiasGelu(x, b)"),
+        (LowerContrib(), "float[2,3,4] b, float[4] x", f"y = {M}FastGelu(x, b)"),
+        (LowerContrib(), "float[5] b, float[2,3,4] x", f"y = {M}FastGelu(x, b)"),
+        (LowerContrib(), "float[2,2,5,5] x, float[3,2,3,3] w, float[3] b, float[2,3,1,9] z", f"y = {M}FusedConv(x, w, b, z)"),
+        (LowerSimplified(), "float[2,3,4] s, float[4] x", "y = SimplifiedLayerNormalization<axis=-1>(x, s)"),
+    ],
+)  # fmt: skip
+def test_operands_that_would_widen_the_result(p: Pass, inputs: str, node: str) -> None:
+    rank = {"4": "4", "2,3,4": "2,3,4"}.get(inputs.split("] x")[0].split("[")[-1], "2,3,3,3")
+    check(p, f"g ({inputs}) => (float[{rank}] y) {{ {node} }}", None, because="does not broadcast", target="tensorrt")
+
+
+@pytest.mark.parametrize("groups", [0, 4])
+def test_channels_that_are_no_groups_stay(groups: int) -> None:
+    text = (
+        f"g (float[2,6,5] x, float[6] s) => (float[2,6,5] y) {{ y = GroupNormalization<num_groups={groups}>(x, s, s) }}"
+    )
+    check(LowerNormalization(), text, None, because="the channels are no groups", target="cuda")
+
+
+def test_group_normalization_of_mixed_types_stays() -> None:
+    text = "g (float16[2,6,5] x, float[6] s) => (float16[2,6,5] y) { y = GroupNormalization<num_groups=2>(x, s, s) }"
+    check(LowerNormalization(), text, None, because="another element type", target="cuda")

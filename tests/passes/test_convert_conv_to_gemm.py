@@ -54,6 +54,7 @@ def test_many_weights_pay_for_four_rows() -> None:
         (conv("g (float[N,2,4,3] x) => (float[N,60] y)", "y = Flatten(c)", attributes='<auto_pad="SAME_UPPER">'), "padded"),
         (conv("g (float[N,2,4,3] x) => (float[N,5] y)", "y = Flatten(c)", attributes="<dilations=[1,2]>").replace("4,3] x", "4,5] x").replace("2,4,3] w", "2,4,3] w"),
          "not as large"),
+        (conv("g (float[N,2,4,3] x) => (float[N,10] y)", "y = Flatten(c)", attributes="<kernel_shape=[2,3], strides=[2,2]>"), "not that of the weight"),
         (conv("g (float[N,2,4,3] x) => (float[N,5,1,1] c)", ""), "takes the axes of 1 away"),
         (conv("g (float[N,2,4,3] x) => (float[N,5,1,1] y)", "y = Relu(c)"), "takes the axes of 1 away"),
         (conv("g (float[N,2,4,3] x) => (float[N,5] y, float[5,2,4,3] v)", "y = Flatten(c) v = Neg(w)"), "the weight has other users"),

@@ -217,7 +217,7 @@ def test_shapes_that_may_be_equal_fit() -> None:
 
 def test_another_rank_does_not_fit() -> None:
     before = loop("t = Mul(s, r) u = Identity(r)").replace("float[2] s, float[2] r", "float[2] s, float[1,2] r")
-    check(EliminateLoopValues(), before, None, because="another shape")
+    check(EliminateLoopValues(), before, None, because="another rank")
 
 
 def test_a_scan_whose_results_are_all_used_drops_a_sequence() -> None:

@@ -119,6 +119,8 @@ def test_sizes_that_the_blocks_do_not_divide_stay() -> None:
         ("t = SpaceToDepth<blocksize=2>(x)", 'Conv<auto_pad="SAME_UPPER">', "5,12,3,2", "its own padding"),
         ("t = SpaceToDepth<blocksize=2>(x) u = Neg(t)", "Conv", "5,12,3,2", "the blocks have other users"),
         ("t = SpaceToDepth<blocksize=2>(x) u = Neg(w)", "Conv", "5,12,3,2", "the weight has other users"),
+        ("t = SpaceToDepth<blocksize=2>(x)", "Conv<kernel_shape=[3,3]>", "5,12,3,2", "neither its kernel_shape nor"),
+        ("t = SpaceToDepth<blocksize=2>(x)", "Conv", "5,6,3,2", "nor the blocks"),
         ("t = SpaceToDepth<blocksize=1>(x)", "Conv", "5,3,3,2", "no blocks"),
         ("t = Relu(x)", "Conv", "5,3,3,2", "no blocks"),
         (

@@ -325,6 +325,17 @@ def test_rows_that_are_declared_but_not_given() -> None:
     assert "the initial state has the shape [1,4], not [2, 4]" in refusal(model)
 
 
+def test_a_state_of_another_rank_than_it_is_declared_in_the_body() -> None:
+    loop = Loop(h0=[1, 2, 4])
+    loop.carry("h0", "h", gru(loop))
+    model = loop.model("r0")
+    body = next(a.g for n in model.graph.node if n.op_type == "Loop" for a in n.attribute if a.name == "body")
+    body.input[2].type.tensor_type.shape.CopyFrom(
+        helper.make_tensor_value_info("h", FLOAT, [2, 4]).type.tensor_type.shape
+    )
+    assert "takes a value of another rank" in refusal(model)
+
+
 def test_rows_that_a_broadcast_pairs_with_others() -> None:
     loop = Loop()
     w = loop.w

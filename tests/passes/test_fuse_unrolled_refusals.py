@@ -114,6 +114,14 @@ def unordered(w: Writer, t: int) -> str:
     return w("Gather", "x", w.number((0, 2, 1, 3)[t]), axis=0)
 
 
+def beyond(w: Writer, t: int) -> str:
+    return w("Gather", "x", w.number(t + 1), axis=0)
+
+
+def before_the_first(w: Writer, t: int) -> str:
+    return w("Gather", "x", w.number(t - 5), axis=0)
+
+
 def repeated(w: Writer, t: int) -> str:
     return w("Gather", "x", w.number(0), axis=0)
 
@@ -133,6 +141,8 @@ def whole(w: Writer, t: int) -> str:
 CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "a gate is used": (lambda: steps_of(outputs=gate), "is used outside of the cell"),
     "a cell state is used": (lambda: steps_of(outputs=one_cell_state), "is used outside of the cell"),
+    "beyond the last element": (lambda: steps_of(element=beyond), "no element of a sequence"),
+    "before the first element": (lambda: steps_of(element=before_the_first), "no element of a sequence"),
     "several sequences": (lambda: steps_of(element=several, inputs=X | {"v": [4, 2, 3]}), "several sequences"),
     "another order": (lambda: steps_of(element=unordered), "not in the order of the sequence"),
     "the same element": (lambda: steps_of(element=repeated), "not in the order of the sequence"),

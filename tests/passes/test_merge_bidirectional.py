@@ -118,6 +118,9 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "weights that are computed": (
         {"body": "u = Neg(v) " + TWO.replace("v, s, c", "u, s, c")}, "not constant"),
     "weights that a caller may override": ({"body": TWO, "inputs": ", float[1,16,3] v"}, "not constant"),
+    "weights of another number of inputs": (
+        {"body": TWO.replace("v, s, c", "i, s, c"), "more": ", float[1,16,2] i"}, "other shapes"),
+    "weights of another rank": ({"body": TWO.replace("v, s, c", "i, s, c"), "more": ", float[16,3] i"}, "other shapes"),
     "hidden states in the other order": ({"body": TWO.replace("(f1, k1)", "(k1, f1)")}, "other than joined"),
     "hidden states that are added": (
         {"body": TWO.replace("Concat<axis = 2>", "Add"), "outputs": "float[5,B,4] y"}, "other than joined"),
@@ -159,3 +162,11 @@ def test_other_sequences_and_directions() -> None:
 def test_layers_by_rows() -> None:
     body = TWO.replace("hidden_size = 4", "hidden_size = 4, layout = 1")
     check(MergeBidirectional(), text(body), None, because="laid out by rows")
+
+
+def test_large_weights_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 4 * (16 * 3 + 16 * 4 + 32)
+    monkeypatch.setattr("fcc.passes.merge_bidirectional._MOST", size - 1)
+    check(MergeBidirectional(), text(TWO), None, because="too large to be copied")
+    monkeypatch.setattr("fcc.passes.merge_bidirectional._MOST", size)
+    check(MergeBidirectional(), text(TWO), text(ONE))

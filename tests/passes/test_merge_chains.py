@@ -47,6 +47,14 @@ def test_different_operators_stay() -> None:
     kept("a = Ceil(x) y = Floor(a)", "expected")
 
 
+@pytest.mark.parametrize(
+    "perms",
+    ["<perm=[1]>(r) b = Transpose(a)", "<perm=[1]>(r) b = Transpose<perm=[0]>(a)", "(r) b = Transpose<perm=[1,0]>(a)"],
+)
+def test_permutations_of_another_rank_stay(perms: str) -> None:
+    kept(f"r = Relu(x) a = Transpose{perms} y = Neg(b)", "of another rank")
+
+
 # -- Transpose -------------------------------------------------------------------------------------------------------
 @given(st.permutations(range(3)), st.permutations(range(3)))
 @settings(max_examples=20, deadline=None)

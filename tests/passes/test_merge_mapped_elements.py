@@ -135,6 +135,13 @@ def test_stays(case: str) -> None:
     check(MergeMappedElements(), before, None, because=because)
 
 
+@pytest.mark.parametrize(("first", "because"), [(1, "not in the order"), (-5, "from other values")])
+def test_positions_that_the_sequence_does_not_have(first: int, because: str) -> None:
+    more = "".join(f", int64 j{k} = {{{first + k}}}" for k in range(4))
+    before = text("eK = Gather<axis = 0>(x, jK) rK = Neg(eK)", more=more)
+    check(MergeMappedElements(), before, None, because=because)
+
+
 def test_a_value_between_that_is_an_output() -> None:
     before = text(LAYER, outputs="float[] y, float[2,5] a2")
     check(MergeMappedElements(), before, None, because="has other users")
@@ -144,3 +151,32 @@ def test_what_is_no_stack_is_no_site() -> None:
     for change in (("axis = 0>(u0", "axis = 1>(u0"), ("(u0, u1", "(r0, u1"), ("(u0, u1", "(x, u1")):
         before = text("eK = Gather<axis = 0>(x, iK) rK = Unsqueeze(eK, none)").replace(*change)
         check(MergeMappedElements(), before.replace("float[] y", "float y").replace("float y", "float[] y"), None)
+
+
+def test_results_of_unknown_rank_are_stacked_along_the_first_axis_only() -> None:
+    """Before opset 17, onnx knows no LayerNormalization."""
+    row = "eK = Gather<axis = 0>(x, iK) rK = LayerNormalization(eK, s)"
+    more = ", float[3] s"
+    check(MergeMappedElements(), text(row, axis=1, more=more), None, because="the rank of what is stacked", opset=16)
+    module = check(
+        MergeMappedElements(),
+        text(row, axis=1, more=more),
+        flat("n = LayerNormalization<axis = -1>(x, s) y = Transpose<perm = [1, 0, 2]>(n)"),
+    )
+    assert [n.op_type for n in module.graph] == ["LayerNormalization", "Transpose"]
+
+
+def test_rows_of_an_outer_graph_stay_there() -> None:
+    rows = " ".join(f"e{k} = Gather<axis = 0>(x, i{k}) r{k} = Neg(e{k}) u{k} = Unsqueeze(r{k}, ax)" for k in range(4))
+    first, others = rows[: rows.index("e1 =")], rows[rows.index("e1 =") :]
+    head = HEAD.format(inputs=", bool c", outputs="float[] y", axis=0, more="")
+    branch = (
+        "y = If(c) <then_branch = p () => (float[] a) {{ {} }}, else_branch = q () => (float[] b) {{ b = Abs(x) }}>"
+    )
+    inner = others.replace("r1", "s1") + " a = Concat<axis = 0>(u0, u1, u2, u3)"
+    check(
+        MergeMappedElements(),
+        head + first + branch.format(inner) + " }",
+        head + first + branch.format("a = Neg(x)") + " }",
+        tolerance=0,
+    )

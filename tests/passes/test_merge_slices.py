@@ -71,6 +71,13 @@ def test_two_stay(because: str) -> None:
     check(MergeSlices(), REFUSED[because], None, because=because, constants={**START, "s": -1})
 
 
+@pytest.mark.parametrize("axis", [2, -3])
+def test_an_axis_that_the_input_does_not_have(axis: int) -> None:
+    text = f"g (float[6,9] x) => (float[A,B] y) {BOUNDS} {TWO}"
+    check(MergeSlices(), text, None, because="an axis is none of the input", constants={**START, "ay": axis})
+    check(MergeSlicesToSplit(), text, None, constants={**START, "ay": axis})
+
+
 SPLIT = (
     "g (float[N,10] x) => (float[N,3] y, float[N,7] z) <int64[1] a, int64[1] b, int64[1] c, int64[1] ax> "
     "{ z = Slice(x, b, c, ax) y = Slice(x, a, b, ax) }"

@@ -241,3 +241,9 @@ def test_a_constant_is_reshaped_at_run_time_where_a_size_is_a_symbol() -> None:
         constants={"s": 48, "t": [2, 3, 8]},
         sizes={"S": 3},
     )
+
+
+def test_a_reshape_of_a_constant_to_another_number_of_elements_stays() -> None:
+    text = """g (float[2,3,8] x) => (float[2,3,8] y) <int64[2] s, int64[3] t, float[8] g, float[1,8] h> {
+        r = Reshape(x, s) b = LayerNormalization(g, h) y = Reshape(b, t) }"""
+    check(SinkReshape(), text, None, constants={"s": [6, 8], "t": [2, 3, 8]})

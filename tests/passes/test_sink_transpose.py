@@ -360,3 +360,8 @@ def judge(p: Pass, model: onnx.ModelProto) -> None:
 
 def ir_bytes(module: ir.Module) -> onnx.ModelProto:
     return serde.serialize_model(module.model)
+
+
+def test_a_permutation_of_another_rank_is_no_border() -> None:
+    text = "g (float[1,5,3,4,5] x) => (float[A,B,C,D] y) { a = Transpose<perm=[0,2,3,1]>(x) b = Relu(a) y = Transpose<perm=[0,3,1,2]>(b) }"
+    check(SinkTranspose(), text, None)

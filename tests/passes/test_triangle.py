@@ -16,9 +16,10 @@ from fcc.frontend import read
 from fcc.passes._triangle import Triangle, triangle
 
 INDICES: dict[str, Any] = {"i0": 0, "i1": 1, "s0": 0, "s1": 1, "k2": 2, "km": -1, "one": 1, "two": 2, "far": -1e9, "zero": 0,
-                           "both": [0, 1], "table": np.tri(9), "three": 3, "big": 99, "m1": -1}  # fmt: skip
+                           "both": [0, 1], "table": np.tri(9), "three": 3, "big": 99, "m1": -1,
+                           "nine": 9, "nines": [9, 9], "flat": [1, -1]}  # fmt: skip
 DECLARED = """int64[1] i0, int64[1] i1, int64 s0, int64 s1, int64 k2, int64 km, float one, float two, float far, float zero,
-    int64[2] both, float[9,9] table, int64[1] three, int64[1] big, int64[1] m1"""
+    int64[2] both, float[9,9] table, int64[1] three, int64[1] big, int64[1] m1, int64[1] nine, int64[2] nines, int64[2] flat"""
 SIZES = "r = Shape<start=0, end=1>(x) c = Shape<start=1, end=2>(x) rc = Concat<axis=0>(r, c)"
 
 
@@ -71,6 +72,8 @@ BODIES = {
     "the last rows": "a = Sub(c, r) t = Slice(table, i0, c, i1) y = Slice(t, three, big, i0)",
     "columns from three on": "y = Slice(table, three, big, i1)",
     "rows in one cut": "y = Slice(table, i0, r)",
+    "rows of what is the same throughout": "f = ConstantOfShape<value=float[1]{3}>(nines) s = Slice(f, i0, three, i0) y = Trilu<upper=0>(s, k2)",
+    "a column of leading axes": "t = Slice(table, i0, r, i0) a = Unsqueeze(t, i0) b = Slice(a, i0, i1, i0) y = Squeeze(b, i0)",
 }  # fmt: skip
 
 
@@ -97,6 +100,29 @@ NONE = {
     "every other row": "y = Slice(table, i0, big, i0, three)",
     "turned": "f = Expand(one, rc) t = Trilu<upper=0>(f) y = Transpose(t)",
     "repeated along the columns": "f = Expand(one, rc) t = Trilu<upper=0>(f) u = Slice(t, i0, i1, i1) y = Expand(u, rc)",
+    "rows from a computed start": "s = ReduceSum<keepdims=1>(w) k = Cast<to=7>(s) y = Slice(table, k, big, i0)",
+    "rows to a computed end": "s = ReduceSum<keepdims=1>(w) k = Cast<to=7>(s) y = Slice(table, i0, k, i0)",
+    "rows along a computed axis": "s = ReduceSum<keepdims=1>(w) k = Cast<to=7>(s) y = Slice(table, i0, big, k)",
+    "rows by a computed step": "s = ReduceSum<keepdims=1>(w) k = Cast<to=7>(s) y = Slice(table, i0, big, i0, k)",
+    "all rows but the last": "y = Slice(table, i0, m1, i0)",
+    "a slice of what is computed": "y = Slice(x, i0, i1, i0)",
+    "laid out anew": "t = Slice(table, i0, r, i0) n9 = Concat<axis=0>(r, nine) u = Expand(t, n9) y = Reshape(u, flat)",
+    "a sum with what is computed": "f = Expand(one, rc) y = Add(f, x)",
+    "positions moved by what is computed": "rr = Squeeze(r) cc = Squeeze(c) a = Range(s0, cc, s1) b = Range(s0, rr, s1)"
+        " k = Cast<to=7>(w) b2 = Add(b, k) p = Unsqueeze(a, i0) q = Unsqueeze(b2, i1) l = LessOrEqual(p, q) y = Cast<to=1>(l)",
+    "positions that are multiplied": "rr = Squeeze(r) cc = Squeeze(c) a = Range(s0, cc, s1) b = Range(s0, rr, s1)"
+        " b2 = Mul(b, k2) p = Unsqueeze(a, i0) q = Unsqueeze(b2, i1) l = LessOrEqual(p, q) y = Cast<to=1>(l)",
+    "positions to a computed end": "rr = Squeeze(r) z = ReduceSum<keepdims=0>(w) k = Cast<to=7>(z) a = Range(s0, k, s1)"
+        " b = Range(s0, rr, s1) p = Unsqueeze(a, i0) q = Unsqueeze(b, i1) l = LessOrEqual(p, q) y = Cast<to=1>(l)",
+    "positions from a computed start": "rr = Squeeze(r) cc = Squeeze(c) z = ReduceSum<keepdims=0>(w) k = Cast<to=7>(z) a = Range(k, cc, s1)"
+        " b = Range(s0, rr, s1) p = Unsqueeze(a, i0) q = Unsqueeze(b, i1) l = LessOrEqual(p, q) y = Cast<to=1>(l)",
+    "positions by a computed step": "rr = Squeeze(r) cc = Squeeze(c) z = ReduceSum<keepdims=0>(w) k = Cast<to=7>(z) a = Range(s0, cc, k)"
+        " b = Range(s0, rr, s1) p = Unsqueeze(a, i0) q = Unsqueeze(b, i1) l = LessOrEqual(p, q) y = Cast<to=1>(l)",
+    "positions repeated along the rows": "rr = Squeeze(r) cc = Squeeze(c) a = Range(s0, cc, s1) b = Range(s0, rr, s1)"
+        " p = Expand(a, rc) q = Unsqueeze(b, i1) l = LessOrEqual(p, q) y = Cast<to=1>(l)",
+    "positions repeated along the columns": "rr = Squeeze(r) cc = Squeeze(c) a = Range(s0, cc, s1) b = Range(s0, rr, s1)"
+        " p = Unsqueeze(a, i0) q0 = Unsqueeze(b, i1) q = Expand(q0, rc) l = LessOrEqual(p, q) y = Cast<to=1>(l)",
+    "deeper than is looked": "t0 = Slice(table, i0, r, i0) " + " ".join(f"t{k + 1} = Neg(t{k})" for k in range(18)) + " y = Neg(t18)",
     "positions of one kind": "rr = Squeeze(r) b = Range(s0, rr, s1) q = Unsqueeze(b, i1) p = Unsqueeze(b, i1)"
                              " l = LessOrEqual(p, q) y = Cast<to=1>(l)",
     "positions by two": "rr = Squeeze(r) cc = Squeeze(c) a = Range(s0, cc, k2) b = Range(s0, rr, s1) p = Unsqueeze(a, i0)"
@@ -134,3 +160,18 @@ def test_other_constants(array: Any) -> None:
     )
     ir.Graph([], [], nodes=[], initializers=[value], opset_imports={"": 21})
     assert triangle(value) is None
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 3), np.float32), np.array([["a", "b"], ["a", "a"]], object)])
+def test_constants_that_are_empty_or_no_numbers(array: Any) -> None:
+    value = ir.Value(name="m", const_value=ir.tensor(array), shape=ir.Shape(array.shape))
+    ir.Graph([], [], nodes=[], initializers=[value], opset_imports={"": 21})
+    assert triangle(value) is None
+
+
+def test_constants_that_are_computed_at_save_are_not_read() -> None:
+    lazy = ir.LazyTensor(lambda: pytest.fail("read"), ir.DataType.FLOAT, ir.Shape((3, 3)))
+    value = ir.Value(name="m", const_value=lazy, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape((3, 3)))
+    ir.Graph([], [], nodes=[], initializers=[value], opset_imports={"": 21})
+    assert triangle(value) is None
+    assert triangle(None) is None

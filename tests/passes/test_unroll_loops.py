@@ -370,3 +370,9 @@ def test_no_trip_stacks_nothing_of_unknown_type(kind: str, body: str, because: s
         None,
         because=because,
     )
+
+
+def test_a_value_of_another_rank_than_the_body_declares() -> None:
+    text = """g (float[1,N] x) => (float[] y) <int64 n = {1}, bool go = {1}> {
+        y = Loop(n, go, x) <body = b (int64 i, bool c, float[N] s) => (bool d, float[] t) { d = Identity(c) t = Neg(s) }> }"""
+    check(UnrollLoops(), text, None, because="takes a value of another rank")

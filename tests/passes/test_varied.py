@@ -30,6 +30,7 @@ def load_vary() -> ModuleType:
 bench = load_vary()
 CORPUS: dict[str, list[Seed]] = bench.corpus()
 RECORDED: dict[str, dict[str, str]] = bench.outcomes()
+KNOWN: dict[str, dict[str, str]] = bench.recorded_neighbours()
 AGAIN = "if that is meant: python benchmarks/vary.py --outcomes"
 
 
@@ -62,3 +63,18 @@ def test_instances(name: str) -> None:
         f"recorded\n{old}\nfound\n{new}" for old, new in list(changed.values())[:3]
     )
     assert 2 * len(known.keys() & tally.outcomes.keys()) >= len(tally.outcomes), f"too few are recorded, {AGAIN}"
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_neighbours(name: str) -> None:
+    """The same as recorded where one operator is foreign, one value escapes, or one type, shape or size is not known.
+
+    No pass may raise there, or take a foreign operator for its own.
+    """
+    known = KNOWN.get(name, {})
+    found = bench.swept(CORPUS[name])
+    changed = {k: did for k, did in found.items() if known.get(k) not in (None, bench.short(did))}
+    assert not changed, f"{name} does something else on {len(changed)} neighbours, {AGAIN}:\n" + "\n".join(
+        f"{k}: {did}" for k, did in list(changed.items())[:3]
+    )
+    assert 2 * len(known.keys() & found.keys()) >= len(found), f"too few are recorded, {AGAIN}"
