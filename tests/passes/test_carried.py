@@ -110,7 +110,7 @@ VIEWED: list[tuple[str, tuple[int, ...], str]] = [
     ("y = Concat<axis = 2>(x, t) t = Slice(z, any, any, i0)", FLAT, "other leading axes"),
     ("y = ReduceSum(x, any)", FLAT, "the axes are not known"),
     ("y = ReduceSum(x)", FLAT, "the axes are not known"),
-    ("y = ReduceSum<keepdims = 0>(x, m1)", FLAT, "or dropped"),
+    ("y = ReduceSum<keepdims = 0>(x, m1)", FLAT, "an axis that is laid out anew"),
     ("y = ReduceSum(x, i1)", FLAT, "an axis that is laid out anew"),
     ("y = MatMul(x, v)", FLAT, "no matrix along a kept axis"),
     ("y = MatMul(x, w)", (24,), "no matrix along a kept axis"),
