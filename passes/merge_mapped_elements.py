@@ -54,7 +54,10 @@ class MergeMappedElements(SitePass):
         found = _mapped(site.module, site.data)
         if isinstance(found, str):
             return found
-        axis = site.anchor.attributes.get_int("axis", 0)
+        axis, opset = site.anchor.attributes.get_int("axis", 0), site.module.opset()
+        foreign = next((n for n in found.nodes if not n.domain and ir.schema_of(n.op_type, "", opset) is None), None)
+        if foreign is not None:
+            return f"opset {opset} has no {foreign.op_type}"
         return stacking_refusal(site.data[0], axis) or _used_elsewhere(site, found.nodes)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
