@@ -56,9 +56,8 @@ class MergeMappedElements(SitePass):
             return found
         axis, opset = site.anchor.attributes.get_int("axis", 0), site.module.opset()
         foreign = next((n for n in found.nodes if not n.domain and ir.schema_of(n.op_type, "", opset) is None), None)
-        if foreign is not None:
-            return f"opset {opset} has no {foreign.op_type}"
-        return stacking_refusal(site.data[0], axis) or _used_elsewhere(site, found.nodes)
+        unknown = None if foreign is None else f"opset {opset} has no {foreign.op_type}"
+        return stacking_refusal(site.data[0], axis) or unknown or _used_elsewhere(site, found.nodes)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         found = _mapped(site.module, site.data)
