@@ -71,7 +71,7 @@ def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) 
         return next(losses)
 
     monkeypatch.setattr(Chooser, "_loss", loss)
-    monkeypatch.setattr(recipe, "_outputs", lambda *_: iter(()))
+    monkeypatch.setattr(recipe, "outputs_of", lambda *_: iter(()))
     from fcc.data.dataset import Data
 
     found = Chooser(None, None, None, Data((), (), {}), recipe.apply, spares=False).choose()  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, alone: dict[str, float], all_of_them
         return alone[recipe.only] if recipe.only else spared if recipe.exclude else all_of_them
 
     monkeypatch.setattr(Chooser, "_loss", loss)
-    monkeypatch.setattr(recipe, "_outputs", lambda *_: iter(()))
+    monkeypatch.setattr(recipe, "outputs_of", lambda *_: iter(()))
     monkeypatch.setattr(recipe, "layers", lambda *_: list(alone))
     from fcc.data.dataset import Data
 
