@@ -58,7 +58,8 @@ class QuantizeEmbeddings(SitePass):
             return "excluded by option"
         if any(f"{self.name}(" in n.metadata_props.get(ORIGIN, "") for n in users):
             return "it is a scale of what is stored so"
-        if any(n.op_type != "Gather" or n.domain or n.inputs[0] is not table or n.graph is not table.graph for n in users):
+        plain = all(n.op_type == "Gather" and n.domain == "" and n.inputs[0] is table for n in users)
+        if not plain or any(n.graph is not table.graph for n in users):
             return "something else reads the table too"
         dims: Any = ir.dims_of(table)
         if len(dims) < 2 or any(n.attributes.get_int("axis", 0) % len(dims) for n in users):
