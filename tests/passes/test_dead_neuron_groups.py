@@ -371,3 +371,39 @@ def _graph(
     kinds_of = {k: "int64" if k[0] in "ni" else "float" for k in constants}
     declared = ", ".join(f"{kinds_of[k]}[{','.join(map(str, v.shape))}] {k}" for k, v in constants.items())
     return f"g (float[3,4] x) => (float[3,2] y) <{declared}> {{ {' '.join(body)} y = MatMul({last}, o) }}", constants
+
+
+# -- axes that come and go -----------------------------------------------------------------------------------------------
+def test_axes_of_length_one_beside_open_sizes() -> None:
+    before = """g (float[N,3,L] x) => (float[N,4,M] y) <float[5,3,1] u, int64[1] i, float[4,5,1,1] w, int64[1] j>
+    { s = Conv(x, u) r = Unsqueeze(s, i) t = Conv(r, w) y = Squeeze(t, j) }"""
+    after = before.split("<", 1)[0] + before[before.index("{") :]
+    u = weight(5, 3, 1, zero=[1, 3], axis=0)
+    found = rewritten(before, after, u=u, i=[2], j=[-2])
+    assert found["s"] == [(4, 3, 1)]
+    assert found["t"] == [(4, 4, 1, 1)]
+
+
+def test_channels_through_a_squeeze_in_front_of_them() -> None:
+    before = """g (float[N,1,3,L] x) => (float[N,4,L] y) <float[5,1,1,1] u, int64[1] i, float[4,5,1] w>
+    { t = Conv(x, u) a = Transpose<perm=[0,2,1,3]>(t) b = ReduceMean<keepdims=1>(a, i) s = Squeeze(b, i) y = Conv(s, w) }"""
+    after = before.split("<", 1)[0] + before[before.index("{") :]
+    found = rewritten(before, after, u=weight(5, 1, 1, 1, zero=[1, 2], axis=0), i=[1])
+    assert found["t"] == [(4, 1, 1, 1)]
+    assert found["y"] == [(4, 4, 1)]
+
+
+def test_a_squeeze_of_the_channels_keeps_them() -> None:
+    before = (
+        """g (float[N,3,L] x) => (float[N,L] y) <float[1,3,1] u, int64[1] i> { s = Conv(x, u) y = Squeeze(s, i) }"""
+    )
+    check(P, before, None, constants={"i": [1]}, because="it has one channel")
+
+
+def test_flattened_channels_of_one_sample() -> None:
+    """With a batch of one the axis in front could hold the channels too, but only together."""
+    before = """g (float[1,3,2,2] x) => (float[1,4] y) <float[5,3,1,1] u, float[20,4] w>
+    { s = Conv(x, u) f = Flatten(s) y = Gemm(f, w) }"""
+    after = before.split("<", 1)[0] + before[before.index("{") :]
+    found = rewritten(before, after, u=weight(5, 3, 1, 1, zero=[1, 3], axis=0))
+    assert found == {"s": [(4, 3, 1, 1)], "y": [(16, 4)]}
