@@ -220,7 +220,8 @@ _STEPS = (
 _LINEAR = (
     "eliminate-dead-neurons,eliminate-affine-gather,fold-batchnorm,fold-batchnorm-forward,fold-affine,"
     "fold-affine-forward,fold-pad,"
-    "fuse-matmul-add,eliminate-zero-taps,convert-diagonal-linears,fold-concat-constants,sink-expand"
+    "fuse-matmul-add,convert-transpose,"
+    "eliminate-zero-taps,convert-diagonal-linears,fold-concat-constants,sink-expand"
 )
 # Elementwise algebra; behind the recovery of operators, which knows their spelling in primitives better.
 _ALGEBRA = (

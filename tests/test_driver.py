@@ -21,6 +21,7 @@ from fcc.ir.text import to_text
 from fcc.options import Options, parse_budget, parse_low_rank, parse_shapes, several
 from fcc.rewrite import Match, ModulePass, PassContext, PatternPass, Rewriter, Site, SitePass, op, var
 from fcc.rewrite.manager import Instrument, PassRecord
+from fcc.testing import model_from
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
 g (float[N,4] x) => (float[N,4] y) { a = Identity(x) b = Neg(a) c = Neg(b) d = Relu(c) y = Exp(d) }"""
@@ -198,3 +199,13 @@ def test_options_read_text_as_the_command_line_does() -> None:
     for text in ("x", "x=", "=3", "x=1xa"):
         with pytest.raises(OptionError):
             parse_shapes([text])
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda", "tensorrt"])
+def test_a_transpose_in_front_of_composed_layers_goes_in_the_same_run(target: str) -> None:
+    text = (
+        "g (float[2,3] x) => (float[3,8] y) <float[2,3] a, float[3,8] b, float[8] c> "
+        "{ t = Transpose<perm = [1, 0]>(x) m = MatMul(t, a) n = MatMul(m, b) y = Add(n, c) }"
+    )
+    proto = fcc.compile(model_from(text, 17), target=target, verify="off").proto()
+    assert [n.op_type for n in proto.graph.node] == ["Gemm"]
