@@ -167,7 +167,7 @@ class _Search:
         if budget is None:  # without one, what is always asked for: 10 dB
             return rel / 10**-0.5
         if kind.lower:
-            return figure / budget if budget > 0 else math.inf * (figure > 0)
+            return figure / budget if budget > 0 else (math.inf if figure > 0 else 0.0)
         return 10 ** ((budget - figure) / 20)
 
     def _first_limit(self) -> float:
