@@ -221,7 +221,9 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta=self._meta | ({"fcc.table": self.costs.digest} if self.costs.digest else {}) | certificate(module),
+            meta=self._meta
+            | ({"fcc.table": self.costs.digest} if self.costs.digest else {})
+            | (certificate(module) if self.target.name == "cpu" else {}),
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,

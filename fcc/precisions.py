@@ -8,7 +8,7 @@ from typing import Any
 
 from . import ir, passes
 from .driver import Driver
-from .recipe import SMOOTHED, Chooser, Recipe, calibrated, layers, smoothed
+from .recipe import SMOOTHED, Chooser, Recipe, calibrated, layers, smoothed, steps_of
 from .recipe import apply as static
 from .rewrite import PassContext
 from .rewrite.manager import Manager
@@ -63,7 +63,7 @@ def _static(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manage
     manager.run(Pipeline((passes.BY_NAME["convert-relu-qdq"](), convert(retarget=True))), module, ctx)
     recipe = Recipe()
     if layers(recipe, module, ctx):
-        chooser = Chooser(driver, module, ctx, fit, static)
+        chooser = Chooser(driver, module, ctx, fit, static, steps_of(driver.target))
         recipe = chooser.choose()
         ctx.log.notes.append(f"int8 by {chooser.said(recipe)}")
     static(recipe, driver, module, ctx, manager, fit)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fcc import ir
@@ -24,12 +24,15 @@ from ._qdq_watch import fit_of, histograms, means, moments
 
 @dataclass(frozen=True)
 class _Task:
-    """What to do at a site: quantize a layer, with its result or without; or ``between`` for what reads int8 else."""
+    """What to do at a site: quantize a layer, with its result or without; ``between`` for what reads int8 else; or the
+    operand ``skip`` of a residual sum. ``shared``: all tensors that have one scale, by tensor."""
 
     scheme: QdqScheme
     layer: Layer | None = None
     output: bool = False
     between: Callable[[Site, Rewriter, Activation], None] | None = None
+    skip: int | None = None
+    shared: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class InsertQdq(SitePass):
         """Return the output names of the layers it would quantize: each may stand in ``only`` or ``exclude``."""
         scheme = ctx.target.qdq
         return (
-            [] if scheme is None else [x.node.outputs[0].name or "" for x in self._plan(module, scheme).layers.values()]
+            []
+            if scheme is None
+            else [x.node.outputs[0].name or "" for x in self._plan(module, scheme, ctx).layers.values()]
         )
 
     def watch(self, module: ir.Module, ctx: PassContext, seen: CalibrationStats) -> dict[str, Watch]:
@@ -81,7 +86,7 @@ class InsertQdq(SitePass):
         scheme = ctx.target.qdq
         if scheme is None:
             return {}
-        plan = self._plan(module, scheme)
+        plan = self._plan(module, scheme, ctx)
         layers = list(plan.layers.values())
         found = {} if self.ranges == "minmax" else histograms(plan.tensors(), seen)
         return found | (moments(layers) if self.gptq else {}) | (means(layers) if self.correct else {})
@@ -89,10 +94,10 @@ class InsertQdq(SitePass):
     def tensors(self, module: ir.Module, ctx: PassContext | None = None) -> list[str]:
         """Return the names of the tensors whose statistics ``ctx.stats`` must hold."""
         scheme = (ctx.target if ctx is not None else get_target("cpu")).qdq
-        return [] if scheme is None else self._plan(module, scheme).tensors()
+        return [] if scheme is None else self._plan(module, scheme, ctx).tensors()
 
-    def _plan(self, module: ir.Module, scheme: QdqScheme) -> _qdq_plan.Plan:
-        return _qdq_plan.make(module, scheme, self._excluded)
+    def _plan(self, module: ir.Module, scheme: QdqScheme, ctx: PassContext | None) -> _qdq_plan.Plan:
+        return _qdq_plan.make(module, scheme, self._excluded, {} if ctx is None else ctx.shapes)
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         """Yield the weight ops and what runs on int8 between them, in order; refused ones with their reason."""
@@ -101,12 +106,14 @@ class InsertQdq(SitePass):
             reason = ctx.target.int8_refusal[0]
             yield from (Site(n, module, ctx, reason) for n in list(module.nodes()) if n.op_type in ("Conv", "MatMul"))
             return
-        plan = self._plan(module, scheme)
+        plan = self._plan(module, scheme, ctx)
         plan.require(ctx.stats.range)
         outputs = {key: plan.quantizes_output(layer) for key, layer in plan.layers.items()}
+        shared = plan.one_scale()
         for node, role in plan.roles():
             key = id(node)
-            task = _Task(scheme, plan.layers.get(key), outputs.get(key, False), _BETWEEN.get(role))
+            skip = plan.skips[key][1] if role == "skip" else None
+            task = _Task(scheme, plan.layers.get(key), outputs.get(key, False), _BETWEEN.get(role), skip, shared)
             yield Site(node, module, ctx, plan.refused[key] if role == "refused" else task)
 
     def check(self, site: Site) -> str | None:
@@ -114,6 +121,8 @@ class InsertQdq(SitePass):
         if isinstance(site.data, str):
             return site.data
         task: _Task = site.data
+        if task.skip is not None:
+            return _skip_refusal(site, task)
         if task.between is None:
             return None
         if dequantized(_input(site), task.scheme.activation_dtype) is None:
@@ -123,22 +132,25 @@ class InsertQdq(SitePass):
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         """Quantize the operands, and the result where the plan says so."""
         task: _Task = site.data
+        if task.skip is not None:
+            rw.set_input(site.anchor, task.skip, self._quantized_input(site, rw, task, task.skip).value)
+            return
         if task.layer is None:
             x = dequantized(_input(site), task.scheme.activation_dtype)
             assert x is not None
             assert task.between is not None
             task.between(site, rw, x)
             return
-        layer, x = task.layer, self._quantized_input(site, rw, task.scheme)
+        layer, x = task.layer, self._quantized_input(site, rw, task)
         one = bool(self.per_tensor) and chosen(layer.node, self.per_tensor, "")
         fit = fit_of(layer, site.ctx.stats, per_channel=not one, gptq=self.gptq, correct=self.correct)
-        result = emit(rw, layer, x, pair_safe=task.scheme.pair_safe, fit=fit)
+        result = emit(rw, layer, x, task.scheme, fit)
         if task.output:
             if layer.activation is not None:
                 result = rw.like(layer.activation, result, *layer.activation.inputs[1:])
             low, high = site.ctx.stats.range(layer.out.name, self.ranges)
             relu = layer.activation is not None and layer.activation.op_type == "Relu"
-            params = activation_params(low, high, task.scheme.activation_dtype, relu=relu)
+            params = activation_params(low, high, task.scheme.activation_dtype, relu=relu, pow2=task.scheme.pow2)
             rw.replace(layer.out, quantize(rw, result, absorbing(params, layer.activation), layer.out.name).value)
             rw.erase(*([layer.activation] if layer.activation is not None else []))
         else:
@@ -146,21 +158,33 @@ class InsertQdq(SitePass):
         rw.erase(*reversed(layer.nodes))
         site.ctx.log.layers.append(_report(layer, x, task.output))
 
-    def _quantized_input(self, site: Site, rw: Rewriter, scheme: QdqScheme) -> Activation:
-        x = _input(site)
+    def _quantized_input(self, site: Site, rw: Rewriter, task: _Task, index: int = 0) -> Activation:
+        x, scheme = _input(site, index), task.scheme
         found = dequantized(x, scheme.activation_dtype)
         if found is not None:
             return found
-        low, high = site.ctx.stats.range(x.name, self.ranges)
-        params = activation_params(low, high, scheme.activation_dtype)
+        ranges = [site.ctx.stats.range(n, self.ranges) for n in task.shared.get(x.name or "", (x.name,))]
+        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+        how = {"symmetric": scheme.symmetric, "pow2": scheme.pow2}
+        params = activation_params(low, high, scheme.activation_dtype, **how)
         return quantized_before(rw, x, params) or quantize(rw, x, params, x.name)
 
     def _excluded(self, node: ir.Node) -> bool:
         return not chosen(node, self.only, self.exclude)
 
 
-def _input(site: Site) -> ir.Value:
-    value = site.anchor.inputs[0]
+def _skip_refusal(site: Site, task: _Task) -> str | None:
+    assert task.skip is not None
+    layer = _input(site, 1 - task.skip).producer()
+    reads = layer.inputs[0] if layer is not None else None
+    if reads is None or dequantized(reads, task.scheme.activation_dtype) is None:
+        return "the layer that would add it stayed float"
+    ready = dequantized(_input(site, task.skip), task.scheme.activation_dtype) is not None
+    return "its operand is int8" if ready else None
+
+
+def _input(site: Site, index: int = 0) -> ir.Value:
+    value = site.anchor.inputs[index]
     assert value is not None
     return value
 

@@ -94,6 +94,7 @@ def quantize_weight(
     per_channel: bool = True,
     floor: Array | float = 0.0,
     folds: Sequence[Floats] | None = None,
+    pow2: bool = False,
 ) -> Quantized:
     """Quantize a weight per channel, or with one scale of rank 0, to symmetric int8, |q| <= 127, zero point 0.
 
@@ -101,7 +102,8 @@ def quantize_weight(
     that least scale, so its bias keeps its precision. Under ``pair_safe`` the integers are certified, not the formula:
     a channel that fails is scaled up until it passes. ``folds`` are X'X / N [group, K, K] of what the weight
     multiplies, K in the order of ``k_orders``: where that lowers the error of the outputs (cross-validated) the weight
-    is rounded by GPTQ, at the same scale, and a channel that GPTQ leaves unsafe is rounded to the nearest.
+    is rounded by GPTQ, at the same scale, and a channel that GPTQ leaves unsafe is rounded to the nearest. ``pow2``
+    rounds scales up to powers of two.
     Raises ValueError when the weight holds NaN or infinity, or its scale does not fit float32.
     """
     if not np.all(np.isfinite(weight)):
@@ -109,11 +111,13 @@ def quantize_weight(
     scale = pair_safe_scales(weight, axis) if pair_safe else full_range_scales(weight, axis)
     scale = np.maximum(scale, np.maximum(floor, MIN_SCALE))
     scale = scale if per_channel else np.full_like(scale, scale.max(initial=MIN_SCALE))
+    scale = power_of_two(scale) if pow2 else scale
     values, rounded = _round_weight(weight, scale, axis)
     while pair_safe and not is_pair_safe(values, axis).all():
         excess = largest_pair(values, axis) / (MAX_PAIR - 2)
         scale = np.where(excess > MAX_PAIR / (MAX_PAIR - 2), scale * excess, scale)
         scale = scale if per_channel else np.full_like(scale, scale.max())
+        scale = power_of_two(scale) if pow2 else scale
         values, rounded = _round_weight(weight, scale, axis)
     if folds:
         better = _compensated(weight, rounded, axis, folds)
@@ -124,6 +128,24 @@ def quantize_weight(
     if not per_channel:
         return Quantized(values, np.array(rounded.max(initial=0), np.float32), np.zeros((), np.int8))
     return Quantized(values, rounded, np.zeros(len(rounded), np.int8))
+
+
+def power_of_two(scale: Array | float) -> Floats:
+    """Return the least powers of two that are not below positive scales."""
+    fraction, exponent = np.frexp(np.asarray(scale, np.float64))
+    return np.ldexp(1.0, np.where(fraction == 0.5, exponent - 1, exponent))
+
+
+def quantize_tensor(weight: Array, *, pow2: bool = False) -> Quantized:
+    """Quantize a weight of any shape with one scale of rank 0, symmetric, |q| <= 127, zero point 0.
+
+    Raises ValueError when the weight holds NaN or infinity.
+    """
+    if not np.all(np.isfinite(weight)):
+        raise ValueError("the weight holds NaN or infinity")
+    scale = np.array([max(float(np.abs(weight).max(initial=0.0)) / 127, MIN_SCALE)])
+    values, stored = _round_weight(weight.reshape(1, -1), power_of_two(scale) if pow2 else scale, 0)
+    return Quantized(values.reshape(weight.shape), stored.reshape(()), np.zeros((), np.int8))
 
 
 def _compensated(weight: Array, scale: NDArray[np.float32], axis: int, folds: Sequence[Floats]) -> NDArray[np.int8]:
@@ -156,21 +178,30 @@ def bias_shift(weight: Array, quantized: Quantized, axis: int, mean: Floats) -> 
     return shift
 
 
-def activation_params(low: float, high: float, dtype: str = "uint8", *, relu: bool = False) -> ActivationParams:
+def activation_params(
+    low: float, high: float, dtype: str = "uint8", *, relu: bool = False, symmetric: bool = False, pow2: bool = False
+) -> ActivationParams:
     """Return the parameters that cover [low, high] and zero, zero being exact.
 
     scale = (high - low) / 255, zero_point = qmin - low / scale rounded. After a Relu (``relu``) the range starts at 0
-    and the zero point is qmin, which lets the runtime absorb the Relu. An empty range (zeros only) gets scale 1.
-    Raises ValueError unless low <= high, both finite.
+    and the zero point is qmin, which lets the runtime absorb the Relu. ``symmetric``: scale = max(|low|, |high|) / qmax
+    of a signed type, zero point 0. ``pow2`` rounds the scale up to a power of two. An empty range (zeros only) gets scale
+    1. Raises ValueError unless low <= high, both finite.
     """
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"[{low}, {high}] is no range to quantize")
     limits = np.iinfo(np.dtype(dtype))
     bottom, top = 0.0 if relu else min(float(low), 0.0), max(float(high), 0.0)
+    if symmetric:
+        top, bottom = max(top, -bottom), 0.0
     width = top - bottom
     if not np.isfinite(width):
         raise ValueError(f"[{low}, {high}] is too wide to quantize")
-    scale = np.float32(max(width / (limits.max - limits.min), MIN_SCALE) if width else 1.0)
+    steps = limits.max if symmetric else limits.max - limits.min
+    scale = np.float32(max(width / steps, MIN_SCALE) if width else 1.0)
+    scale = np.float32(power_of_two(float(scale))) if pow2 else scale
+    if symmetric:
+        return ActivationParams(np.array(scale, np.float32), np.zeros((), dtype))
     zero_point = np.clip(np.rint(limits.min - bottom / float(scale)), limits.min, limits.max)
     return ActivationParams(np.array(scale, np.float32), np.array(zero_point, dtype))
 

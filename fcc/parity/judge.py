@@ -15,7 +15,7 @@ from fcc.data.spec import Feeds, Outputs, inputs_of, is_float
 from fcc.data.usual import by_input
 from fcc.errors import DataError, FccError
 from fcc.ir import Module
-from fcc.runtime import CPU, Session, Source, available, open_session
+from fcc.runtime import CPU, STAND_IN, Session, Source, available, open_session
 
 from .compare import Loop, Parity, loop_over, measure, rows_of
 from .memory import Memory, collect
@@ -166,6 +166,8 @@ class Judge:
 
     def _open(self, model: Source, *, optimize: bool = True, provider: str | None = None, **more: Any) -> Session:
         chosen = provider or (self.provider if self.provider in available() else CPU)
+        if chosen != self.provider:
+            more["options"] = {**STAND_IN, **(more.get("options") or {})}
         return open_session(
             model, provider=chosen, optimize=optimize, threads=self.threads, custom_ops=self.custom_ops, **more
         )
