@@ -226,6 +226,6 @@ def outputs_of(driver: Driver, module: ir.Module, samples: Data) -> Iterator[Any
 
     o = driver.options
     with Runnable(driver.emit(module)) as model:
-        how = {"options": STAND_IN} if driver.target.name != "cpu" else {}
-        session = open_session(model, threads=o.threads, custom_ops=o.custom_ops, **how)
+        entries = STAND_IN if driver.target.name != "cpu" else None
+        session = open_session(model, threads=o.threads, custom_ops=o.custom_ops, options=entries)
     yield from loop_over(samples)(session.run)

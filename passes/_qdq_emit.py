@@ -16,7 +16,6 @@ from fcc.compress.quantize import (
     bias_floor,
     bias_shift,
     quantize_bias,
-    quantize_tensor,
     quantize_weight,
 )
 from fcc.rewrite import ORIGIN, Rewriter
@@ -122,8 +121,6 @@ class Fit:
 
 def emit(rw: Rewriter, layer: Layer, x: Activation, scheme: QdqScheme, fit: Fit = Fit()) -> ir.Value:
     """Return the result of the layer (bias included, activation not) with int8 operands."""
-    if scheme.float_operands:
-        return _beside_float(rw, layer, x, scheme, fit)
     bias = layer.bias_array()
     if bias is None and fit.mean is not None and layer.form != "MatMul":
         bias = np.zeros(layer.channels)
@@ -144,7 +141,7 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, scheme: QdqScheme, fit: Fit 
     if bias is not None and fit.mean is not None:
         bias = _corrected(bias, bias_shift(layer.weight_array(), parts, layer.axis, fit.mean), x, parts)
     name = layer.weight.name
-    weight = _weight(rw, parts, lambda: quantized().values, name)
+    weight = weight_constants(rw, parts, lambda: quantized().values, name)
     if layer.form == DIRECT:
         return _direct(rw, x, weight, bias, f"{name}/bias")
     operands = [x.value, rw.op("DequantizeLinear", *weight, axis=layer.axis)]
@@ -160,40 +157,7 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, scheme: QdqScheme, fit: Fit 
     return made
 
 
-def _beside_float(rw: Rewriter, layer: Layer, x: Activation, scheme: QdqScheme, fit: Fit) -> ir.Value:
-    """Return the op as it is with two operands int8: its attributes, and a bias in float."""
-    array = layer.weight_array()
-
-    def quantized() -> Quantized:
-        if not layer.rule.per_channel:
-            return quantize_tensor(array, pow2=scheme.pow2)
-        how: dict[str, Any] = {"per_channel": fit.per_channel, "folds": fit.folds, "pow2": scheme.pow2}
-        return quantize_weight(array, layer.axis, pair_safe=False, **how)
-
-    parts = quantized()
-    weight = rw.op(
-        "DequantizeLinear", *_weight(rw, parts, lambda: quantized().values, layer.weight.name), axis=layer.axis
-    )
-    others = list(layer.node.inputs[2:])
-    shifted = None if fit.mean is None else _shifted_bias(layer, bias_shift(array, parts, layer.axis, fit.mean))
-    if shifted is not None:
-        others = [rw.const(shifted.astype(np.float32), f"{(layer.bias or layer.weight).name}/corrected")]
-    made: ir.Value = rw.like(layer.node, x.value, weight, *others)
-    return made
-
-
-def _shifted_bias(layer: Layer, shift: Array) -> Array | None:
-    """Return the bias of an op that has one, or could have one, with a shift; None where it is not a known row."""
-    factors = {layer.node.attributes.get_float(k, 1.0) for k in ("alpha", "beta")}
-    if layer.node.op_type == "MatMul" or factors != {1.0}:
-        return None
-    bias = ir.Module.constant(layer.bias) if layer.bias is not None else np.zeros(layer.channels)
-    if bias is None or bias.size not in (1, layer.channels) or bias.shape[-1:] not in ((), (1,), (layer.channels,)):
-        return None
-    return np.asarray(np.broadcast_to(bias.reshape(-1), (layer.channels,)) + shift)
-
-
-def _weight(rw: Rewriter, parts: Quantized, again: Callable[[], Array], name: str | None) -> list[ir.Value]:
+def weight_constants(rw: Rewriter, parts: Quantized, again: Callable[[], Array], name: str | None) -> list[ir.Value]:
     """Return integers, scale and zero point of a weight."""
     found = [_integers(rw, parts.values, again, f"{name}/int")]
     return [*found, rw.const(parts.scale, f"{name}/scale"), rw.const(parts.zero_point, f"{name}/zero_point")]

@@ -59,7 +59,7 @@ class Plan:
 
     def quantizes_output(self, layer: Layer) -> bool:
         """Return whether the result is quantized: the kernel wants it, or an int8 layer reads it."""
-        if layer.form == DIRECT:
+        if layer.form == DIRECT or self.scheme.float_operands:
             return False
         return layer.rule.needs_output_q or self.feeds(layer.out) or self._meets_q(layer)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 from fcc import ir
@@ -17,22 +17,11 @@ from fcc.target.qdq import QdqScheme
 
 from . import _qdq_plan
 from ._chosen import chosen
-from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before, requantize, spread
+from ._qdq_between import BETWEEN, Task, between_refusal, input_of, skip_refusal
+from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before
 from ._qdq_layers import DIRECT, Layer
+from ._qdq_operands import emit_operands
 from ._qdq_watch import fit_of, histograms, means, moments
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What to do at a site: quantize a layer, with its result or without; ``between`` for what reads int8 else; or the
-    operand ``skip`` of a residual sum. ``shared``: all tensors that have one scale, by tensor."""
-
-    scheme: QdqScheme
-    layer: Layer | None = None
-    output: bool = False
-    between: Callable[[Site, Rewriter, Activation], None] | None = None
-    skip: int | None = None
-    shared: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,12 +37,17 @@ class InsertQdq(SitePass):
     of a Gemm or MatMul only where an int8 layer reads it. MatMul + Add becomes a Gemm, and MatMulIntegerToFloat
     (com.microsoft) at rank 3 and above.
 
+    tensorrt: only the operands of Conv, ConvTranspose, Gemm and MatMul, at zero point 0, and the skip operand of a sum
+    behind a Conv; biases and results stay float. What a Concat joins has one scale. Layers stay float that tensor cores
+    gain nothing by: one row or output channel, too few channels of a Conv.
+
     ``only`` and ``exclude`` name layers: output names, node names or op types, joined by ``+``. ``ranges``: minmax,
     percentile (99.999) or mse, of a histogram. ``gptq`` rounds weights so that the error of the outputs is least,
     ``correct`` takes the mean error of a layer into its bias; both use what ``watch`` asks calibration for.
     ``per_tensor`` names layers whose weight has one scale: less exact, and faster for a Gemm of few rows.
     Shapes: x of any rank the op takes, float32. Needs statistics of ``tensors(module)``, opset 13.
-    Source: ONNX QuantizeLinear-13; Jacob et al. 2018 (arXiv 1712.05877); onnxruntime qdq_selectors.cc.
+    Source: ONNX QuantizeLinear-13; Jacob et al. 2018 (arXiv 1712.05877); onnxruntime qdq_selectors.cc; TensorRT,
+    Explicit Quantization, Q/DQ placement.
     """
 
     name: ClassVar[str] = "insert-qdq"
@@ -113,30 +107,26 @@ class InsertQdq(SitePass):
         for node, role in plan.roles():
             key = id(node)
             skip = plan.skips[key][1] if role == "skip" else None
-            task = _Task(scheme, plan.layers.get(key), outputs.get(key, False), _BETWEEN.get(role), skip, shared)
+            task = Task(scheme, plan.layers.get(key), outputs.get(key, False), BETWEEN.get(role), skip, shared)
             yield Site(node, module, ctx, plan.refused[key] if role == "refused" else task)
 
     def check(self, site: Site) -> str | None:
         """Return the reason of the plan, or that there is no int8 in front of a node that is no layer."""
         if isinstance(site.data, str):
             return site.data
-        task: _Task = site.data
+        task: Task = site.data
         if task.skip is not None:
-            return _skip_refusal(site, task)
-        if task.between is None:
-            return None
-        if dequantized(_input(site), task.scheme.activation_dtype) is None:
-            return "its input stayed float"
-        return "no axis has a known size" if task.between is _guard and _known_axis(_input(site)) is None else None
+            return skip_refusal(site, task.skip, task)
+        return None if task.between is None else between_refusal(site, task)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         """Quantize the operands, and the result where the plan says so."""
-        task: _Task = site.data
+        task: Task = site.data
         if task.skip is not None:
             rw.set_input(site.anchor, task.skip, self._quantized_input(site, rw, task, task.skip).value)
             return
         if task.layer is None:
-            x = dequantized(_input(site), task.scheme.activation_dtype)
+            x = dequantized(input_of(site), task.scheme.activation_dtype)
             assert x is not None
             assert task.between is not None
             task.between(site, rw, x)
@@ -144,7 +134,8 @@ class InsertQdq(SitePass):
         layer, x = task.layer, self._quantized_input(site, rw, task)
         one = bool(self.per_tensor) and chosen(layer.node, self.per_tensor, "")
         fit = fit_of(layer, site.ctx.stats, per_channel=not one, gptq=self.gptq, correct=self.correct)
-        result = emit(rw, layer, x, task.scheme, fit)
+        write = emit_operands if task.scheme.float_operands else emit
+        result = write(rw, layer, x, task.scheme, fit)
         if task.output:
             if layer.activation is not None:
                 result = rw.like(layer.activation, result, *layer.activation.inputs[1:])
@@ -158,8 +149,8 @@ class InsertQdq(SitePass):
         rw.erase(*reversed(layer.nodes))
         site.ctx.log.layers.append(_report(layer, x, task.output))
 
-    def _quantized_input(self, site: Site, rw: Rewriter, task: _Task, index: int = 0) -> Activation:
-        x, scheme = _input(site, index), task.scheme
+    def _quantized_input(self, site: Site, rw: Rewriter, task: Task, index: int = 0) -> Activation:
+        x, scheme = input_of(site, index), task.scheme
         found = dequantized(x, scheme.activation_dtype)
         if found is not None:
             return found
@@ -171,45 +162,6 @@ class InsertQdq(SitePass):
 
     def _excluded(self, node: ir.Node) -> bool:
         return not chosen(node, self.only, self.exclude)
-
-
-def _skip_refusal(site: Site, task: _Task) -> str | None:
-    assert task.skip is not None
-    layer = _input(site, 1 - task.skip).producer()
-    reads = layer.inputs[0] if layer is not None else None
-    if reads is None or dequantized(reads, task.scheme.activation_dtype) is None:
-        return "the layer that would add it stayed float"
-    ready = dequantized(_input(site, task.skip), task.scheme.activation_dtype) is not None
-    return "its operand is int8" if ready else None
-
-
-def _input(site: Site, index: int = 0) -> ir.Value:
-    value = site.anchor.inputs[index]
-    assert value is not None
-    return value
-
-
-def _pass_through(site: Site, rw: Rewriter, x: Activation) -> None:
-    """Let a node run on int8: the same scale and zero point before and behind it."""
-    result = rw.like(site.anchor, x.value)
-    rw.replace(site.anchor.outputs[0], requantize(rw, result, x.scale, x.zero_point).value)
-    rw.erase(site.anchor)
-
-
-def _guard(site: Site, rw: Rewriter, x: Activation) -> None:
-    """Keep a float layer float: the runtime quantizes its weight per tensor behind a scalar scale, not behind equal
-    scales along an axis."""
-    axis = _known_axis(x.value)
-    assert axis is not None
-    rw.set_input(site.anchor, 0, spread(rw, x, axis))
-
-
-def _known_axis(value: ir.Value) -> int | None:
-    dims = ir.known_dims(value)
-    return next((i for i, d in enumerate(dims) if isinstance(d, int) and d > 1), None)
-
-
-_BETWEEN = {"pass": _pass_through, "guard": _guard}
 
 
 def _report(layer: Layer, x: Activation, output: bool) -> dict[str, object]:

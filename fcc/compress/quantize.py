@@ -185,8 +185,8 @@ def activation_params(
 
     scale = (high - low) / 255, zero_point = qmin - low / scale rounded. After a Relu (``relu``) the range starts at 0
     and the zero point is qmin, which lets the runtime absorb the Relu. ``symmetric``: scale = max(|low|, |high|) / qmax
-    of a signed type, zero point 0. ``pow2`` rounds the scale up to a power of two. An empty range (zeros only) gets scale
-    1. Raises ValueError unless low <= high, both finite.
+    of a signed type, zero point 0. ``pow2`` rounds the scale up to a power of two. An empty range (zeros only) gets
+    scale 1. Raises ValueError unless low <= high, both finite.
     """
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"[{low}, {high}] is no range to quantize")
