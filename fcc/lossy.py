@@ -253,8 +253,9 @@ def plans(options: Options, target: TargetSpec) -> list[Plan]:
     only = [Plan(None, r) for r in ranks]
     if options.precision is not None:
         return only
-    precision = "int8" if target.qdq is not None else "fp16"
-    return [*(Plan(precision, r) for r in ranks), Plan(precision), *only]
+    found = ["int8"] if target.qdq is not None else []
+    found += ["fp16"] if target.name != "cpu" else []
+    return [*(Plan(p, r) for p in found for r in ranks), *(Plan(p) for p in found), *only]
 
 
 def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:

@@ -7,10 +7,10 @@ from math import prod
 
 from fcc import ir
 from fcc.analysis.cost import sizes
+from fcc.target.tensor_cores import NARROW, narrow_conv
 
 from ._qdq_layers import Layer
 
-NARROW = 16  # channels that a tensor core multiplies at once
 Symbols = Mapping[str, int]
 
 
@@ -26,21 +26,16 @@ def _product(layer: Layer, symbols: Symbols) -> str | None:
     dims = ir.known_dims(layer.x)[:-1]
     bound = all(isinstance(d, int) or (d is not None and d.symbols() <= symbols.keys()) for d in dims)
     one = bound and prod((sizes(layer.x, symbols) or ())[:-1]) == 1
-    return "it is a product with a vector: one row" if one else None
+    if not one:
+        return None
+    open_ = not all(isinstance(d, int) for d in dims)
+    return "it is a product with a vector: one row" + " at the sizes of --opt-shape or the first sample" * open_
 
 
 def _conv(layer: Layer, symbols: Symbols) -> str | None:
-    """Few channels leave a tensor core idle, except in the shapes that have kernels of their own."""
     outputs, inputs, *kernel = (int(d) for d in ir.known_dims(layer.weight))  # type: ignore[arg-type]
     group = layer.node.attributes.get_int("group", 1)
-    if min(inputs, outputs) >= NARROW:
-        return None
-    if group > 1:
-        held = outputs % 8 == 0 and min(kernel) >= 3
-        return None if held else "a grouped convolution needs output channels in eights and a kernel of 3 or more"
-    first = layer.x.is_graph_input()
-    held = (inputs % 8 == 0 or outputs % 8 == 0) and (first or max(inputs, outputs) >= NARROW) and len({*kernel}) == 1
-    return None if held else f"{inputs} channels in and {outputs} out are too few for tensor cores"
+    return narrow_conv(outputs, inputs, kernel, group, first=layer.x.is_graph_input())
 
 
 def _transposed(layer: Layer, symbols: Symbols) -> str | None:

@@ -87,6 +87,25 @@ def test_what_a_target_has_no_kernels_for_is_refused(target: str, more: dict[str
         fcc.compile(MLP, target=target, **more)
 
 
+def test_static_int8_of_tensorrt_is_symmetric_and_passes_its_lint() -> None:
+    result = fcc.compile(MLP, target="tensorrt", precision="int8", calibration=FIT, data=DATA, opt_shapes={"N": 64})
+    assert ops(result)["QuantizeLinear"] == len(result.report.layers) == 3
+    assert ops(result)["DequantizeLinear"] == 6
+    assert lossy(result) < 0.02
+    assert [r for r in result.report.lint if r["severity"] == "error"] == []
+    assert not {"fcc.int8", "fcc.isa"} & {p.key for p in result.proto().metadata_props}
+    assert any("int8 by" in n and "one scale for" not in n for n in result.report.notes)
+
+
+def test_cuda_says_why_static_int8_is_refused_and_what_there_is_instead() -> None:
+    with pytest.raises(TargetError) as caught:
+        fcc.compile(MLP, target="cuda", precision="int8", calibration=FIT)
+    assert caught.value.exit_code == 4
+    assert "never fuses static int8" in caught.value.message
+    assert caught.value.hint is not None
+    assert all(f in caught.value.hint for f in ("--precision fp16", "int4", "int8-weights"))
+
+
 @pytest.mark.parametrize("more", [{"precision": "int5"}, {"size": "int4"}])
 def test_values_that_do_not_exist(more: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="has no value"):

@@ -251,7 +251,7 @@ PRODUCT = "g (float[N,32] x) => (float[N,24] y) <float[32,24] w> { y = MatMul(x,
     ("text", "symbols", "because"),
     [
         (PRODUCT.replace("N,", "1,"), {}, "one row"),
-        (PRODUCT, {"N": 1}, "one row"),
+        (PRODUCT, {"N": 1}, "one row at the sizes of --opt-shape"),
         (PRODUCT, {"N": 3}, None),
         (PRODUCT, {}, None),
         (PRODUCT.replace("24", "1"), {}, "one output channel"),
