@@ -13,6 +13,7 @@ from fcc.rewrite import ORIGIN, ModulePass, PassContext
 
 from .fp16_constants import Constants, to_half
 from .fp16_labels import Labels, label
+from .fp16_ranges import Ranges, ranged
 from .fp16_types import FLOAT, HALF, is_type_blind
 
 
@@ -23,9 +24,11 @@ class ConvertFp16(ModulePass):
     f(x: float32) -> Cast<float32>(f(Cast<float16>(x)))
 
     Float32 islands: ops without a float16 kernel, sums, powers and exponentials up to the op that brings their values
-    back into range, constants beyond 65504, and cheap nodes between islands. One Cast per tensor, type and graph, none
-    after another. Nested graphs are converted inside and keep the types of their border. Weights are rounded once;
-    masks beyond the range are clipped, infinities kept. ``keep`` names op types that stay float32, as LSTM+Softmax.
+    back into range, constants beyond 65504, and cheap nodes between islands; with statistics of ``tensors(module)``
+    also what reads or writes values that are too large or too small in the samples. One Cast per tensor, type and
+    graph, none after another. Nested graphs are converted inside and keep the types of their border. Weights are
+    rounded once; masks beyond the range are clipped, infinities kept. ``keep`` names op types that stay float32, as
+    LSTM+Softmax.
     Shapes: any.
     Source: targets.md 2.1, 3.1; Micikevicius et al. 2018.
     """
@@ -34,6 +37,10 @@ class ConvertFp16(ModulePass):
     exact: ClassVar[bool] = False
     keep: str = ""
 
+    def tensors(self, module: ir.Module) -> list[str]:
+        """Return the names of the tensors whose statistics ``ctx.stats`` may hold."""
+        return ranged(module)
+
     def check_module(self, module: ir.Module, ctx: PassContext) -> str | None:
         require_fp16(ctx.target.name)
         used = any(v.dtype == FLOAT for node in module.graph for v in (*node.inputs, *node.outputs) if v is not None)
@@ -41,14 +48,15 @@ class ConvertFp16(ModulePass):
 
     def run(self, module: ir.Module, ctx: PassContext) -> int:
         constants, done, keep = Constants(), [], frozenset(self.keep.split("+"))
+        ranges = Ranges(ctx.stats)
         for graph in reversed(list(module.graphs())):
-            labels = label(module, graph, ctx.target, constants, keep)
+            labels = label(module, graph, ctx.target, constants, keep, ranges)
             done.append(labels)
             if labels.half:
                 _Conversion(module, graph, labels, constants).run()
         drop_unused(module)
         count = sum(len(labels.half) for labels in done)
-        ctx.log.notes.extend(_notes(done, constants))
+        ctx.log.notes.extend(_notes(done, constants, ranges))
         return count
 
 
@@ -72,7 +80,7 @@ def fp16_pass() -> ConvertFp16:
     return ConvertFp16()
 
 
-def _notes(done: Sequence[Labels], constants: Constants) -> list[str]:
+def _notes(done: Sequence[Labels], constants: Constants, ranges: Ranges) -> list[str]:
     kept: dict[str, Counter[str]] = {}
     for labels in done:
         for node, reason in labels.islands.items():
@@ -80,7 +88,8 @@ def _notes(done: Sequence[Labels], constants: Constants) -> list[str]:
     half, islands = sum(len(d.half) for d in done), sum(len(d.islands) for d in done)
     notes = [f"float16: {half} of {half + islands} float nodes"]
     for reason, ops in sorted(kept.items()):
-        notes.append(f"float32, {reason}: " + ", ".join(f"{n} {op}" for op, n in sorted(ops.items())))
+        listed = ", ".join(f"{n} {op}" for op, n in sorted(ops.items()))
+        notes.append(f"float32, {reason}: {listed}{ranges.said(reason)}")
     lost = constants.underflows()
     if lost:
         notes.append(f"float16: {lost} weights below 6e-8 became 0")

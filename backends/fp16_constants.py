@@ -14,7 +14,7 @@ from .fp16_types import HALF
 LARGEST = 65504.0
 # A mask must stay finite when a score is added to it: half the range, whose exponential is still exactly 0.
 MASK = -LARGEST / 2
-_MASKING = frozenset({"Add", "Mul", "Where", "Pad", "Sub"})
+MASKING = frozenset({"Add", "Mul", "Where", "Pad", "Sub"})
 _BOUNDING = frozenset({"Clip", "Max", "Min"})
 _LAZY = 1 << 20
 
@@ -61,7 +61,7 @@ class Constants:
 
     def half(self, module: ir.Module, value: ir.Value, op_type: str) -> ir.Value:
         """Return the float16 copy of a constant, rounded once, clipped where the op allows it; shared by its users."""
-        masking = op_type in _MASKING
+        masking = op_type in MASKING
         key = (value, masking)
         if key not in self.made:
             tensor = value.const_value
@@ -102,4 +102,4 @@ def _extremes(array: np.ndarray[Any, Any]) -> tuple[float, float]:
 def _clippable(op_type: str, low: float, high: float) -> bool:
     if op_type in _BOUNDING:
         return True
-    return high <= LARGEST and (low >= -LARGEST or op_type in _MASKING)
+    return high <= LARGEST and (low >= -LARGEST or op_type in MASKING)

@@ -9,6 +9,7 @@ from fcc import ir
 from fcc.target import TargetSpec
 
 from .fp16_constants import Constants
+from .fp16_ranges import Ranges
 from .fp16_types import FLOAT, HALF, Operands, convertible, runs_in_half
 
 # Contractions accumulate in float32 inside the kernel and are what float16 is for: an island never grows past one.
@@ -34,13 +35,18 @@ class Labels:
 
 
 def label(
-    module: ir.Module, graph: ir.Graph, spec: TargetSpec, constants: Constants, keep: frozenset[str] = frozenset()
+    module: ir.Module,
+    graph: ir.Graph,
+    spec: TargetSpec,
+    constants: Constants,
+    keep: frozenset[str] = frozenset(),
+    ranges: Ranges | None = None,
 ) -> Labels:
     """Return the labels of the nodes of one graph; what holds a graph (If, Loop, Scan) is an island in it. O(nodes).
 
-    ``keep`` names op types that stay float32 by the user's wish.
+    ``keep`` names op types that stay float32 by the user's wish; ``ranges`` are those of calibration.
     """
-    labels, risk = Labels(), dict[ir.Value, str]()
+    labels, risk, seen = Labels(), dict[ir.Value, str](), ranges or Ranges()
     for node in graph:
         operands = convertible(node, module, spec)
         labels.operands[node] = operands
@@ -48,7 +54,7 @@ def label(
             continue
         risky = _risk_reason(node, operands, risk, spec)
         wish = "it was asked for" if node.op_type in keep else None
-        reason = wish or _static_reason(node, operands, module, spec, constants) or risky
+        reason = wish or _static_reason(node, operands, module, spec, constants) or seen.reason(node, operands) or risky
         if reason is None and not operands.outputs and not _fed_by_half(node, operands, labels):
             reason = "its operands are float32"
         if reason is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import ir, passes, precisions, refit
@@ -11,6 +11,7 @@ from .allocation import Allocation
 from .driver import Driver, Product
 from .errors import CalibrationError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
+from .recipe import calibrated
 from .report import Report
 from .rewrite import PassContext
 from .rewrite.manager import Manager
@@ -78,10 +79,14 @@ def require(options: Options, target: TargetSpec) -> None:
 def samples(options: Options, module: ir.Module) -> tuple[Any, Any]:
     """Return (data to fit, data to judge): the calibration data, its last third judging when --data is absent.
 
+    float16 alone takes --data for the ranges of values too: nothing is fitted to them.
+
     Raises:
         DataError: the data does not fit the inputs of the model.
     """
-    if options.calibration is None:
+    ranges_only = options.precision == "fp16" and options.low_rank is None and options.prune is None
+    given = options.data if options.calibration is None and ranges_only else options.calibration
+    if given is None:
         return None, options.data
     from .data.dataset import open_data, split
     from .data.spec import inputs_of
@@ -90,7 +95,7 @@ def samples(options: Options, module: ir.Module) -> tuple[Any, Any]:
     outputs = [v.name or "" for v in module.graph.outputs]
     specs = inputs_of(module)
     sizes = by_input(specs, options.opt_shapes)
-    found = open_data(options.calibration, specs, opt_shapes=sizes, state=options.state or None, outputs=outputs)
+    found = open_data(given, specs, opt_shapes=sizes, state=options.state or None, outputs=outputs)
     if options.data is not None:
         return found, options.data
     fit, check = split(found)
@@ -273,7 +278,9 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
         elif plan.precision == "fp16":
             from .backends import fp16_pass
 
-            manager.run(Pipeline((fp16_pass(),)), module, ctx)
+            step = fp16_pass()
+            stats = None if fit is None else calibrated(driver, module, fit, tensors=step.tensors(module))
+            manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
 
     return apply
 

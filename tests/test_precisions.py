@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("onnxruntime")
@@ -104,6 +105,26 @@ def test_cuda_says_why_static_int8_is_refused_and_what_there_is_instead() -> Non
     assert "never fuses static int8" in caught.value.message
     assert caught.value.hint is not None
     assert all(f in caught.value.hint for f in ("--precision fp16", "int4", "int8-weights"))
+
+
+@pytest.mark.parametrize("given", [{"data": DATA}, {"calibration": FIT, "data": DATA}, {"calibration": FIT}, {}])
+def test_float16_takes_the_ranges_of_the_data(given: dict[str, Any]) -> None:
+    model = onnx.load_from_string(MLP)
+    scale = onnx.helper.make_node("Mul", [model.graph.input[0].name, "large"], ["scaled"])
+    back = onnx.helper.make_node("Mul", ["scaled", "small"], ["back"])
+    for name, value in (("large", 1e3), ("small", 1e-3)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), name))
+    for node in model.graph.node:
+        node.input[:] = ["back" if i == model.graph.input[0].name else i for i in node.input]
+    square = onnx.helper.make_node("Mul", ["scaled", "scaled"], ["square"])
+    root = onnx.helper.make_node("Sqrt", ["square"], ["root"])
+    back.input[0] = "root"
+    for i, node in enumerate((scale, square, root, back)):
+        model.graph.node.insert(i, node)
+    result = fcc.compile(model, target="cuda", precision="fp16", force=True, opt_level=0, **given)
+    said = [n for n in result.report.notes if "leave the range of float16 in the data" in n]
+    assert bool(said) == bool(given)
+    assert not given or "square" in said[0]
 
 
 @pytest.mark.parametrize("more", [{"precision": "int5"}, {"size": "int4"}])
