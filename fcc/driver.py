@@ -97,7 +97,7 @@ class Driver:
     def __post_init__(self) -> None:
         with self.phase("prepare"):
             o = self.options
-            self.target: TargetSpec = get_target(o.target, isa=o.cpu_isa)
+            self.target: TargetSpec = get_target(o.target, isa=o.cpu_isa).quantizing(o.precision, o.scheme)
             self.backend: Backend = get_backend(self.target)
             self.plugins = plugins.load(o.plugins)
             lowerings = {p.name for p in self.backend.lowerings.passes()}

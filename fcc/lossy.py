@@ -10,7 +10,7 @@ from . import ir, passes, precisions, refit
 from .allocation import Allocation
 from .driver import Driver, Product
 from .errors import CalibrationError, ParityError, PassError, TargetError, VerifyError
-from .options import Options
+from .options import STATIC, Options
 from .recipe import calibrated
 from .report import Report
 from .rewrite import PassContext
@@ -52,9 +52,15 @@ def require(options: Options, target: TargetSpec) -> None:
             "use --precision int8, or --target cuda",
             target="cpu",
         )
-    if options.precision == "int8" and target.qdq is None:
+    if options.precision in STATIC and target.qdq is None:
         reason, alternative = target.int8_refusal
         raise TargetError(f"static int8 is refused for {target.name}: {reason}", alternative, target=target.name)
+    if options.precision == "int16" and target.qdq is not None and 16 not in target.qdq.widths:
+        raise TargetError(
+            f"16-bit activations are refused for {target.name}: it quantizes to 8 bits or fewer",
+            "use --precision int8 or fp16",
+            target=target.name,
+        )
     if options.precision == "int8-dynamic" and target.name != "cpu":
         raise TargetError(
             f"dynamic int8 is refused for {target.name}: it has no kernels for it",
@@ -63,11 +69,14 @@ def require(options: Options, target: TargetSpec) -> None:
         )
     if options.size is not None and target.name == "tensorrt":
         raise TargetError(
-            "weights stored as int8 are refused for tensorrt: it takes int8 behind Q and DQ only",
+            f"weights stored as {options.size} are refused for tensorrt: it takes int8 behind Q and DQ only",
             "use --precision fp16 or int4",
             target=target.name,
         )
-    wants = {"int8": options.precision == "int8", "prune": options.prune is not None, "-O3": options.opt_level == 3}
+    wants = {p: options.precision == p for p in STATIC} | {
+        "prune": options.prune is not None,
+        "-O3": options.opt_level == 3,
+    }
     needs = next((name for name, asked in wants.items() if asked), "")
     if needs and options.calibration is None:
         raise CalibrationError(

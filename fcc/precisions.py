@@ -8,6 +8,7 @@ from typing import Any
 
 from . import ir, passes
 from .driver import Driver
+from .options import STATIC
 from .recipe import SMOOTHED, Chooser, Recipe, calibrated, layers, smoothed, steps_of
 from .recipe import apply as static
 from .rewrite import PassContext
@@ -16,6 +17,7 @@ from .rewrite.pipeline import Pipeline
 
 PASSES: Mapping[str, tuple[str, ...]] = {
     "int8": ("insert-qdq",),
+    "int16": ("insert-qdq",),
     "int8-dynamic": ("insert-dynamic-quantization", "quantize-recurrent", "quantize-embeddings"),
     "int8-weights": ("quantize-weights", "quantize-embeddings"),
     "int4": ("quantize-weights", "quantize-embeddings"),
@@ -32,7 +34,7 @@ def apply(
     Raises:
         CalibrationError: static int8 without data.
     """
-    if precision == "int8":
+    if precision in STATIC:
         _static(driver, module, ctx, manager, fit)
     elif precision == "int8-dynamic":
         _dynamic(driver, module, ctx, manager, fit)
@@ -61,12 +63,18 @@ def _made(name: str, driver: Driver, options: Mapping[str, Any]) -> Any:
 def _static(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
     convert: Any = passes.BY_NAME["convert-qdq"]
     manager.run(Pipeline((passes.BY_NAME["convert-relu-qdq"](), convert(retarget=True))), module, ctx)
+    assert ctx.target.qdq is not None
+    if module.opset() < ctx.target.qdq.opset:
+        raised: Any = passes.BY_NAME["convert-opset"]
+        manager.run(Pipeline((raised(version=ctx.target.qdq.opset),)), module, ctx)
     recipe = Recipe()
     if layers(recipe, module, ctx):
         chooser = Chooser(driver, module, ctx, fit, static, steps_of(driver.target))
         recipe = chooser.choose()
-        ctx.log.notes.append(f"int8 by {chooser.said(recipe)}")
+        ctx.log.notes.append(f"{driver.options.precision or 'int8'} by {chooser.said(recipe)}")
     static(recipe, driver, module, ctx, manager, fit)
+    if driver.options.precision == "int16":
+        ctx.log.notes.append("int16: float kernels run between Q and DQ, none takes 16 bits: slower than fp32")
 
 
 def _dynamic(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:

@@ -59,7 +59,9 @@ STEPS: tuple[tuple[dict[str, Any], float], ...] = (
 
 
 def steps_of(target: TargetSpec) -> tuple[tuple[dict[str, Any], float], ...]:
-    """Return the steps worth trying on a target: one scale per weight only where that is faster."""
+    """Return the steps worth trying on a target: one scale per weight only where that is faster, none at 16 bits."""
+    if target.qdq is not None and target.qdq.weight_dtype == "int16":
+        return ()
     faster = target.qdq is not None and target.qdq.per_tensor_pays
     return STEPS if faster else tuple(step for step in STEPS if "per_tensor" not in step[0])
 

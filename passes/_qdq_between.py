@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fcc import ir
 from fcc.rewrite import Rewriter, Site
@@ -11,6 +11,7 @@ from fcc.target.qdq import QdqScheme
 
 from ._qdq_emit import Activation, dequantized, requantize, spread
 from ._qdq_layers import Layer
+from ._qdq_plan import TAKEN_OVER
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,24 @@ def between_refusal(site: Site, task: Task) -> str | None:
     if x is None:
         return "its input stayed float"
     return "no axis has a known size" if task.between is _guard and _known_axis(x.value) is None else None
+
+
+def guard_refusal(site: Site, task: Task) -> str | None:
+    """Return why a layer stays float that needs a guard and can have none."""
+    guarded = task.scheme.guarded and _taken_over(site.anchor)
+    return "no axis has a known size" if guarded and _known_axis(input_of(site)) is None else None
+
+
+def guarded(rw: Rewriter, node: ir.Node, x: Activation, scheme: QdqScheme) -> Activation:
+    """Return an operand dequantized by equal scales along an axis where the runtime would quantize the bias else."""
+    axis = _known_axis(x.value)
+    if not scheme.guarded or not _taken_over(node) or axis is None:
+        return x
+    return replace(x, value=spread(rw, x, axis))
+
+
+def _taken_over(node: ir.Node) -> bool:
+    return node.op_type in TAKEN_OVER and len(node.inputs) > 2 and node.inputs[2] is not None
 
 
 def skip_refusal(site: Site, skip: int, task: Task) -> str | None:

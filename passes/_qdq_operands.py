@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fcc import ir
-from fcc.compress.quantize import Quantized, bias_shift, quantize_tensor, quantize_weight
+from fcc.compress.quantize import Quantized, bias_shift, quantize_symmetric, quantize_weight
 from fcc.rewrite import Rewriter
 from fcc.target.qdq import QdqScheme
 
@@ -20,8 +20,9 @@ def emit_operands(rw: Rewriter, layer: Layer, x: Activation, scheme: QdqScheme, 
     array = layer.weight_array()
 
     def quantized() -> Quantized:
-        if not layer.rule.per_channel:
-            return quantize_tensor(array, pow2=scheme.pow2)
+        if not layer.rule.per_channel or scheme.weight_dtype != "int8":
+            axis = layer.axis if layer.rule.per_channel and fit.per_channel else None
+            return quantize_symmetric(array, axis, scheme.weight_dtype, pow2=scheme.pow2)
         how: dict[str, Any] = {"per_channel": fit.per_channel, "folds": fit.folds, "pow2": scheme.pow2}
         return quantize_weight(array, layer.axis, pair_safe=False, **how)
 

@@ -160,8 +160,9 @@ def _name(value: ir.Value | None) -> str:
 
 
 def _candidate(module: ir.Module, scheme: QdqScheme, node: ir.Node, excluded: Callable[[ir.Node], bool]) -> Layer | str:
-    if module.opset() < 13:
-        return f"opset {module.opset()} has no per-channel DequantizeLinear (13 has)"
+    if module.opset() < scheme.opset:
+        what = "per-channel" if scheme.opset == 13 else "16-bit"
+        return f"opset {module.opset()} has no {what} DequantizeLinear ({scheme.opset} has)"
     if node.graph is not module.graph:
         return "it lies in a nested graph, which calibration does not see"
     return "excluded by option" if excluded(node) else layer_of(node, scheme)

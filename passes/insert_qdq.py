@@ -17,7 +17,7 @@ from fcc.target.qdq import QdqScheme
 
 from . import _qdq_plan
 from ._chosen import chosen
-from ._qdq_between import BETWEEN, Task, between_refusal, input_of, skip_refusal
+from ._qdq_between import BETWEEN, Task, between_refusal, guard_refusal, guarded, input_of, skip_refusal
 from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before
 from ._qdq_layers import DIRECT, Layer
 from ._qdq_operands import emit_operands
@@ -117,7 +117,7 @@ class InsertQdq(SitePass):
         task: Task = site.data
         if task.skip is not None:
             return skip_refusal(site, task.skip, task)
-        return None if task.between is None else between_refusal(site, task)
+        return guard_refusal(site, task) if task.between is None else between_refusal(site, task)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         """Quantize the operands, and the result where the plan says so."""
@@ -135,7 +135,7 @@ class InsertQdq(SitePass):
         one = bool(self.per_tensor) and chosen(layer.node, self.per_tensor, "")
         fit = fit_of(layer, site.ctx.stats, per_channel=not one, gptq=self.gptq, correct=self.correct)
         write = emit_operands if task.scheme.float_operands else emit
-        result = write(rw, layer, x, task.scheme, fit)
+        result = write(rw, layer, guarded(rw, layer.node, x, task.scheme), task.scheme, fit)
         if task.output:
             if layer.activation is not None:
                 result = rw.like(layer.activation, result, *layer.activation.inputs[1:])
@@ -166,5 +166,8 @@ class InsertQdq(SitePass):
 
 def _report(layer: Layer, x: Activation, output: bool) -> dict[str, object]:
     result = "int8" if output else "float"
-    what = f"int8 {layer.form if layer.form != DIRECT else 'MatMul'}, {result} result, input scale {x.step:.3g}"
+    op = layer.form if layer.form != DIRECT else "MatMul"
+    wide = x.integers.dtype is not None and x.integers.dtype.itemsize > 1
+    kind = f"16-bit {op}" if wide else f"int8 {op}"
+    what = f"{kind}, {result} result, input scale {x.step:.3g}"
     return {"name": layer.out.name, "what": what}

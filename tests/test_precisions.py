@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 import fcc
-from fcc.errors import OptionError, TargetError
+from fcc.errors import CalibrationError, OptionError, TargetError
 from fcc.models import path
 
 MLP = path("digits_mlp").read_bytes()
@@ -58,7 +58,9 @@ def test_weights_stay_where_the_float_kernel_is_faster_unless_size_is_the_aim() 
     assert any("int4: no layer was quantized (--explain quantize-weights" in n for n in result.report.notes)
 
 
-@pytest.mark.parametrize(("size", "most", "error"), [("int8", 0.3, 0.01), ("fp16", 0.55, 1e-3)])
+@pytest.mark.parametrize(
+    ("size", "most", "error"), [("int8", 0.3, 0.01), ("fp16", 0.55, 1e-3), ("codebook", 0.3, 0.01)]
+)
 def test_size_stores_weights_that_the_runtime_unpacks(size: str, most: float, error: float) -> None:
     from fcc.runtime import kernels
 
@@ -81,6 +83,9 @@ def test_size_goes_with_a_precision() -> None:
         ("cuda", {"precision": "int8-dynamic"}, "no kernels"),
         ("tensorrt", {"precision": "int8-dynamic"}, "no kernels"),
         ("tensorrt", {"size": "int8"}, "behind Q and DQ"),
+        ("tensorrt", {"size": "codebook"}, "behind Q and DQ"),
+        ("tensorrt", {"precision": "int16"}, "8 bits or fewer"),
+        ("cuda", {"precision": "int16"}, "static int8 is refused"),
     ],
 )
 def test_what_a_target_has_no_kernels_for_is_refused(target: str, more: dict[str, Any], because: str) -> None:
@@ -127,7 +132,35 @@ def test_float16_takes_the_ranges_of_the_data(given: dict[str, Any]) -> None:
     assert not given or "square" in said[0]
 
 
-@pytest.mark.parametrize("more", [{"precision": "int5"}, {"size": "int4"}])
+def test_int16_raises_the_opset_and_says_what_it_costs() -> None:
+    old = onnx.version_converter.convert_version(onnx.load_from_string(MLP), 15)
+    result = fcc.compile(old, precision="int16", calibration=FIT, data=DATA)
+    assert result.module.opset() == 21
+    zeros = [v for n, v in result.module.graph.initializers.items() if n.endswith("zero_point")]
+    assert {str(v.dtype) for v in zeros} == {"UINT16", "INT16"}
+    assert lossy(result) < 0.5 * lossy(fcc.compile(MLP, precision="int8", calibration=FIT, data=DATA))
+    assert any("slower than fp32" in n for n in result.report.notes)
+    assert any(n.startswith("int16 by") for n in result.report.notes)
+
+
+def test_a_scheme_goes_with_static_integers() -> None:
+    result = fcc.compile(MLP, precision="int8", scheme="pow2", calibration=FIT, data=DATA)
+    found = [v for n, v in result.module.graph.initializers.items() if n.endswith("/scale") and "bias" not in n]
+    assert found
+    for value in found:
+        assert value.const_value is not None
+        assert np.all(np.frexp(value.const_value.numpy())[0] == 0.5)
+    for more in ({}, {"precision": "int4"}, {"precision": "fp32", "opt_level": 3}):
+        with pytest.raises(OptionError, match="static integers"):
+            fcc.compile(MLP, scheme="pow2", **more)
+
+
+def test_int16_needs_data() -> None:
+    with pytest.raises(CalibrationError, match="int16 needs calibration data"):
+        fcc.compile(MLP, precision="int16")
+
+
+@pytest.mark.parametrize("more", [{"precision": "int5"}, {"size": "int4"}, {"scheme": "pow3", "precision": "int8"}])
 def test_values_that_do_not_exist(more: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="has no value"):
         fcc.compile(MLP, **more)

@@ -136,16 +136,23 @@ def power_of_two(scale: Array | float) -> Floats:
     return np.ldexp(1.0, np.where(fraction == 0.5, exponent - 1, exponent))
 
 
-def quantize_tensor(weight: Array, *, pow2: bool = False) -> Quantized:
-    """Quantize a weight of any shape with one scale of rank 0, symmetric, |q| <= 127, zero point 0.
+def quantize_symmetric(weight: Array, axis: int | None, dtype: str = "int8", *, pow2: bool = False) -> Quantized:
+    """Quantize a weight of any shape, one scale per channel along any axis or one for all, to the nearest.
 
+    Symmetric, zero point 0, |q| <= the largest number of the type (int8, int16).
     Raises ValueError when the weight holds NaN or infinity.
     """
     if not np.all(np.isfinite(weight)):
         raise ValueError("the weight holds NaN or infinity")
-    scale = np.array([max(float(np.abs(weight).max(initial=0.0)) / 127, MIN_SCALE)])
-    values, stored = _round_weight(weight.reshape(1, -1), power_of_two(scale) if pow2 else scale, 0)
-    return Quantized(values.reshape(weight.shape), stored.reshape(()), np.zeros((), np.int8))
+    rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    limit = np.iinfo(np.dtype(dtype)).max
+    scale = np.maximum(_max_abs(rows.astype(np.float64)) / limit, MIN_SCALE)
+    values, stored = _round_weight(rows, power_of_two(scale) if pow2 else scale, 0, dtype)
+    zero = np.zeros(stored.shape, dtype)
+    if axis is None:
+        return Quantized(values.reshape(weight.shape), stored.reshape(()), zero.reshape(()))
+    moved = np.moveaxis(weight, axis, 0).shape
+    return Quantized(np.ascontiguousarray(np.moveaxis(values.reshape(moved), 0, axis)), stored, zero)
 
 
 def _compensated(weight: Array, scale: NDArray[np.float32], axis: int, folds: Sequence[Floats]) -> NDArray[np.int8]:
@@ -220,7 +227,9 @@ def quantize_bias(bias: Array, x_scale: float, w_scale: Array) -> Quantized:
     return Quantized(values.astype(np.int32), scale, np.zeros(scale.shape, np.int32))
 
 
-def _round_weight(weight: Array, scale: Floats, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _round_weight(
+    weight: Array, scale: Floats, axis: int, dtype: str = "int8"
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round with the scale as float32 will store it."""
     with np.errstate(over="ignore"):
         stored = scale.astype(np.float32)
@@ -229,7 +238,8 @@ def _round_weight(weight: Array, scale: Floats, axis: int) -> tuple[NDArray[np.i
     shape = [1] * weight.ndim
     shape[axis] = -1
     quotient = weight.astype(np.float64) / stored.astype(np.float64).reshape(shape)
-    return np.clip(np.rint(quotient), -127, 127).astype(np.int8), stored
+    limit = np.iinfo(np.dtype(dtype)).max
+    return np.clip(np.rint(quotient), -limit, limit).astype(dtype), stored
 
 
 def _pair_sums(rows: Array) -> Floats:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Dtype = Literal["uint8", "int8"]
+Dtype = Literal["uint8", "int8", "uint16"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ class QdqScheme:
     are ops whose kernel adds a tensor to the result, provided that tensor comes quantized. ``one_scale`` are ops that
     move integers where what they read and write has one scale. ``tensor_cores``: kernels for few channels or one row
     are slower in int8. ``per_tensor_pays``: one scale per weight is faster for a product of few rows.
-    ``pow2``: every scale is a power of two.
+    ``pow2``: every scale is a power of two. ``widths`` are the bits of activations that the runtime takes; ``opset`` is
+    the first one that writes them. ``guarded``: the runtime would quantize float biases behind a scalar scale to int32,
+    at scales that overflow.
     """
 
     activation_dtype: Dtype
-    weight_dtype: Literal["int8"]
+    weight_dtype: Literal["int8", "int16"]
     pair_safe: bool
     rules: Mapping[str, QdqRule]
     pass_through: Mapping[str, int] = field(default_factory=dict)
@@ -62,6 +64,9 @@ class QdqScheme:
     tensor_cores: bool = False
     per_tensor_pays: bool = True
     pow2: bool = False
+    widths: tuple[int, ...] = (8,)
+    opset: int = 13
+    guarded: bool = False
 
 
 def _rules(*rows: QdqRule) -> dict[str, QdqRule]:
@@ -86,11 +91,11 @@ ISA_TYPES: Mapping[str, tuple[Dtype, bool]] = {
 def cpu_scheme(isa: str) -> QdqScheme:
     """Return the int8 scheme of the cpu target for an instruction set (a key of ``ISA_TYPES``)."""
     activation_dtype, pair_safe = ISA_TYPES[isa]
-    return QdqScheme(activation_dtype, "int8", pair_safe, CPU_RULES, pass_through={"MaxPool": 12})
+    return QdqScheme(activation_dtype, "int8", pair_safe, CPU_RULES, {"MaxPool": 12}, widths=(8, 16))
 
 
 _NOTHING = frozenset[str]()
-TENSORRT_RULES = _rules(
+OPERAND_RULES = _rules(
     QdqRule("Conv", 0, 1, None, weight_axes=(0, 0), needs_output_q=False, absorbs=_NOTHING),
     # Engines with a deconvolution of per-channel scales may fail to build.
     QdqRule("ConvTranspose", 0, 1, None, (1, 1), needs_output_q=False, absorbs=_NOTHING, per_channel=False),
@@ -105,7 +110,7 @@ def tensorrt_scheme() -> QdqScheme:
         "int8",
         "int8",
         pair_safe=False,
-        rules=TENSORRT_RULES,
+        rules=OPERAND_RULES,
         symmetric=True,
         float_operands=True,
         residual_of=frozenset({"Conv"}),
@@ -113,3 +118,28 @@ def tensorrt_scheme() -> QdqScheme:
         tensor_cores=True,
         per_tensor_pays=False,
     )
+
+
+def widened(scheme: QdqScheme) -> QdqScheme:
+    """Return a scheme of 16 bits around float ops: no runtime here has kernels for them.
+
+    Weights too: behind a float activation, onnxruntime fuses an int8 weight to a kernel that rounds activations to 8.
+    """
+    return replace(
+        scheme,
+        activation_dtype="uint16",
+        weight_dtype="int16",
+        pair_safe=False,
+        rules=OPERAND_RULES,
+        pass_through={},
+        float_operands=True,
+        per_tensor_pays=False,
+        opset=21,
+        guarded=True,
+    )
+
+
+def powers_of_two(scheme: QdqScheme) -> QdqScheme:
+    """Return a scheme whose scales are powers of two; no Clip vanishes then, since its limits are none."""
+    rules = {name: replace(rule, absorbs=rule.absorbs - {"Clip"}) for name, rule in scheme.rules.items()}
+    return replace(scheme, rules=rules, pow2=True)

@@ -21,7 +21,7 @@ from fcc.compress.quantize import (
     pair_safe_scales,
     power_of_two,
     quantize_bias,
-    quantize_tensor,
+    quantize_symmetric,
     quantize_weight,
 )
 
@@ -239,7 +239,8 @@ def test_scales_of_powers_of_two() -> None:
     for found in (
         quantize_weight(weight, 0, pair_safe=True, pow2=True),
         quantize_weight(weight, 0, pair_safe=False, per_channel=False, pow2=True),
-        quantize_tensor(weight, pow2=True),
+        quantize_symmetric(weight, None, pow2=True),
+        quantize_symmetric(weight, 0, pow2=True),
     ):
         assert np.all(np.frexp(found.scale)[0] == 0.5)
         assert np.abs(found.values * found.scale.reshape(-1, 1) - weight).max() <= found.scale.max() / 2
@@ -249,12 +250,20 @@ def test_scales_of_powers_of_two() -> None:
     assert is_pair_safe(quantize_weight(weight, 0, pair_safe=True, pow2=True).values, 0).all()
 
 
-def test_one_scale_for_a_weight_of_any_shape() -> None:
-    weight = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
-    found = quantize_tensor(weight)
-    assert found.scale.shape == found.zero_point.shape == ()
-    assert np.abs(found.values).max() == 127
-    assert np.abs(found.values * found.scale - weight).max() <= found.scale / 2 * 1.0001
-    assert quantize_tensor(np.zeros((2, 2), np.float32)).scale > 0
+@pytest.mark.parametrize("axis", [None, 0, 1, 3])
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_weights_of_any_shape_along_any_axis(axis: int | None, dtype: str) -> None:
+    sizes = np.logspace(-2, 1, 3).reshape(1, 3, 1, 1)
+    weight = (np.random.default_rng(0).standard_normal((2, 3, 4, 5)) * sizes).astype(np.float32)
+    found = quantize_symmetric(weight, axis, dtype)
+    limit = np.iinfo(np.dtype(dtype)).max
+    assert found.scale.shape == found.zero_point.shape == (() if axis is None else (weight.shape[axis],))
+    assert found.values.dtype == found.zero_point.dtype == np.dtype(dtype)
+    assert found.values.shape == weight.shape
+    scale = found.scale if axis is None else found.scale.reshape([-1 if i == axis else 1 for i in range(4)])
+    assert np.all(np.abs(found.values * scale.astype(np.float64) - weight) <= scale / 2 * 1.001)
+    largest = np.abs(found.values.astype(np.int64)).max(axis=None if axis is None else tuple({0, 1, 2, 3} - {axis}))
+    assert np.all(largest == limit)
+    assert np.all(quantize_symmetric(np.zeros((2, 2), np.float32), None).scale > 0)
     with pytest.raises(ValueError, match="NaN"):
-        quantize_tensor(np.array([np.nan]))
+        quantize_symmetric(np.array([np.nan]), None)

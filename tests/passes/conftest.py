@@ -74,13 +74,15 @@ class Quantized:
         isa: str = "avx2",
         opset: int = 21,
         symbols: dict[str, int] | None = None,
+        precision: str = "int8",
+        scheme: str | None = None,
         **options: Any,
     ) -> None:
         self.before = source(text, constants, opset)
         self.module = read(self.before)
         shapes.infer(self.module)
         p, log = InsertQdq(**options), Log(strict=True, explain=frozenset({InsertQdq.name}))
-        bare = PassContext(get_target(target, isa=isa), log, symbols or {})
+        bare = PassContext(get_target(target, isa=isa).quantizing(precision, scheme), log, symbols or {})
         self.names = p.tensors(self.module, bare)
         self.samples = [feeds(self.before, s) for s in range(4)]
         stats = observed(self.module, self.names, self.samples)
