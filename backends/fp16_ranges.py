@@ -8,9 +8,10 @@ from typing import Any
 
 from fcc import ir
 
-from .fp16_constants import LARGEST, MASKING
-from .fp16_types import FLOAT, Operands
+from .fp16_constants import MASKING
+from .fp16_types import FLOAT, FP16, Operands
 
+LARGEST = FP16.largest
 MARGIN = 2.0  # samples are not all there is: what comes within half of the range counts as beyond it
 SMALLEST = 2.0**-14  # below, float16 loses digits, and below 2^-25 everything
 SQUARE = LARGEST**0.5

@@ -10,7 +10,7 @@ from . import ir, passes, precisions, refit
 from .allocation import Allocation
 from .driver import Driver, Product
 from .errors import CalibrationError, ParityError, PassError, TargetError, VerifyError
-from .options import STATIC, Options
+from .options import HALVES, STATIC, Options
 from .recipe import calibrated
 from .report import Report
 from .rewrite import PassContext
@@ -19,6 +19,7 @@ from .rewrite.pipeline import Pipeline
 from .target import TargetSpec
 from .trial import Trial
 
+BF16_OPSET = 22  # of Conv and pooling
 FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
 Steps = Callable[[ir.Module, PassContext, Manager], None]
 
@@ -46,9 +47,9 @@ def require(options: Options, target: TargetSpec) -> None:
         TargetError: the target does not run the precision.
         CalibrationError: int8, pruning or level 3 without calibration data.
     """
-    if options.precision == "fp16" and target.name == "cpu":
+    if options.precision in HALVES and target.name == "cpu":
         raise TargetError(
-            "fp16 does not run faster on the CPU: onnxruntime has no float16 MatMul or Conv there",
+            f"{options.precision} does not run faster on the CPU: onnxruntime has no MatMul or Conv of it there",
             "use --precision int8, or --target cuda",
             target="cpu",
         )
@@ -284,11 +285,15 @@ def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
                     refit.low_rank(_factorize(plan.low_rank, driver.options), reference, module, ctx, manager)
         if plan.precision in precisions.PASSES:
             precisions.apply(plan.precision, driver, module, ctx, manager, fit)
-        elif plan.precision == "fp16":
+        elif plan.precision in HALVES:
             from .backends import fp16_pass
 
-            step = fp16_pass()
-            stats = None if fit is None else calibrated(driver, module, fit, tensors=step.tensors(module))
+            step = fp16_pass(plan.precision)
+            if plan.precision == "bf16" and module.opset() < BF16_OPSET:
+                raised: Any = passes.BY_NAME["convert-opset"]
+                manager.run(Pipeline((raised(version=BF16_OPSET),)), module, ctx)
+            known = fit is not None and plan.precision == "fp16"
+            stats = calibrated(driver, module, fit, tensors=step.tensors(module)) if known else None
             manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
 
     return apply

@@ -11,7 +11,8 @@ from typing import Any
 from .errors import OptionError, did_you_mean
 
 TARGETS = ("cpu", "cuda", "tensorrt")
-PRECISIONS = ("fp32", "fp16", "int8", "int16", "int8-dynamic", "int8-weights", "int4")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int16", "int8-dynamic", "int8-weights", "int4")
+HALVES = ("fp16", "bf16")
 STATIC = ("int8", "int16")
 SCHEMES = ("pow2",)
 SIZES = ("int8", "fp16", "codebook")

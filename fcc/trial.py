@@ -66,6 +66,7 @@ class Trial:
             "opt_shapes": o.opt_shapes,
             "custom_ops": o.custom_ops,
             "threads": o.threads,
+            "bfloat16": o.precision == "bf16",
         }
         self.judge = Judge.of(module, data=data, **how)
         self.skipped = self.judge.skipped_reason

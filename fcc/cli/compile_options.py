@@ -48,7 +48,7 @@ def params() -> list[click.Parameter]:
         option("-o", "--output", metavar="OUT", group=WHAT, help="where to write (NAME.fcc.onnx beside the model)"),
         option("-O", "opt_level", metavar="0|1|2|3", default="2", group=WHAT, help="level: -O0 to -O3 (-O2)"),
         target_option(WHAT),
-        _text("--precision", WHAT, "TYPE", "fp32, fp16, int8, int16, int8-dynamic, int8-weights or int4"),
+        _text("--precision", WHAT, "TYPE", "fp32, fp16, bf16, int8, int16, int8-dynamic, int8-weights or int4"),
         _text("--scheme", WHAT, "NAME", "pow2: scales of static int8 are powers of two"),
         _text("--size", WHAT, "TYPE", "int8, fp16 or codebook: weights stored so, unpacked when the file is loaded"),
         _text("--low-rank", WHAT, "KEY=VALUE", "factorize layers: ratio=R, energy=E or rank=K"),

@@ -65,6 +65,7 @@ class Judge:
     custom_ops: Sequence[str] = ()
     threads: int = 1
     folder: str | None = None
+    bfloat16: bool = False
     _state: _Prepared | str | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -167,10 +168,20 @@ class Judge:
     def _open(self, model: Source, *, optimize: bool = True, provider: str | None = None, **more: Any) -> Session:
         chosen = provider or (self.provider if self.provider in available() else CPU)
         if chosen != self.provider:
+            model = self._as_cpu(model)
             more["options"] = {**STAND_IN, **(more.get("options") or {})}
         return open_session(
             model, provider=chosen, optimize=optimize, threads=self.threads, custom_ops=self.custom_ops, **more
         )
+
+    def _as_cpu(self, model: Source) -> Source:
+        """Return a model that the CPU can run where it stands in for a device with bfloat16."""
+        if not self.bfloat16 or not isinstance(model, bytes):
+            return model
+        from fcc.runtime.emulate import emulated
+        from fcc.runtime.inspect import read_proto
+
+        return bytes(emulated(read_proto(model)).SerializeToString())
 
     def _prepared(self) -> _Prepared | str:
         if self._state is None:
