@@ -86,6 +86,7 @@ def test_size_goes_with_a_precision() -> None:
         ("tensorrt", {"size": "codebook"}, "behind Q and DQ"),
         ("tensorrt", {"precision": "int16"}, "8 bits or fewer"),
         ("cuda", {"precision": "int16"}, "static int8 is refused"),
+        ("cpu", {"precision": "bf16"}, "does not run faster"),
     ],
 )
 def test_what_a_target_has_no_kernels_for_is_refused(target: str, more: dict[str, Any], because: str) -> None:
@@ -130,6 +131,15 @@ def test_float16_takes_the_ranges_of_the_data(given: dict[str, Any]) -> None:
     said = [n for n in result.report.notes if "leave the range of float16 in the data" in n]
     assert bool(said) == bool(given)
     assert not given or "square" in said[0]
+
+
+@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
+def test_bfloat16_is_judged_by_what_its_kernels_would_give(target: str) -> None:
+    result = fcc.compile(MLP, target=target, precision="bf16", data=DATA)
+    assert result.module.opset() >= 22
+    assert 1e-4 < lossy(result) < 0.02
+    kinds = {str(v.dtype) for n in result.module.graph for v in n.outputs if n.op_type == "Gemm"}
+    assert kinds == {"BFLOAT16"}
 
 
 def test_int16_raises_the_opset_and_says_what_it_costs() -> None:

@@ -14,6 +14,7 @@ from fcc import ir
 from fcc.analysis import shapes
 from fcc.backends import fp16_pass
 from fcc.compress.calibrate import CalibrationStats
+from fcc.errors import PipelineError, TargetError
 from fcc.frontend import read
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
@@ -175,3 +176,37 @@ def test_only_the_worst_three_tensors_are_named() -> None:
     text = f"g (float[2,16] x) => (float[2,16] y) {{ a0 = MatMul(x, w) {steps} y = Identity(a5) }}"
     seen = Half(text, LINE, w=EYE * 2e4, two=2.0)
     assert "(a5 2.56e+06, a4 1.28e+06, a3 6.4e+05)" in seen.note("leave the range")
+
+
+def test_bfloat16_has_the_range_and_needs_no_islands() -> None:
+    text = "g (float[2,16] x) => (float[2,16] y) { a = MatMul(x, w) b = Exp(a) c = ReduceSum(b) y = Div(b, c) }"
+    proto = onnx.parser.parse_model(HEADER.replace("21", "22") + text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array((EYE * 1e5).astype(np.float32), "w"))
+    module = read(proto)
+    shapes.infer(module)
+    log, stats = Log(strict=True), CalibrationStats()
+    stats.update({"a": np.array([1e6])})
+    assert run_pass(fp16_pass("bf16"), module, PassContext(get_target("tensorrt"), log, stats=stats)) == 4
+    assert log.notes == ["bfloat16: 4 of 4 float nodes"]
+    assert {v.dtype for v in module.graph.initializers.values()} == {ir.DataType.BFLOAT16}
+    assert [n.op_type for n in module.graph] == ["Cast", "MatMul", "Exp", "ReduceSum", "Div", "Cast"]
+
+
+def test_bfloat16_keeps_float_what_has_no_kernel() -> None:
+    text = "g (float[1,1,4,4] x) => (float[1,1,2,2] y) { a = Relu(x) b = MaxPool<kernel_shape=[3,3]>(a) y = Mul(b, b) }"
+    module = read(onnx.parser.parse_model(HEADER.replace("21", "22") + text))
+    shapes.infer(module)
+    log = Log(strict=True)
+    run_pass(fp16_pass("bf16"), module, PassContext(get_target("cuda"), log))
+    assert any("there is no bfloat16 kernel: 1 MaxPool" in n for n in log.notes)
+
+
+def test_a_type_that_does_not_exist() -> None:
+    with pytest.raises(PipelineError, match="no value 'fp8'"):
+        fp16_pass("fp8")
+
+
+def test_bfloat16_is_refused_on_cpu() -> None:
+    module = read(onnx.parser.parse_model(HEADER + "g (float[2] x) => (float[2] y) { y = Relu(x) }"))
+    with pytest.raises(TargetError, match="no bfloat16 MatMul"):
+        run_pass(fp16_pass("bf16"), module, PassContext(get_target("cpu"), Log(strict=True)))
