@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fcc.errors import DataError, FccError
 from fcc.ir import Module
 from fcc.runtime import CPU, Session, Source, available, open_session
 
+from .arbiter import BESIDE, Arbiter
 from .compare import Loop, Parity, loop_over, measure, rows_of
 from .memory import Memory, collect
 from .meter import Meter, unjudged, worst_of
@@ -66,6 +68,10 @@ class Judge:
     threads: int = 1
     folder: str | None = None
     _state: _Prepared | str | None = field(default=None, init=False, repr=False)
+
+    @cached_property
+    def _arbiter(self) -> Arbiter:
+        return Arbiter(self.source, self.module, self.folder)
 
     @classmethod
     def of(cls, module: Module, **how: Any) -> Judge:
@@ -122,7 +128,8 @@ class Judge:
         except FccError as e:
             return Verdict(False, notes=tuple(prepared.notes), failure=f"the emitted model does not run: {e.message}")
         rows = [unjudged(r, prepared.random[r.name]) if r.name in prepared.random else r for r in rows]
-        notes = [*prepared.notes, *Parity(tuple(rows), parity.feeds).warnings]
+        settled = [f"output {r.name} was judged {r.note}" for r in rows if r.ok and r.note.startswith(BESIDE)]
+        notes = [*prepared.notes, *settled, *Parity(tuple(rows), parity.feeds).warnings]
         ok, value = all(r.ok for r in rows), 0.0
         if metric is not None:
             value = metric.value(rows, own)
@@ -152,6 +159,10 @@ class Judge:
 
         meters, count = measure(watched(prepared.references(), prepared.loop(session.run)))
         rows = rows_of(meters, limit=limit, noise=prepared.noise, floor=self._floors(floor))
+        stateless = not (isinstance(prepared.feeds, Data) and prepared.feeds.state)
+        if stateless and limit is None and metric is None and not all(r.ok for r in rows):
+            runs = ((f, y, session.run(f)) for f, y in zip(prepared.feeds, prepared.references(), strict=True))
+            rows = self._arbiter.settle(rows, runs)
         return Parity(rows, count), own
 
     def _floors(self, floor: float | None) -> Callable[[Meter], float]:
