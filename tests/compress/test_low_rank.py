@@ -166,4 +166,6 @@ def test_forms_with_and_without_a_weight_agree() -> None:
     np.testing.assert_allclose(basis.T @ basis, np.eye(5), atol=1e-9)
     np.testing.assert_allclose(through.captured(basis), plain.captured(basis), rtol=1e-9)
     np.testing.assert_allclose(np.abs(basis.T @ plain.leading(5)), np.eye(5), atol=1e-6)
-    np.testing.assert_allclose(through.damped(0.5, w).captured(basis), plain.damped(0.5, w).captured(basis), rtol=1e-9)
+    np.testing.assert_allclose(
+        through.damped(0.5, w.T @ w).captured(basis), plain.damped(0.5, w.T @ w).captured(basis), rtol=1e-9
+    )
