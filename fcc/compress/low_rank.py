@@ -193,7 +193,7 @@ class Spectra:
 
     @cached_property
     def _total(self) -> float:
-        return sum(own.count * self.layer.original(own).trace() for own in self._folds)
+        return float(sum(own.count * self.layer.original(own).trace() for own in self._folds))
 
     @cached_property
     def _refit(self) -> Refit:
@@ -209,7 +209,7 @@ class Spectra:
 
     @property
     def _limit(self) -> int:
-        return min(self.layer.weight.shape)
+        return int(min(self.layer.weight.shape))
 
 
 def _errors(captured: Floats, total: float) -> Floats:
