@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from . import ir, passes, precisions, refit
@@ -126,7 +127,7 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
 def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: Any) -> Attempt | None:
     """Return the model in which every layer is changed on its own account, None where that is not better."""
     allocation = Allocation(driver, fit)
-    found = _tried(driver, trial, exact, allocation)
+    found = _tried(driver, trial, exact, allocation, allocation.last)
     report.tried, report.curve = list(allocation.rows()), allocation.curve
     report.notes.append(f"layer by layer: {allocation.why or found.why}")
     return found if found.product is not None and found.better and allocation.chosen else None
@@ -165,7 +166,8 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
 
 
 def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
-    product, rows = driver.replay(lossy=steps(plan, driver, fit), last=precisions.last(plan.size)).product, Report()
+    rows = Report()
+    product = driver.replay(lossy=steps(plan, driver, fit), last=partial(precisions.last, plan.size)).product
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
@@ -190,10 +192,10 @@ def _planned(driver: Driver, trial: Trial, exact: Product, plan: Plan, fit: Any)
     return found
 
 
-def _tried(driver: Driver, trial: Trial, exact: Product, change: Steps) -> Attempt:
+def _tried(driver: Driver, trial: Trial, exact: Product, change: Steps, last: Any = None) -> Attempt:
     rows = Report()
     try:
-        product = driver.replay(lossy=change).product
+        product = driver.replay(lossy=change, last=last).product
     except (PassError, VerifyError) as error:
         if driver.options.strict:
             raise

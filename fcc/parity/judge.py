@@ -19,7 +19,7 @@ from fcc.ir import Module
 from fcc.runtime import CPU, Session, Source, available, open_session
 
 from .arbiter import BESIDE, Arbiter
-from .compare import Loop, Parity, loop_over, measure, rows_of
+from .compare import Loop, Parity, loop_over, measure, rows_of, without_state
 from .memory import Memory, collect
 from .meter import Meter, unjudged, worst_of
 from .metrics import Metric
@@ -95,6 +95,17 @@ class Judge:
         prepared = self._prepared()
         return None if isinstance(prepared, str) else prepared.feeds
 
+    def require(self, metric: Metric) -> None:
+        """Raise where a metric says nothing about the outputs.
+
+        Raises:
+            OptionError: no output has such a figure.
+        """
+        prepared = self._prepared()
+        if not isinstance(prepared, str) and metric.per_feed is None:
+            meters, _ = measure((y, y) for y in prepared.references())
+            metric.value(without_state((m.row(0.0) for m in meters), prepared.feeds))
+
     def judge(
         self,
         emitted: Source,
@@ -163,7 +174,7 @@ class Judge:
         if stateless and limit is None and metric is None and not all(r.ok for r in rows):
             runs = ((f, y, session.run(f)) for f, y in zip(prepared.feeds, prepared.references(), strict=True))
             rows = self._arbiter.settle(rows, runs)
-        return Parity(rows, count), own
+        return Parity(tuple(without_state(rows, prepared.feeds)), count), own
 
     def _floors(self, floor: float | None) -> Callable[[Meter], float]:
         inside = {np.dtype(v.dtype.numpy()) for v in self.module.graph.initializers.values() if v.dtype is not None}
