@@ -248,6 +248,7 @@ class _Search:
         return bool(timing.ratio - _LEAST_GAIN * timing.noise > SLOWER)
 
     def _timed(self, module: ir.Module) -> Any:
+        from .data.usual import at_sizes
         from .runtime import open_session, time_ratio
 
         o = self.allocation.driver.options
@@ -255,8 +256,8 @@ class _Search:
         with Runnable(self.allocation.driver.emit(module)) as model:
             session = open_session(model, **how)
         if module is self.changes.module:
-            self._base = session
-        return time_ratio(self._base, session, self.held.first(), budget_s=_SECONDS)
+            self._base, self._feed = session, at_sizes(self.held.first(), o.opt_shapes, session.run)
+        return time_ratio(self._base, session, self._feed, budget_s=_SECONDS)
 
 
 def _without(

@@ -137,7 +137,7 @@ class Trial:
         how: dict[str, Any] = {"provider": self.provider, "threads": o.threads, "custom_ops": o.custom_ops}
         with Runnable(before) as a, Runnable(after) as b:
             first, second = (open_session(m, **how) for m in (a, b))
-        return time_ratio(first, second, self._feed(), budget_s=1.0)
+        return time_ratio(first, second, self._feed(first), budget_s=1.0)
 
     def slower(self, emitted: Emitted) -> str:
         """Return by how much a model is slower than the source, in two runs in a row; empty when it is not.
@@ -162,18 +162,21 @@ class Trial:
     def _raced(self, sessions: list[Any]) -> str:
         from .runtime import race
 
-        source, again, model = (median(t) * 1e6 for t in race(sessions, self._feed()))
+        source, again, model = (median(t) * 1e6 for t in race(sessions, self._feed(sessions[0])))
         band = max(again / source, source / again)
         self.raced = {"source_us": source, "again_us": again, "model_us": model, "ratio": model / source}
         if model <= SLOWER * band * source or model - max(source, again) <= SLOWER_US:
             return ""
         return f"{model / source:.2f} of the time, {model - source:.0f} us more"
 
-    def _feed(self) -> Any:
+    def _feed(self, session: Any) -> Any:
+        """Return a feed to time models on, of the opt-shape."""
         from .data.dataset import Data
+        from .data.usual import at_sizes
 
         feeds = self.judge.feeds()
-        return feeds.first() if isinstance(feeds, Data) else feeds[0]
+        first = feeds.first() if isinstance(feeds, Data) else feeds[0]
+        return at_sizes(first, self.options.opt_shapes, session.run)
 
     def _shown(self, how: Mapping[str, Any], ok: bool) -> tuple[Any, float | None]:
         """Return the metric and limit of the rows: what decided, or the user's metric where nothing was asked."""
