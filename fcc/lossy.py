@@ -251,12 +251,10 @@ def plans(options: Options, target: TargetSpec) -> list[Plan]:
         precision = options.precision if options.precision != "fp32" else None
         low_rank, prune = (dict(x) if x else None for x in (options.low_rank, options.prune))
         return [Plan(precision, low_rank, prune, options.size)]
-    ranks = [{"ratio": r} for r in (0.25, 0.5)]
-    only = [Plan(None, r) for r in ranks]
+    mildest = Plan(None, {"ratio": 0.5})
     if options.precision is not None:
-        return only
-    precision = "int8" if target.qdq is not None else "fp16"
-    return [*(Plan(precision, r) for r in ranks), Plan(precision), *only]
+        return [mildest]
+    return [Plan("int8" if target.qdq is not None else "fp16"), mildest]
 
 
 def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
