@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -30,6 +30,7 @@ class Trial:
     hidden: tuple[str, ...] = ()
     skipped: str = ""
     source: Any = None
+    tries: int = 0
     raced: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -115,10 +116,25 @@ class Trial:
         from .parity.metrics import metric
 
         o = self.options
+        self.tries += 1
         if o.budget is not None:
             return self._judge(emitted, report, "lossy", {"metric": metric(o.metric), "budget": o.budget})
         limit = {} if o.force else {"metric": metric("sqnr"), "budget": MIN_SQNR}
         return self._judge(emitted, report, "lossy", limit or {"limit": float("inf")})
+
+    def certify(self, emitted: Emitted, report: Report) -> None:
+        """Write into the report what the samples, to which nothing was fitted, say about a lossy model in general."""
+        from .parity.metrics import metric
+
+        o = self.options
+        kind = metric(o.metric)
+        if self.skipped:
+            return
+        with Runnable(emitted) as model:
+            found = self.judge.certify(model, kind, self.tries)
+        if found is not None:
+            kept = found.keeps(kind, o.budget) if o.budget is not None else None
+            report.certified = {**asdict(found), "budget": o.budget, "tries": self.tries, "ok": kept}
 
     @property
     def untimed(self) -> str:
