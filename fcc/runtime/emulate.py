@@ -15,17 +15,19 @@ def emulated(model: Any) -> Any:
 
     Types of the border of nested graphs stay. Inputs and outputs keep their names and types.
     """
-    if not any(t.data_type == BFLOAT16 for t in model.graph.initializer) and not _casts(model.graph):
+    if not any(t.data_type == BFLOAT16 for t in model.graph.initializer) and not _makes(model.graph):
         return model
     copy = onnx.shape_inference.infer_shapes(model)
     _rewrite(copy.graph, {}, {})
     return copy
 
 
-def _casts(graph: Any) -> bool:
-    """Return whether any node casts to bfloat16: without one there is no way from float32 inputs to it."""
+def _makes(graph: Any) -> bool:
+    """Return whether an attribute asks for bfloat16: of a Cast, or a constant."""
     return any(
-        (a.name == "to" and a.i == BFLOAT16) or (a.type == onnx.AttributeProto.GRAPH and _casts(a.g))
+        (a.name == "to" and a.i == BFLOAT16)
+        or (a.type == onnx.AttributeProto.TENSOR and a.t.data_type == BFLOAT16)
+        or (a.type == onnx.AttributeProto.GRAPH and _makes(a.g))
         for node in graph.node
         for a in node.attribute
     )
