@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-<<<<<<< HEAD
 from dataclasses import dataclass, field, replace
-=======
-from dataclasses import dataclass, field
 from functools import partial
->>>>>>> main
 from typing import Any
 
 from . import ir, passes, precisions, refit
@@ -24,11 +20,8 @@ from .rewrite.pipeline import Pipeline
 from .target import TargetSpec
 from .trial import Trial
 
-<<<<<<< HEAD
-BF16_OPSET = 22  # of Conv and pooling
-=======
 BACK_OFFS = 3  # times that the budget is left more room, where unseen samples lose more than held ones
->>>>>>> main
+BF16_OPSET = 22  # of Conv and pooling
 FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
 Steps = Callable[[ir.Module, PassContext, Manager], None]
 
@@ -281,15 +274,10 @@ def plans(options: Options, target: TargetSpec) -> list[Plan]:
         return [Plan(precision, low_rank, prune, options.size)]
     mildest = Plan(None, {"ratio": 0.5})
     if options.precision is not None:
-<<<<<<< HEAD
-        return only
+        return [mildest]
     found = ["int8"] if target.qdq is not None else []
     found += ["fp16"] if target.name != "cpu" else []
-    return [*(Plan(p, r) for p in found for r in ranks), *(Plan(p) for p in found), *only]
-=======
-        return [mildest]
-    return [Plan("int8" if target.qdq is not None else "fp16"), mildest]
->>>>>>> main
+    return [*(Plan(p) for p in found), mildest]
 
 
 def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
