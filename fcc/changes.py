@@ -20,6 +20,7 @@ RATIOS = (0.12, 0.25, 0.4, 0.6)  # of the parameters of a layer, for a low rank
 KEPT = (0.25, 0.5, 0.75)  # of the channels of a pool
 PRUNE, LOW_RANK, INT8, INT4 = "prune", "low rank", "int8", "int4"
 BOTH = "low rank + int8"
+KINDS = (PRUNE, LOW_RANK, INT8, INT4, BOTH)
 
 
 @dataclass(frozen=True)

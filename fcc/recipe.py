@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import ir, passes
 from .compiled import Runnable
 from .data.dataset import Data, split
+from .data.spec import Feeds
 from .driver import Driver
 from .errors import CalibrationError, FccError
 from .rewrite import Log, PassContext
@@ -212,7 +213,7 @@ def _once(kept: dict[Any, Any], key: Any, compute: Callable[[], Any]) -> Any:
     return kept[key]
 
 
-def outputs_of(driver: Driver, module: ir.Module, samples: Data) -> Iterator[Any]:
+def outputs_of(driver: Driver, module: ir.Module, samples: Data | Iterable[Feeds]) -> Iterator[Any]:
     """Yield the outputs of a module as it would be deployed, state going round."""
     from .parity.compare import loop_over
     from .runtime import open_session

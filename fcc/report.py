@@ -92,6 +92,8 @@ class Report:
     latency: LatencyRow | None = None
     choices: list[dict[str, Any]] = field(default_factory=list)
     whole: dict[str, float] = field(default_factory=dict)
+    decision: dict[str, Any] = field(default_factory=dict)
+    distilled: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
