@@ -98,7 +98,9 @@ def _average_pool(c: Call) -> Tensor:
     return y / pool(_padded(torch.ones_like(c[0][:1, :1]), before, after), kernel, strides)
 
 
-def _normalized(x: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
+def _normalized(x: Tensor, first: int, epsilon: float) -> Tensor:
+    """Return a tensor of mean 0 and variance 1 over its axes from ``first`` on."""
+    axes = list(range(first, x.ndim))
     centred = x - x.mean(axes, keepdim=True)
     return centred * torch.rsqrt((centred * centred).mean(axes, keepdim=True) + epsilon)
 
@@ -117,13 +119,12 @@ def _batch_norm(c: Call) -> Tensor:
 def _layer_norm(c: Call) -> Tensor:
     if c.results > 1:
         raise NoForm("LayerNormalization with its mean")
-    axis = c.get("axis", -1) % c[0].ndim
-    y = _normalized(c[0], range(axis, c[0].ndim), c.get("epsilon", 1e-5)) * c[1]
+    y = _normalized(c[0], c.get("axis", -1) % c[0].ndim, c.get("epsilon", 1e-5)) * c[1]
     return y if c[2] is None else y + c[2]
 
 
 def _instance_norm(c: Call) -> Tensor:
-    y = _normalized(c[0], range(2, c[0].ndim), c.get("epsilon", 1e-5))
+    y = _normalized(c[0], 2, c.get("epsilon", 1e-5))
     return y * _by_channel(c[1], c[0]) + _by_channel(c[2], c[0])
 
 
@@ -131,12 +132,12 @@ def _group_norm(c: Call) -> Tensor:
     if c.opset < 21:
         raise NoForm("GroupNormalization of opset 18: its scale is by group")
     x = c[0]
-    y = _normalized(x.reshape(x.shape[0], c.get("num_groups"), -1), [2], c.get("epsilon", 1e-5)).reshape(x.shape)
+    y = _normalized(x.reshape(x.shape[0], c.get("num_groups"), -1), 2, c.get("epsilon", 1e-5)).reshape(x.shape)
     return y * _by_channel(c[1], x) + _by_channel(c[2], x)
 
 
 def _rms_norm(c: Call) -> Tensor:
-    axes = range(c.get("axis", -1) % c[0].ndim, c[0].ndim)
+    axes = list(range(c.get("axis", -1) % c[0].ndim, c[0].ndim))
     return c[0] * torch.rsqrt((c[0] * c[0]).mean(axes, keepdim=True) + c.get("epsilon", 1e-5)) * c[1]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from .program import Program
 from .weights import Weight
 
 _WARM = 0.1  # of all steps: the rate rises, since the first ones make weights worse that were fitted in closed form
+_LOWER = 0.3  # the rate, after an epoch that was not better: it begins again from the best one
 _LAST = 0.02  # of the rate, at the end
 
 
@@ -24,10 +26,10 @@ _LAST = 0.02  # of the rate, at the end
 class Settings:
     """``rate`` is the step of Adam relative to the root mean square of each weight; ``batch`` counts samples."""
 
-    epochs: int = 12
-    rate: float = 0.003
+    epochs: int = 16
+    rate: float = 0.01
     batch: int = 32
-    patience: int = 4
+    patience: int = 6
     seed: int = 0
 
 
@@ -68,30 +70,43 @@ def fine_tune(
 ) -> History:
     """Fit the weights to the targets and leave them as they were best on ``held``; deterministic by the seed."""
     history, rng = History([_error(program, weights, held)]), np.random.default_rng(settings.seed)
-    groups = [{"params": [w.parameter], "lr": settings.rate * _rms(w.parameter)} for w in weights]
     steps = settings.epochs * len(list(_groups(fit, range(len(fit)), settings.batch)))
-    adam = torch.optim.Adam(groups)
-    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _rate(step / max(1, steps)))
+    adam, lowered = _adam(weights), 1.0
+    sizes = [_rms(w.parameter) for w in weights]
     scale, best = energies(fit), [w.parameter.detach().clone() for w in weights]
     samples = sum(b.size for b in fit)
+    step = 0
     for epoch in range(1, settings.epochs + 1):
         for part in _groups(fit, rng.permutation(len(fit)), settings.batch):
+            rate = settings.rate * lowered * _rate(step / steps)
+            for group, size in zip(adam.param_groups, sizes, strict=True):
+                group["lr"] = rate * size
             adam.zero_grad()
             share = samples / sum(b.size for b in part)
             for batch in part:
                 (share * _loss(program, weights, batch, scale)).backward()
             adam.step()
-            rate.step()
+            step += 1
         history.errors.append(_error(program, weights, held))
         tell(epoch, settings.epochs)
         if history.errors[-1] < history.errors[history.best]:
             history.best, best = epoch, [w.parameter.detach().clone() for w in weights]
-        elif epoch - history.best >= settings.patience:
+            continue
+        _put(weights, best)
+        if epoch - history.best >= settings.patience:
             break
-    with torch.no_grad():
-        for weight, kept in zip(weights, best, strict=True):
-            weight.parameter.copy_(kept)
+        adam, lowered = _adam(weights), lowered * _LOWER
     return history
+
+
+def _adam(weights: Sequence[Weight]) -> Any:
+    return torch.optim.Adam([{"params": [w.parameter]} for w in weights])
+
+
+def _put(weights: Sequence[Weight], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for weight, value in zip(weights, values, strict=True):
+            weight.parameter.copy_(value)
 
 
 def _rate(done: float) -> float:
