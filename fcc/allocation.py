@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from . import ir
 from .allocate import Option, solve
-from .changes import Change, Changes
+from .changes import INT4, INT8, LOW_RANK, Change, Changes
 from .compiled import Runnable
-from .data.dataset import Data, split
+from .data.dataset import Data, in_memory, split
 from .driver import Driver
 from .errors import FccError
 from .recipe import outputs_of
 from .rewrite import Log, PassContext
 from .rewrite.manager import Manager
+from .rewrite.pipeline import Pipeline
 
 PARTS = (0.7, 0.3)  # of the data to fit: what changes are fitted to, and what they are chosen on
 MOST_HELD = 128
+_KEEP = 1 << 28  # bytes of held samples that are not read again for every change
 RESERVE = 1.1  # by which errors on the held samples stay below the budget: unseen ones differ
-_ROUNDS = 6
+_ROUNDS = 8
+ENOUGH = 0.8  # of the budget: a choice that uses so much is not improved on
+_CLOSE = 1.05  # limits this near each other give the same choice
+_MOST = 0.5  # relative error of a change alone that is worth looking at, where the budget is in another metric
+# Kinds that are given up in turn where the choice for size would run slower: runtimes unpack what is stored at load.
+SUSPECTS: tuple[frozenset[str], ...] = (frozenset(), frozenset({INT4, INT8}), frozenset({LOW_RANK}))
 _SECONDS = 0.2  # to time one change
+SLOWER = 1.02  # of the latency: a choice for size that is above runs slower
 _START = 0.1  # relative error that is tried first where the budget is in another metric
 _LEAST_GAIN = 2.0  # standard errors by which a change must be faster
 
@@ -42,6 +50,7 @@ class Allocation:
     tried: dict[Change, Option] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     why: str = ""
+    stored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __call__(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         """Apply the decision; the first time, make it."""
@@ -50,7 +59,11 @@ class Allocation:
             search = _Search(self, Changes(self.driver, module.clone(), ctx, fitted), held)
             self.chosen = search.decide()
         if self.chosen:
-            Changes(self.driver, module, ctx, fitted).together(self.chosen, module, ctx, manager)
+            self.stored = Changes(self.driver, module, ctx, fitted).together(self.chosen, module, ctx, manager)
+
+    def last(self) -> Pipeline:
+        """Return the passes that give weights their form in the file: they run after everything else."""
+        return Changes.last(self.stored)
 
     def survey(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         """Try every change alone, and change nothing."""
@@ -60,7 +73,7 @@ class Allocation:
     @cached_property
     def _parts(self) -> tuple[Data, Data]:
         fitted, held = split(self.fit, PARTS)
-        return fitted, held.take(MOST_HELD)
+        return fitted, in_memory(held.take(MOST_HELD), _KEEP)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row of the report for every layer that something could be done to: what was, and every option."""
@@ -87,52 +100,77 @@ class _Search:
         layers = list(self.options())
         if not layers:
             self.allocation.why = "no layer can be changed"
-            return ()
+        for suspects in SUSPECTS:
+            layers = [kept for layer in layers if len(kept := list(_without(layer, suspects))) > 1]
+            best = self._cheapest(layers) if layers else ()
+            if not best:
+                break
+            if self.allocation.driver.options.objective == "latency" or not self._slower(best):
+                return best
+        self.allocation.why = self.allocation.why or "no change keeps the budget and gains anything"
+        return ()
+
+    def _cheapest(self, layers: Sequence[Sequence[tuple[Option, Change | None]]]) -> tuple[Change, ...]:
+        """Return the best choice found by moving the limit for the errors of single changes, as those predict all."""
         options = [[o for o, _ in layer] for layer in layers]
+        used: dict[tuple[int, ...], float] = {}
         best: tuple[Change, ...] = ()
-        limit, seen = self._first_limit(), set[tuple[int, ...]]()
+        least = math.inf
+        limit, high = self._first_limit()
+        low = 0.0
         for _ in range(_ROUNDS):
-            picked = solve(options, limit)
+            picked = tuple(solve(options, limit))
             changes = tuple(c for layer, i in zip(layers, picked, strict=True) if (c := layer[i][1]) is not None)
-            if not changes or tuple(picked) in seen:
-                if best or not changes:
-                    break
-                limit *= 0.8
-                continue
-            seen.add(tuple(picked))
-            used = RESERVE * self._used(changes)
-            if used > 1:
-                limit *= min(0.9, 1 / used)
-            else:
-                best = changes
-                if used >= 0.7:
-                    break
-                limit *= 1.15
-        if not best:
-            self.allocation.why = "no change keeps the budget and gains anything"
+            if picked not in used:
+                used[picked], cost = self._together(changes) if changes else (0.0, math.inf)
+                if used[picked] <= 1 and cost < least:
+                    best, least = changes, cost
+            share = used[picked]
+            low, high = (max(low, limit), high) if share <= 1 else (low, min(high, limit))
+            if ENOUGH <= share <= 1 or high < _CLOSE * low:
+                break
+            guess = limit * (min(0.9, 1 / share) if share > 1 else min(2.0, max(1.15, 1 / max(share, 1e-9))))
+            limit = guess if low < guess < high else math.sqrt(low * high) if low else high / 2
         return best
 
     def options(self) -> Iterator[list[tuple[Option, Change | None]]]:
         """Yield what may be done to each layer, that it stays first."""
         base = self._cost(self.changes.module, None)
+        tried = self.allocation.tried
         for changes in self.changes.found().values():
             layer: list[tuple[Option, Change | None]] = [(Option("keep", base, 0.0), None)]
             for change in changes:
-                option = self._alone(change, base)
-                self.allocation.tried[change] = option
+                less = [tried[c] for c in changes if c in tried and change.includes(c)]
+                hopeless = any(o.error > self._most for o in less)
+                tried[change] = option = Option(str(change), base, math.inf) if hopeless else self._alone(change, base)
                 if option.cost < base:
                     layer.append((option, change))
             if len(layer) > 1:
                 yield layer
 
     def _alone(self, change: Change, base: float) -> Option:
+        """Return cost and error of a change; the cheaper to find out is asked first, the other where it matters."""
         try:
             module = self.changes.alone(change)
-            error = self._error(module)
-            cost = self._cost(module, base) if math.isfinite(error) else base
+            cost = self._cost(module, base) if self._by_size else base
+            if self._by_size and cost >= base:
+                return Option(str(change), base, math.inf)
+            error = max(self._error(module), 1e-12)
+            if not self._by_size and error <= self._most:
+                cost = self._cost(module, base)
         except FccError:  # the runtime refuses what came out: the layer stays
             return Option(str(change), base, math.inf)
-        return Option(str(change), cost, max(error, 1e-12))
+        return Option(str(change), cost if math.isfinite(error) else base, error)
+
+    @property
+    def _by_size(self) -> bool:
+        return self.allocation.driver.options.objective == "size"
+
+    @property
+    def _most(self) -> float:
+        """What a change may lose alone: a choice with one that loses more is beyond the budget."""
+        o = self.allocation.driver.options
+        return o.budget if o.budget is not None and o.metric == "rel" else _MOST
 
     def _error(self, module: ir.Module) -> float:
         """Return the relative error of the worst output on the held samples."""
@@ -146,33 +184,43 @@ class _Search:
     def _references(self) -> list[Any]:
         return list(outputs_of(self.allocation.driver, self.changes.module, self.held))
 
-    def _used(self, changes: Sequence[Change]) -> float:
-        """Return the share of the budget that changes together use up on the held samples."""
-        from .parity.compare import measure
+    def _together(self, changes: Sequence[Change]) -> tuple[float, float]:
+        """Return the share of the budget that changes together use up on the held samples, with a reserve; and cost."""
+        driver = self.allocation.driver
+        module = self.changes.module.clone()
+        ctx = PassContext(driver.target, Log(strict=True), self.changes.ctx.shapes, costs=self.changes.ctx.costs)
+        stored = self.changes.together(changes, module, ctx, Manager())
+        Manager().run(self.changes.last(stored), module, ctx)
+        used, rel = self._used(module)
+        predicted = math.hypot(*(self.allocation.tried[c].error for c in changes))
+        cost = self._cost(module, math.inf)
+        self.allocation.curve.append({"predicted": predicted, "error": rel, "cost": cost})
+        return RESERVE * used, cost
+
+    def _used(self, module: ir.Module) -> tuple[float, float]:
+        """Return the share of the budget that a module uses up, and its relative error."""
+        from .parity.compare import measure, without_state
         from .parity.metrics import metric
 
         driver, o = self.allocation.driver, self.allocation.driver.options
-        module = self.changes.module.clone()
-        ctx = PassContext(driver.target, Log(strict=True), self.changes.ctx.shapes, costs=self.changes.ctx.costs)
-        self.changes.together(changes, module, ctx, Manager())
         kind, budget = metric(o.metric), o.budget
         pairs = list(zip(self._references, outputs_of(driver, module, self.held), strict=True))
         meters, _ = measure(pairs)
         rel = max((m.row(0.0).rel for m in meters), default=0.0)
-        tried = [self.allocation.tried[c].error for c in changes]
-        point = {"predicted": math.hypot(*tried), "error": rel, "cost": self._cost(module, math.inf)}
-        self.allocation.curve.append(point)
         own = [kind.call(a, b) for a, b in pairs] if kind.per_feed is not None else []
-        figure = kind.value([m.row(0.0) for m in meters], own)
+        figure = kind.value(without_state((m.row(0.0) for m in meters), self.held), own)
         if budget is None:  # without one, what is always asked for: 10 dB
-            return rel / 10**-0.5
+            return rel / 10**-0.5, rel
         if kind.lower:
-            return figure / budget if budget > 0 else (math.inf if figure > 0 else 0.0)
-        return 10 ** ((budget - figure) / 20)
+            return (figure / budget if budget > 0 else (math.inf if figure > 0 else 0.0)), rel
+        return 10 ** ((budget - figure) / 20), rel
 
-    def _first_limit(self) -> float:
+    def _first_limit(self) -> tuple[float, float]:
+        """Return the limit for the errors of single changes that is tried first, and one that is too high."""
         o = self.allocation.driver.options
-        return o.budget / RESERVE if o.budget is not None and o.metric == "rel" else _START
+        if o.budget is None or o.metric != "rel":
+            return _START, math.inf
+        return o.budget / RESERVE, 1.5 * o.budget
 
     def _cost(self, module: ir.Module, base: float | None) -> float:
         """Return bytes, or microseconds of one run; ``base`` where a gain over it is within the noise."""
@@ -187,6 +235,18 @@ class _Search:
         faster = timing.ratio + _LEAST_GAIN * timing.noise < 1
         return base * float(timing.ratio) if faster else base
 
+    def _slower(self, changes: Sequence[Change]) -> bool:
+        """Return whether changes that save bytes cost time, where that can be measured."""
+        from .runtime import available
+
+        if self.allocation.driver.target.providers[0] not in available():
+            return False
+        module = self.changes.module.clone()
+        self.changes.together(changes, module, replace(self.changes.ctx, log=Log(strict=True)), Manager())
+        self._timed(self.changes.module)
+        timing = self._timed(module)
+        return bool(timing.ratio - _LEAST_GAIN * timing.noise > SLOWER)
+
     def _timed(self, module: ir.Module) -> Any:
         from .runtime import open_session, time_ratio
 
@@ -197,3 +257,9 @@ class _Search:
         if module is self.changes.module:
             self._base = session
         return time_ratio(self._base, session, self.held.first(), budget_s=_SECONDS)
+
+
+def _without(
+    layer: Sequence[tuple[Option, Change | None]], kinds: frozenset[str]
+) -> Iterator[tuple[Option, Change | None]]:
+    yield from ((o, c) for o, c in layer if c is None or not kinds & set(c.steps))

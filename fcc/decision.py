@@ -95,7 +95,7 @@ def replaying(options: Options, plan: Plan | None) -> Options:
         )
     for name in _STEPS:
         given = getattr(options, name)
-        if given is not None and given != getattr(decision, name):
+        if given not in (None, "fp32") and given != getattr(decision, name):
             option = name.replace("_", "-")
             raise OptionError(f"--{option} is not what the plan says", f"leave --{option} out, or change the plan")
     steps = {name: getattr(decision, name) for name in _STEPS} if decision.by == "hand" else {}

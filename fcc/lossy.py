@@ -121,7 +121,7 @@ def _recovered(driver: Driver, trial: Trial, report: Report, best: Attempt, fit:
     """Return the chosen model with its weights fine-tuned, where that helps and keeps the budget."""
     assert best.product is not None
     steps, rows = Steps(driver, fit, replace(best.decision, distill=driver.options.distill)), Report()
-    product = driver.replay(lossy=steps, last=precisions.last(steps.decision.size)).product
+    product = driver.replay(lossy=steps, last=steps.last).product
     with driver.phase("verify"):
         good = steps.kept and trial.lossy(product.emitted, rows)
     report.distilled = steps.distilled
@@ -138,7 +138,7 @@ def _recovered(driver: Driver, trial: Trial, report: Report, best: Attempt, fit:
 def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: Any) -> Attempt | None:
     """Return the model in which every layer is changed on its own account, None where that is not better."""
     allocation = Allocation(driver, fit)
-    found = _tried(driver, trial, exact, allocation)
+    found = _tried(driver, trial, exact, allocation, allocation.last)
     report.tried, report.curve = list(allocation.rows()), allocation.curve
     report.notes.append(f"layer by layer: {allocation.why or found.why}")
     if found.product is None or not found.better or not allocation.chosen:
@@ -184,7 +184,7 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
 def _one(driver: Driver, trial: Trial, report: Report, steps: Steps) -> Product:
     """Return the model by a decision: one named by the user, or one that a plan holds."""
     plan, rows = steps.decision, Report()
-    product = driver.replay(lossy=steps, last=precisions.last(plan.size)).product
+    product = driver.replay(lossy=steps, last=steps.last).product
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
@@ -212,10 +212,10 @@ def _planned(driver: Driver, trial: Trial, exact: Product, plan: Decision, fit: 
     return found
 
 
-def _tried(driver: Driver, trial: Trial, exact: Product, change: Change) -> Attempt:
+def _tried(driver: Driver, trial: Trial, exact: Product, change: Change, last: Any = None) -> Attempt:
     rows = Report()
     try:
-        product = driver.replay(lossy=change).product
+        product = driver.replay(lossy=change, last=last).product
     except (PassError, VerifyError) as error:
         if driver.options.strict:
             raise

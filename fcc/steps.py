@@ -30,6 +30,7 @@ class Steps:
     distilled: dict[str, Any] = field(default_factory=dict)
     said: str = ""
     kept: bool = False
+    allocation: Allocation | None = None
 
     def __call__(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         """Change the module: channels, ranks, single layers, precision, and weights by distillation before fp16."""
@@ -42,7 +43,8 @@ class Steps:
                     refit.low_rank(self._factorize(d.low_rank), reference, module, ctx, manager)
         if d.changes:
             self._require_layers(module, ctx)
-            Allocation(self.driver, self.fit, d.changes)(module, ctx, manager)
+            self.allocation = Allocation(self.driver, self.fit, d.changes)
+            self.allocation(module, ctx, manager)
         if d.precision in precisions.PASSES:
             recipe = precisions.apply(d.precision, self.driver, module, ctx, manager, self.fit, d.recipe)
             self.decision = replace(d, recipe=recipe)
@@ -52,6 +54,10 @@ class Steps:
             from .backends import fp16_pass
 
             manager.run(Pipeline((fp16_pass(),)), module, ctx)
+
+    def last(self) -> Pipeline | None:
+        """Return what gives weights their form in the file, after everything else."""
+        return precisions.last(self.decision.size) if self.allocation is None else self.allocation.last()
 
     def _factorize(self, low_rank: Any) -> Any:
         """Return the pass for a low rank; what level 3 chooses for speed leaves layers that would not gain any."""

@@ -53,6 +53,7 @@ class Trial:
 
     def _open(self, module: ir.Module, data: Any) -> None:
         from .parity import Judge
+        from .parity.metrics import metric
         from .runtime import CPU, available
 
         o = self.options
@@ -69,6 +70,8 @@ class Trial:
         }
         self.judge = Judge.of(module, data=data, **how)
         self.skipped = self.judge.skipped_reason
+        if o.lossy and o.budget is not None:
+            self.judge.require(metric(o.metric))
         source = module.source
         if not self.skipped and source is not None and source.bytes_size <= TAPPED_LIMIT:
             self._open_inside(module, source, data, how)

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Fit = Callable[[Floats], Floats]
 
 DAMPINGS = (0.01, 0.1, 1.0)
-_BLOCK = 128
+_BLOCK = 32
 _MORE = 10.0  # damping grows by that where the matrix has no factor
 _TRIES = 4
 

@@ -188,6 +188,20 @@ def split(data: Data, fractions: Sequence[float] = (2 / 3, 1 / 3)) -> list[Data]
     return [replace(data, parts=tuple(piece)) for piece in cut]
 
 
+def in_memory(data: Data, most: int) -> Data:
+    """Return the data with its samples in memory, read once; as it is where they take more than ``most`` bytes."""
+    kept: list[Part] = []
+    for part in data.parts:
+        steps: list[dict[str, Array]] = []
+        for step in part.steps():
+            most -= sum(a.nbytes for a in step.values())
+            if most < 0:
+                return data
+            steps.append(step)
+        kept.append(Part(Series(steps.__iter__, len(steps), part.first(), part.series.where)))
+    return replace(data, parts=tuple(kept))
+
+
 def _range(parts: Sequence[Part], start: int, stop: int) -> list[Part]:
     out, at = [], 0
     for part in parts:
@@ -199,4 +213,4 @@ def _range(parts: Sequence[Part], start: int, stop: int) -> list[Part]:
     return out
 
 
-__all__ = ["Data", "Part", "Run", "check_state", "open_data", "split"]
+__all__ = ["Data", "Part", "Run", "check_state", "in_memory", "open_data", "split"]

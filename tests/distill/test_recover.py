@@ -104,7 +104,7 @@ def test_level_3_recovers_what_it_chose(model: Any) -> None:
 
 
 def test_level_3_leaves_the_choice_where_it_does_not_help(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    how: dict[str, Any] = {"opt_level": 3, "objective": "size", "budget": 0.05, "precision": "fp32"}
+    how: dict[str, Any] = {"opt_level": 3, "objective": "size", "budget": 0.3, "precision": "fp32"}
     plain = compiled(model, None, **how)
     monkeypatch.setattr(recover, "_error", lambda *_: 0.1)
     found = compiled(model, **how)
