@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from . import ir
-from .allocate import Option, solve
+from .allocate import Option, reasons, solve
 from .changes import INT4, INT8, LOW_RANK, Change, Changes
 from .compiled import Runnable
 from .data.dataset import Data, in_memory, split
@@ -42,6 +42,7 @@ class Allocation:
 
     ``tried`` holds every change with its cost (bytes, or microseconds) and error; ``curve`` the choices that were made
     and measured: error that single changes predict, error of all together, and cost; ``why`` says why nothing is done.
+    ``base`` is the cost of the module as it was; ``refused`` says what was not measured, and why.
     """
 
     driver: Driver
@@ -50,6 +51,8 @@ class Allocation:
     tried: dict[Change, Option] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     why: str = ""
+    base: float = 0.0
+    refused: dict[Change, str] = field(default_factory=dict)
     stored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __call__(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
@@ -83,8 +86,19 @@ class Allocation:
             layers.setdefault(change.layer, []).append(change)
         for layer, changes in layers.items():
             done = [str(c) for c in changes if (layer, str(c)) in taken]
-            options = [{"name": o.name, "cost": o.cost, "error": o.error} for o in map(self.tried.__getitem__, changes)]
-            yield {"name": layer, "what": " + ".join(done) or "kept", "options": options}
+            found = [self.tried[c] for c in changes]
+            why = reasons(found, done, self.base, self.most, self.driver.options.objective)
+            options = [
+                {"name": o.name, "cost": o.cost, "error": o.error, "why": self.refused.get(c, reason)}
+                for c, o, reason in zip(changes, found, why, strict=True)
+            ]
+            yield {"name": layer, "what": " + ".join(done) or "kept", "cost": self.base, "options": options}
+
+    @property
+    def most(self) -> float:
+        """What a change may lose alone: a choice with one that loses more is beyond the budget."""
+        o = self.driver.options
+        return o.budget if o.budget is not None and o.metric == "rel" else _MOST
 
 
 @dataclass
@@ -135,13 +149,15 @@ class _Search:
 
     def options(self) -> Iterator[list[tuple[Option, Change | None]]]:
         """Yield what may be done to each layer, that it stays first."""
-        base = self._cost(self.changes.module, None)
+        self.allocation.base = base = self._cost(self.changes.module, None)
         tried = self.allocation.tried
         for changes in self.changes.found().values():
             layer: list[tuple[Option, Change | None]] = [(Option("keep", base, 0.0), None)]
             for change in changes:
                 less = [tried[c] for c in changes if c in tried and change.includes(c)]
-                hopeless = any(o.error > self._most for o in less)
+                hopeless = any(o.error > self.allocation.most for o in less)
+                if hopeless:
+                    self.allocation.refused[change] = "not tried: less of it alone is beyond the budget"
                 tried[change] = option = Option(str(change), base, math.inf) if hopeless else self._alone(change, base)
                 if option.cost < base:
                     layer.append((option, change))
@@ -154,23 +170,19 @@ class _Search:
             module = self.changes.alone(change)
             cost = self._cost(module, base) if self._by_size else base
             if self._by_size and cost >= base:
+                self.allocation.refused[change] = "not smaller"
                 return Option(str(change), base, math.inf)
             error = max(self._error(module), 1e-12)
-            if not self._by_size and error <= self._most:
+            if not self._by_size and error <= self.allocation.most:
                 cost = self._cost(module, base)
         except FccError:  # the runtime refuses what came out: the layer stays
+            self.allocation.refused[change] = "the runtime does not run it"
             return Option(str(change), base, math.inf)
         return Option(str(change), cost if math.isfinite(error) else base, error)
 
     @property
     def _by_size(self) -> bool:
         return self.allocation.driver.options.objective == "size"
-
-    @property
-    def _most(self) -> float:
-        """What a change may lose alone: a choice with one that loses more is beyond the budget."""
-        o = self.allocation.driver.options
-        return o.budget if o.budget is not None and o.metric == "rel" else _MOST
 
     def _error(self, module: ir.Module) -> float:
         """Return the relative error of the worst output on the held samples."""

@@ -204,6 +204,7 @@ def _sized(options: Options, source: ir.Module) -> Options:
 def _opened(driver: Driver, source: ir.Module) -> Report:
     o, origin = driver.options, source.source
     report = Report(source=str(origin.path or "") if origin else "", target=o.target, opt_level=o.opt_level)
+    report.objective, report.budget, report.metric = o.objective, o.budget, o.metric
     report.before = measure(source, driver.opt_symbols(source), driver.source_size(source))
     return report
 

@@ -16,7 +16,7 @@ SIZES = ("int8", "fp16")
 VERIFY = ("off", "end", "each")
 ISAS = ("avx2", "vnni", "arm", "native")
 OBJECTIVES = ("latency", "size")
-DISTILL: Mapping[str, float] = {"epochs": 16, "rate": 0.01}  # rate: step of Adam over the size of a weight
+DISTILL: Mapping[str, float] = {"epochs": 24, "rate": 0.01}  # rate: step of Adam over the size of a weight
 METRICS = ("rel", "agreement", "sqnr", "max_abs")
 
 

@@ -18,18 +18,22 @@ from .program import Program
 from .weights import Weight
 
 _WARM = 0.1  # of all steps: the rate rises, since the first ones make weights worse that were fitted in closed form
-_LOWER = 0.3  # the rate, after an epoch that was not better: it begins again from the best one
+_LOWER = 0.3  # the rate, where epochs are not better than the best one: it begins again from there
+_LEAST = 0.005  # of the rate: lower ones change nothing
 _LAST = 0.02  # of the rate, at the end
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``rate`` is the step of Adam relative to the root mean square of each weight; ``batch`` counts samples."""
+    """``rate`` is the step of Adam relative to the root mean square of each weight; ``batch`` counts samples.
 
-    epochs: int = 16
+    After ``patience`` epochs that are not better than the best one, training goes on from there at a lower rate.
+    """
+
+    epochs: int = 24
     rate: float = 0.01
     batch: int = 32
-    patience: int = 6
+    patience: int = 4
     seed: int = 0
 
 
@@ -70,33 +74,43 @@ def fine_tune(
 ) -> History:
     """Fit the weights to the targets and leave them as they were best on ``held``; deterministic by the seed."""
     history, rng = History([_error(program, weights, held)]), np.random.default_rng(settings.seed)
-    steps = settings.epochs * len(list(_groups(fit, range(len(fit)), settings.batch)))
-    adam, lowered = _adam(weights), 1.0
-    sizes = [_rms(w.parameter) for w in weights]
-    scale, best = energies(fit), [w.parameter.detach().clone() for w in weights]
-    samples = sum(b.size for b in fit)
-    step = 0
+    best = [w.parameter.detach().clone() for w in weights]
+    scale, samples, sizes = energies(fit), sum(b.size for b in fit), [_rms(w.parameter) for w in weights]
+    adam, rate, since, total = _adam(weights), settings.rate, 0, settings.epochs
     for epoch in range(1, settings.epochs + 1):
-        for part in _groups(fit, rng.permutation(len(fit)), settings.batch):
-            rate = settings.rate * lowered * _rate(step / steps)
+        groups = list(_groups(fit, rng.permutation(len(fit)), settings.batch))
+        for k, part in enumerate(groups):
+            share = rate * _schedule((epoch - 1 - since + k / len(groups)) / total)
             for group, size in zip(adam.param_groups, sizes, strict=True):
-                group["lr"] = rate * size
-            adam.zero_grad()
-            share = samples / sum(b.size for b in part)
-            for batch in part:
-                (share * _loss(program, weights, batch, scale)).backward()
-            adam.step()
-            step += 1
+                group["lr"] = share * size
+            _step(program, weights, part, scale, samples, adam)
         history.errors.append(_error(program, weights, held))
         tell(epoch, settings.epochs)
         if history.errors[-1] < history.errors[history.best]:
             history.best, best = epoch, [w.parameter.detach().clone() for w in weights]
-            continue
-        _put(weights, best)
-        if epoch - history.best >= settings.patience:
-            break
-        adam, lowered = _adam(weights), lowered * _LOWER
+        elif epoch - max(history.best, since) >= settings.patience:
+            _put(weights, best)
+            adam, rate, since, total = _adam(weights), _LOWER * rate, epoch, settings.epochs - epoch
+            if rate < _LEAST * settings.rate:
+                break
+    _put(weights, best)
     return history
+
+
+def _step(
+    program: Program,
+    weights: Sequence[Weight],
+    part: Sequence[Batch],
+    scale: Mapping[str, float],
+    samples: int,
+    adam: Any,
+) -> None:
+    """Make one step by the gradients of some batches."""
+    adam.zero_grad()
+    share = samples / sum(b.size for b in part)
+    for batch in part:
+        (share * _loss(program, weights, batch, scale)).backward()
+    adam.step()
 
 
 def _adam(weights: Sequence[Weight]) -> Any:
@@ -109,7 +123,7 @@ def _put(weights: Sequence[Weight], values: Sequence[Tensor]) -> None:
             weight.parameter.copy_(value)
 
 
-def _rate(done: float) -> float:
+def _schedule(done: float) -> float:
     if done < _WARM:
         return max(done, 1e-3) / _WARM
     return _LAST + (1 - _LAST) * 0.5 * (1 + math.cos(math.pi * (done - _WARM) / (1 - _WARM)))

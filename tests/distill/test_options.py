@@ -16,7 +16,7 @@ from fcc.options import parse_distill
 def test_defaults_and_parts() -> None:
     assert parse_distill(None) is None
     assert parse_distill(False) is None
-    assert parse_distill(True) == {"epochs": 16, "rate": 0.01}
+    assert parse_distill(True) == {"epochs": 24, "rate": 0.01}
     assert parse_distill({"epochs": 3}) == {"epochs": 3, "rate": 0.01}
 
 
