@@ -135,7 +135,8 @@ def _axes(x: Any, y: Any, high: float, decades: tuple[int, int], label: str, sca
     corners = f"{LEFT},{TOP} {LEFT},{HEIGHT - BOTTOM} {WIDTH - RIGHT},{HEIGHT - BOTTOM}"
     yield f'<polyline class="axis" points="{corners}"/>'
     yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, label, "middle")
-    yield f'<text transform="translate(18 {(TOP + HEIGHT - BOTTOM) / 2:g}) rotate(-90)" text-anchor="middle">error</text>'
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    yield f'<text transform="translate(18 {middle:g}) rotate(-90)" text-anchor="middle">error</text>'
 
 
 def _short(text: str, most: int) -> str:
