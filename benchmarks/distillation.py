@@ -18,7 +18,7 @@ import fcc
 from fcc.plan import Plan
 
 ZOO = Path(os.environ.get("FCC_ZOO", "../shared"))
-MODELS = ("digits28_mlp", "digits28_cnn", "burn_mnist", "mlir_mnist", "mnist_cntk")
+MODELS = ("digits28_mlp", "digits28_cnn")
 STEPS: dict[str, dict[str, Any]] = {
     "low rank .1": {"low_rank": {"ratio": 0.1}},
     "low rank .25": {"low_rank": {"ratio": 0.25}},

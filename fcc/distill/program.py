@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from fcc import ir
@@ -78,5 +79,5 @@ def _name(node: ir.Node) -> str:
 
 
 def tensors(feeds: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return arrays as tensors."""
-    return {name: torch.from_numpy(array) for name, array in feeds.items()}
+    """Return arrays as tensors, those that may not be written as copies."""
+    return {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in feeds.items()}
