@@ -8,7 +8,7 @@ from typing import Any
 
 from . import ir, passes
 from .driver import Driver
-from .recipe import Recipe, calibrated
+from .recipe import Chooser, Recipe, calibrated, smoothed
 from .recipe import apply as apply_recipe
 from .recipe import layers as quantizable
 from .refit import Reference, compute_weights, reading_of, request_of, waves, within_memory
@@ -57,6 +57,7 @@ class Changes:
     module: ir.Module
     ctx: PassContext
     fit: Any
+    given: Recipe | None = None
     _moments: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     _known: dict[Any, Any] = field(default_factory=dict)
 
@@ -114,6 +115,26 @@ class Changes:
         manager.run(self.last(self.stored([change], factors)), module, ctx)
         return module
 
+    def int8(self, names: Sequence[str]) -> ir.Module:
+        """Return the module with some layers in int8, rounded to the nearest: to be timed."""
+        module, log = self.module.clone(), self.driver.log()
+        plain, known = replace(self.recipe, gptq=False, correct=False, only="+".join(names)), self._ranges()
+        apply_recipe(plain, self.driver, module, replace(self.ctx, log=log), Manager(), self.fit, known)
+        return module
+
+    @property
+    def recipe(self) -> Recipe:
+        """How layers are quantized: as given, else what loses least where all are, on samples held back."""
+        if self.given is None:
+            self.given = self._chosen()
+        return self.given
+
+    def _chosen(self) -> Recipe:
+        chooser = Chooser(self.driver, self.module, self.ctx, self.fit, apply_recipe, spares=False)
+        recipe = chooser.choose()
+        self.ctx.log.notes.append(f"int8 by {chooser.said(recipe)}")
+        return recipe
+
     def _layers(self, kinds: Sequence[str], module: ir.Module, ctx: PassContext) -> dict[str, set[str]]:
         """Return the layers that kinds could be done to."""
         found: dict[str, set[str]] = {}
@@ -125,9 +146,13 @@ class Changes:
 
     def _ranges(self) -> dict[Any, Any]:
         """Return what recipes keep from one another: the ranges of all layers of the module as it is."""
-        if not self._known and self.driver.target.qdq is not None:
-            tensors = passes.BY_NAME["insert-qdq"]().tensors(self.module, self.ctx)  # type: ignore[attr-defined]
-            self._known[Recipe().smooth] = calibrated(self.driver, self.module, self.fit, tensors=tensors)
+        if not self._known:
+            module, ctx = self.module, replace(self.ctx, log=self.driver.log())
+            if self.recipe.smooth:
+                module = module.clone()
+                smoothed(self.recipe, self.driver, module, ctx, Manager(), self.fit, self._known)
+            tensors = passes.BY_NAME["insert-qdq"]().tensors(module, ctx)  # type: ignore[attr-defined]
+            self._known[self.recipe.smooth] = calibrated(self.driver, module, self.fit, tensors=tensors)
         return self._known
 
     def together(
@@ -178,7 +203,7 @@ class Changes:
         if dynamic:
             manager.run(Pipeline(tuple(replace(p, only="+".join(dynamic)) for p in _dynamic())), module, ctx)
         if eight:
-            recipe = Recipe(only="+".join(eight))
+            recipe = replace(self.recipe, only="+".join(eight))
             apply_recipe(recipe, self.driver, module, ctx, manager, self.fit, known)
 
     def stored(self, changes: Sequence[Change], factors: Mapping[str, set[str]]) -> dict[str, list[str]]:

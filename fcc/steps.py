@@ -43,7 +43,7 @@ class Steps:
                     refit.low_rank(self._factorize(d.low_rank), reference, module, ctx, manager)
         if d.changes:
             self._require_layers(module, ctx)
-            self.allocation = Allocation(self.driver, self.fit, d.changes)
+            self.allocation = Allocation(self.driver, self.fit, d.changes, recipe=d.recipe)
             self.allocation(module, ctx, manager)
         if d.precision in precisions.PASSES:
             recipe = precisions.apply(d.precision, self.driver, module, ctx, manager, self.fit, d.recipe)
@@ -71,7 +71,7 @@ class Steps:
         Raises:
             OptionError: the first of them.
         """
-        found = Changes(self.driver, module.clone(), ctx, self.fit).found()
+        found = Changes(self.driver, module.clone(), ctx, self.fit, self.decision.recipe).found()
         known = {(c.layer, c.kind) for changes in found.values() for c in changes}
         wrong = next((c for c in self.decision.changes if (c.layer, c.kind) not in known), None)
         if wrong is not None:

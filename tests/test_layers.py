@@ -26,7 +26,7 @@ LAYERS = [  # bottom first
     {"trial", "account", "tuned", "refit"},
     {"recipe"},
     {"distill"},
-    {"changes", "allocation", "precisions"},
+    {"gauge", "changes", "allocation", "precisions"},
     {"decision"},
     {"steps"},
     {"lossy"},

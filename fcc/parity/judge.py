@@ -19,6 +19,7 @@ from fcc.ir import Module
 from fcc.runtime import CPU, Session, Source, available, open_session
 
 from .arbiter import BESIDE, Arbiter
+from .certify import Certified, certify
 from .compare import Loop, Parity, loop_over, measure, rows_of, without_state
 from .memory import Memory, collect
 from .meter import Meter, unjudged, worst_of
@@ -105,6 +106,17 @@ class Judge:
         if not isinstance(prepared, str) and metric.per_feed is None:
             meters, _ = measure((y, y) for y in prepared.references())
             metric.value(without_state((m.row(0.0) for m in meters), prepared.feeds))
+
+    def certify(self, emitted: Source, metric: Metric, tries: int = 1) -> Certified | None:
+        """Return what the user's samples certify about a model; None without any, or where it does not run."""
+        prepared = self._prepared()
+        if isinstance(prepared, str) or self.data is None:
+            return None
+        feeds = self.data if isinstance(self.data, Data) else prepared.feeds
+        try:
+            return certify(prepared.session.run, self._open(emitted).run, feeds, metric, tries)
+        except FccError:
+            return None
 
     def judge(
         self,

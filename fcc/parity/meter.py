@@ -81,6 +81,20 @@ class Meter:
         for key, y0 in left.items():
             self._pair(y0, right[key], feed)
 
+    @property
+    def square(self) -> float:
+        """||y - y0||^2 so far."""
+        return self._square
+
+    @property
+    def reference(self) -> float:
+        """||y0||^2 so far."""
+        return self._reference
+
+    def decisions(self) -> tuple[int, int]:
+        """Return how many decisions were made (rows, or probabilities), and how many alike."""
+        return (self._rows, self._same) if self._rows or not self._unit else (self._sides, self._same_sides)
+
     def missing(self) -> None:
         """Note that the candidate has no such output."""
         self._worst(math.inf, 0, "missing")
@@ -89,8 +103,8 @@ class Meter:
         """Return the figures so far against a limit."""
         rel = math.sqrt(self._square / self._reference) if self._reference else (math.inf if self._square else 0.0)
         sqnr = math.inf if rel == 0 else (-20 * math.log10(rel) if math.isfinite(rel) else -math.inf)
-        rows, same = (self._rows, self._same) if self._rows or not self._unit else (self._sides, self._same_sides)
-        agreement = same / rows if rows else None
+        count, same = self.decisions()
+        agreement = same / count if count else None
         numbers = (self.error, limit, rel, sqnr, agreement, self.max_abs, self.scale, self.feed)
         return Row(self.name, *numbers, note=self.note)
 
