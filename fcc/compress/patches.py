@@ -38,7 +38,7 @@ class Moments:
     totals: tuple[Floats | None, ...] = (None,) * FOLDS
     rows: tuple[int, ...] = (0,) * FOLDS
     seen: int = 0
-    derived: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    derived: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def update(self, array: NDArray[Any]) -> None:
         """Add the rows of one sample; at most 256 of them, finite ones only."""
