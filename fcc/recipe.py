@@ -20,6 +20,7 @@ from .rewrite.pipeline import Pipeline
 SOUND = 0.02  # an error at which no layer is looked for that should stay float
 MOST_SPARED = 3
 MOST_FLOAT = 0.5  # of the multiplications of the layers: with more of them float there is little left to gain
+USELESS = 0.1  # an error that speed does not make up for: layers of any size stay float
 HELD = (0.75, 0.25)  # of the calibration data: what fits, and what says whether a step helped
 MOST_HELD = 128
 BETTER = 0.97  # of the error so far: less is within the noise of few samples
@@ -99,16 +100,17 @@ class Chooser:
     def _spared(self, best: Recipe, loss: float, judge: Callable[[Recipe], float]) -> Recipe:
         """Leave the few layers float without which the error halves, going by the errors of each alone.
 
-        Not those that hold most of the multiplications: int8 is asked for the sake of these. Errors of single layers
-        add up as their squares do (measured: the root of the sum is within a tenth).
+        Not those that hold most of the multiplications, for whose sake int8 is asked, unless the error is useless.
+        Errors of single layers add up as their squares do (measured: the root of the sum is within a tenth).
         """
         names = layers(best, self.module, self.ctx) if self.spares and loss > SOUND else []
         if len(names) < 2:
             return best
         alone = {name: judge(replace(best, only=name)) for name in names}
         work, spared = work_of(self.module, names), list[str]()
+        most = (MOST_FLOAT if loss <= USELESS else 1.0) * sum(work.values())
         for name in sorted(names, key=lambda n: -alone[n])[: len(names) - 1]:
-            if len(spared) == MOST_SPARED or sum(work[n] for n in (*spared, name)) > MOST_FLOAT * sum(work.values()):
+            if len(spared) == MOST_SPARED or sum(work[n] for n in (*spared, name)) > most:
                 continue
             spared.append(name)
             if math.hypot(*(alone[n] for n in names if n not in spared)) > loss / 2:

@@ -134,12 +134,18 @@ def test_layers_without_which_the_error_halves_stay_float(monkeypatch: pytest.Mo
 
 def test_layers_that_hold_most_of_the_work_are_quantized_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """int8 is asked for speed: without them nothing would get faster."""
-    alone = {"a": 0.01, "b": 0.2, "c": 0.15, "d": 0.02}
-    assert judged(monkeypatch, alone, 0.5, 0.1, {"b": 31})[-1] == Recipe(exclude="c")  # a, c, d: 30
-    assert judged(monkeypatch, alone, 0.5, 0.1, {"b": 30})[-1] == Recipe(exclude="b")
-    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 31})[-1] == Recipe()  # c alone does not help enough
-    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 11, "c": 9})[-1] == Recipe(exclude="b+c")
-    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 11, "c": 10})[-1] == Recipe()  # both are more than half
+    alone = {"a": 0.001, "b": 0.02, "c": 0.015, "d": 0.002}
+    assert judged(monkeypatch, alone, 0.05, 0.01, {"b": 31})[-1] == Recipe(exclude="c")  # a, c, d: 30
+    assert judged(monkeypatch, alone, 0.05, 0.01, {"b": 30})[-1] == Recipe(exclude="b")
+    assert judged(monkeypatch, alone, 0.025, 0.01, {"b": 31})[-1] == Recipe()  # c alone does not help enough
+    assert judged(monkeypatch, alone, 0.025, 0.01, {"b": 11, "c": 9})[-1] == Recipe(exclude="b+c")
+    assert judged(monkeypatch, alone, 0.025, 0.01, {"b": 11, "c": 10})[-1] == Recipe()  # both are more than half
+
+
+def test_an_error_that_is_useless_is_not_worth_any_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = {"a": 0.001, "b": 0.09, "c": 0.002}
+    assert judged(monkeypatch, alone, 0.1, 0.01, {"b": 99})[-1] == Recipe()
+    assert judged(monkeypatch, alone, 0.11, 0.01, {"b": 99})[-1] == Recipe(exclude="b")
 
 
 def test_work_is_counted_per_layer() -> None:
