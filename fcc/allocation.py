@@ -24,6 +24,7 @@ PARTS = (0.7, 0.3)  # of the data to fit: what changes are fitted to, and what t
 MOST_HELD = 128
 _KEEP = 1 << 28  # bytes of held samples that are not read again for every change
 RESERVE = 1.1  # by which errors on the held samples stay below the budget: unseen ones differ
+BACK_OFF = 1.15  # times the reserve, where samples that were not held say that it was too little
 _ROUNDS = 8
 ENOUGH = 0.8  # of the budget: a choice that uses so much is not improved on
 _CLOSE = 1.05  # limits this near each other give the same choice
@@ -50,13 +51,15 @@ class Allocation:
     curve: list[dict[str, float]] = field(default_factory=list)
     why: str = ""
     recipe: Recipe | None = None
+    reserve: float = RESERVE
+    _tries: _Search | None = None
     stored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __call__(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         """Apply the decision; the first time, make it."""
         if self.chosen is None:
-            search = self._search(module, ctx)
-            self.chosen, self.recipe = search.decide(), search.changes.given
+            self._tries = self._tries or self._search(module, ctx)
+            self.chosen, self.recipe = self._tries.decide(), self._tries.changes.given
         if self.chosen:
             changes = Changes(self.driver, module, ctx, self._parts[0], self.recipe)
             self.stored = changes.together(self.chosen, module, ctx, manager)
@@ -65,9 +68,17 @@ class Allocation:
         """Return the passes that give weights their form in the file: they run after everything else."""
         return Changes.last(self.stored)
 
+    def back_off(self) -> bool:
+        """Let the next decision stay further below the budget; return whether there is anything to give up."""
+        if not self.chosen:
+            return False
+        self.reserve *= BACK_OFF
+        self.chosen = None
+        return True
+
     def survey(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         """Try every change alone, and change nothing."""
-        self._search(module, ctx).options()
+        _ = self._search(module, ctx).layers
 
     def _search(self, module: ir.Module, ctx: PassContext) -> _Search:
         fitted, held = self._parts
@@ -98,10 +109,11 @@ class _Search:
     allocation: Allocation
     changes: Changes
     gauge: Gauge
+    known: dict[tuple[Change, ...], tuple[float, float]] = field(default_factory=dict)
 
     def decide(self) -> tuple[Change, ...]:
         """Return the changes of the cheapest choice that keeps the budget on the held samples, none if none does."""
-        layers = self.options()
+        layers = self.layers
         if not layers:
             self.allocation.why = "no layer can be changed"
         for suspects in SUSPECTS:
@@ -117,19 +129,16 @@ class _Search:
     def _cheapest(self, layers: Sequence[Layer]) -> tuple[Change, ...]:
         """Return the best choice found by moving the limit for the errors of single changes, as those predict all."""
         options = [[o for o, _ in layer] for layer in layers]
-        used: dict[tuple[int, ...], float] = {}
         best: tuple[Change, ...] = ()
         least = math.inf
         limit, high = self._first_limit()
         low = 0.0
         for _ in range(_ROUNDS):
-            picked = tuple(solve(options, limit))
+            picked = solve(options, limit)
             changes = tuple(c for layer, i in zip(layers, picked, strict=True) if (c := layer[i][1]) is not None)
-            if picked not in used:
-                used[picked], cost = self._together(changes) if changes else (0.0, math.inf)
-                if used[picked] <= 1 and cost < least:
-                    best, least = changes, cost
-            share = used[picked]
+            share, cost = self._together(changes) if changes else (0.0, math.inf)
+            if share <= 1 and cost < least:
+                best, least = changes, cost
             low, high = (max(low, limit), high) if share <= 1 else (low, min(high, limit))
             if ENOUGH <= share <= 1 or high < _CLOSE * low:
                 break
@@ -137,7 +146,8 @@ class _Search:
             limit = guess if low < guess < high else math.sqrt(low * high) if low else high / 2
         return best
 
-    def options(self) -> list[Layer]:
+    @cached_property
+    def layers(self) -> list[Layer]:
         """Return what may be done to each layer, that it stays first; layers that nothing gains at are left out."""
         base, tried = self.gauge.base, self.allocation.tried
         found, costs = list(self.changes.found().values()), dict[Change, Cost]()
@@ -207,21 +217,23 @@ class _Search:
         Manager().run(self.changes.last(stored), module, ctx)
         return module
 
-    def _together(self, changes: Sequence[Change]) -> tuple[float, float]:
+    def _together(self, changes: tuple[Change, ...]) -> tuple[float, float]:
         """Return the share of the budget that changes together use up on the held samples, with a reserve; and cost."""
-        module = self._made(changes)
-        used, rel = self.gauge.used(module)
-        expected = predicted(self.allocation.tried[c].error for c in changes)
-        cost = self.gauge.cost(module).value
-        self.allocation.curve.append({"predicted": expected, "error": rel, "cost": cost})
-        return RESERVE * used, cost
+        if changes not in self.known:
+            module = self._made(changes)
+            used, rel = self.gauge.used(module)
+            expected = predicted(self.allocation.tried[c].error for c in changes)
+            self.known[changes] = used, self.gauge.cost(module).value
+            self.allocation.curve.append({"predicted": expected, "error": rel, "cost": self.known[changes][1]})
+        used, cost = self.known[changes]
+        return self.allocation.reserve * used, cost
 
     def _first_limit(self) -> tuple[float, float]:
         """Return the limit for the errors of single changes that is tried first, and one that is too high."""
         o = self.allocation.driver.options
         if o.budget is None or o.metric != "rel":
             return _START, math.inf
-        return o.budget / RESERVE, 1.5 * o.budget
+        return o.budget / self.allocation.reserve, 1.5 * o.budget
 
 
 def _without(layer: Layer, kinds: frozenset[str]) -> Layer:

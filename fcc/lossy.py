@@ -19,6 +19,7 @@ from .rewrite.pipeline import Pipeline
 from .target import TargetSpec
 from .trial import Trial
 
+BACK_OFFS = 3  # times that the budget is left more room, where unseen samples lose more than held ones
 FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
 Steps = Callable[[ir.Module, PassContext, Manager], None]
 
@@ -128,6 +129,10 @@ def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: An
     """Return the model in which every layer is changed on its own account, None where that is not better."""
     allocation = Allocation(driver, fit)
     found = _tried(driver, trial, exact, allocation, allocation.last)
+    for _ in range(BACK_OFFS):
+        if found.product is not None or found.failed or not allocation.back_off():
+            break
+        found = _tried(driver, trial, exact, allocation, allocation.last)
     report.tried, report.curve = list(allocation.rows()), allocation.curve
     report.notes.append(f"layer by layer: {allocation.why or found.why}")
     return found if found.product is not None and found.better and allocation.chosen else None
@@ -151,6 +156,7 @@ class Attempt:
     product: Product | None = None
     rows: Report = field(default_factory=Report)
     better: bool = False
+    failed: bool = False
 
 
 def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterator[tuple[Plan, Attempt]]:
@@ -199,7 +205,7 @@ def _tried(driver: Driver, trial: Trial, exact: Product, change: Steps, last: An
     except (PassError, VerifyError) as error:
         if driver.options.strict:
             raise
-        return Attempt(f"failed, please report it ({error.message})")
+        return Attempt(f"failed, please report it ({error.message})", failed=True)
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
