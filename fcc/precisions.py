@@ -22,28 +22,58 @@ PASSES: Mapping[str, tuple[str, ...]] = {
     "int8-weights": ("quantize-weights", "quantize-embeddings"),
     "int4": ("quantize-weights", "quantize-embeddings"),
 }
+BF16_OPSET = 22  # of Conv and pooling
 _BITS = {"int8-weights": 8, "int4": 4}
 _KERNEL_LIMITS = ("rows", "least")  # options that leave layers float whose float kernel is faster
 
 
 def apply(
-    precision: str | None, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
-) -> None:
-    """Quantize a module; ``fit`` is calibration data, or None where the precision does without.
+    precision: str | None,
+    driver: Driver,
+    module: ir.Module,
+    ctx: PassContext,
+    manager: Manager,
+    fit: Any,
+    recipe: Recipe | None = None,
+) -> Recipe | None:
+    """Quantize a module and return the recipe, where there is one; ``recipe`` is used instead of looking for one.
+
+    ``fit`` is calibration data, or None where the precision does without.
 
     Raises:
         CalibrationError: static int8 without data.
     """
     if precision in STATIC:
-        _static(driver, module, ctx, manager, fit)
-    elif precision == "int8-dynamic":
-        _dynamic(driver, module, ctx, manager, fit)
-    elif precision is not None:
-        for name in PASSES[precision]:
-            step = _made(name, driver, {"bits": _BITS[precision]} if name == "quantize-weights" else {})
-            watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
-            stats = calibrated(driver, module, fit, watch=watch) if watch else None
-            manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
+        return _static(driver, module, ctx, manager, fit, recipe)
+    if precision == "int8-dynamic":
+        return _dynamic(driver, module, ctx, manager, fit, recipe)
+    _weights(precision, driver, module, ctx, manager, fit)
+    return None
+
+
+def _weights(
+    precision: str | None, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
+) -> None:
+    for name in PASSES[precision] if precision is not None else ():
+        step = _made(name, driver, {"bits": _BITS[precision]} if precision and name == "quantize-weights" else {})
+        watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
+        stats = calibrated(driver, module, fit, watch=watch) if watch else None
+        manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
+
+
+def halve(
+    precision: str | None, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
+) -> None:
+    """Convert a module to 16 bits; ``fit`` shows which values leave the range of float16."""
+    from .backends import fp16_pass
+
+    step = fp16_pass(precision or "fp16")
+    if precision == "bf16" and module.opset() < BF16_OPSET:
+        raised: Any = passes.BY_NAME["convert-opset"]
+        manager.run(Pipeline((raised(version=BF16_OPSET),)), module, ctx)
+    seen = fit is not None and precision == "fp16"
+    stats = calibrated(driver, module, fit, tensors=step.tensors(module)) if seen else None
+    manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
 
 
 def last(size: str | None) -> Pipeline | None:
@@ -60,30 +90,36 @@ def _made(name: str, driver: Driver, options: Mapping[str, Any]) -> Any:
     return kind(**lifted, **options)
 
 
-def _static(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+def _static(
+    driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any, given: Recipe | None
+) -> Recipe:
     convert: Any = passes.BY_NAME["convert-qdq"]
     manager.run(Pipeline((passes.BY_NAME["convert-relu-qdq"](), convert(retarget=True))), module, ctx)
     assert ctx.target.qdq is not None
     if module.opset() < ctx.target.qdq.opset:
         raised: Any = passes.BY_NAME["convert-opset"]
         manager.run(Pipeline((raised(version=ctx.target.qdq.opset),)), module, ctx)
-    recipe = Recipe()
-    if layers(recipe, module, ctx):
+    recipe = given or Recipe()
+    if given is None and layers(recipe, module, ctx):
         chooser = Chooser(driver, module, ctx, fit, static, steps_of(driver.target))
         recipe = chooser.choose()
         ctx.log.notes.append(f"{driver.options.precision or 'int8'} by {chooser.said(recipe)}")
     static(recipe, driver, module, ctx, manager, fit)
     if driver.options.precision == "int16":
         ctx.log.notes.append("int16: float kernels run between Q and DQ, none takes 16 bits: slower than fp32")
+    return recipe
 
 
-def _dynamic(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
-    recipe = Recipe()
-    if fit is not None and _made("insert-dynamic-quantization", driver, {}).layers(module, ctx):
+def _dynamic(
+    driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any, given: Recipe | None
+) -> Recipe:
+    recipe = given or Recipe()
+    if given is None and fit is not None and _made("insert-dynamic-quantization", driver, {}).layers(module, ctx):
         chooser = Chooser(driver, module, ctx, fit, _by_dynamic, SMOOTHED, spares=False)
         recipe = chooser.choose()
         ctx.log.notes.append(f"dynamic int8 by {chooser.said(recipe)}")
     _by_dynamic(recipe, driver, module, ctx, manager, fit)
+    return recipe
 
 
 def _by_dynamic(

@@ -111,11 +111,12 @@ def absorbing(params: ActivationParams, activation: ir.Node | None) -> Activatio
 
 @dataclass(frozen=True)
 class Fit:
-    """How a layer is fitted: one scale per channel, or per weight; moments of its inputs by fold for GPTQ and their
-    means by channel for the bias, None where they are not used."""
+    """How a layer is fitted: one scale per channel, or per weight; moments of its inputs by fold for GPTQ,
+    what is known of these, and their means by channel for the bias, None where they are not used."""
 
     per_channel: bool = True
     folds: Sequence[np.ndarray[Any, Any]] | None = None
+    known: dict[Any, Any] | None = None
     mean: np.ndarray[Any, Any] | None = None
 
 
@@ -135,6 +136,7 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, scheme: QdqScheme, fit: Fit 
             floor=floor,
             folds=fit.folds,
             pow2=scheme.pow2,
+            known=fit.known,
         )
 
     parts = quantized()

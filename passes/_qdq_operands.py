@@ -23,7 +23,12 @@ def emit_operands(rw: Rewriter, layer: Layer, x: Activation, scheme: QdqScheme, 
         if not layer.rule.per_channel or scheme.weight_dtype != "int8":
             axis = layer.axis if layer.rule.per_channel and fit.per_channel else None
             return quantize_symmetric(array, axis, scheme.weight_dtype, pow2=scheme.pow2)
-        how: dict[str, Any] = {"per_channel": fit.per_channel, "folds": fit.folds, "pow2": scheme.pow2}
+        how: dict[str, Any] = {
+            "per_channel": fit.per_channel,
+            "folds": fit.folds,
+            "pow2": scheme.pow2,
+            "known": fit.known,
+        }
         return quantize_weight(array, layer.axis, pair_safe=False, **how)
 
     parts = quantized()
