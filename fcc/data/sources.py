@@ -127,20 +127,20 @@ def series_of(source: Any, reader: Reader) -> tuple[list[Series], tuple[str, ...
         arrays: dict[str, Rows] = {n: ArrayRows(np.asarray(v), f"data:{n}") for n, v in source.items()}
         return [reader.table(arrays, "data")], ()
     if callable(source):
-        return _from_items(source, reader), ()
+        return _from_items(source, reader, held=False), ()
     if isinstance(source, Iterator):
         raise DataError(
             "data is an iterator, which can be read only once", "pass a function that returns it, or a list"
         )
     if isinstance(source, Iterable):
-        return _from_items(lambda: source, reader), ()
+        held = isinstance(source, list | tuple)  # in memory: their contents tell them apart
+        return _from_items(lambda: source, reader, held), ()
     raise DataError(f"data is {type(source).__name__}", "give a path, a dict of arrays, a callable or an iterable")
 
 
-def _from_items(items: Callable[[], Iterable[Any]], reader: Reader) -> list[Series]:
+def _from_items(items: Callable[[], Iterable[Any]], reader: Reader, held: bool) -> list[Series]:
     made = items()
     length = len(made) if isinstance(made, Sized) else None
-    held = isinstance(made, list | tuple)  # in memory: their contents tell them apart
     head = next(iter(made), None)
     if head is None:
         raise DataError("data gives no feed", "give at least one")

@@ -71,7 +71,7 @@ class Cache:
         """Return the entry of a key, None when there is none."""
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as found:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
                 head = json.loads(found["head"].tobytes())
                 if (head["format"], head["key"]) != (FORMAT, key):
                     return None
