@@ -294,8 +294,14 @@ def test_damaged_and_foreign_files_are_absent(damage: str, folder: Path, cache: 
     first = statistics(open_data(folder, SPECS), cache)
     (path,) = cache.folder.glob("*.npz")
     whole = path.read_bytes()
-    head = {"format": 1, "key": path.stem.removeprefix("fcc-"), "samples": 5, "done": True, "total": {"evil": []}}
-    changed = {"other key": {"key": "x"}, "other format": {"format": 0}, "tree": {}}
+    head: dict[str, Any] = {
+        "format": 1,
+        "key": path.stem.removeprefix("fcc-"),
+        "samples": 5,
+        "done": True,
+        "total": {"evil": []},
+    }
+    changed: dict[str, dict[str, Any]] = {"other key": {"key": "x"}, "other format": {"format": 0}, "tree": {}}
     if damage in changed:
         text = json.dumps(head | changed[damage]).encode()
         np.savez(path, head=np.frombuffer(text, np.uint8))
