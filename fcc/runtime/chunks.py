@@ -28,7 +28,7 @@ from .workers import result, shipped
 
 CHUNK = 32  # samples of one task, and of one partial sum: results are the same with and without an executor
 _WAITING, _BYTES = 16, 1 << 28  # tasks handed out at a time, and samples in them: at least two tasks, if large
-_SAVE_S, _SAVE_SHARE = 5.0, 20  # between two checkpoints: seconds, and times what one takes
+_SAVE_S, _SAVE_SHARE = 1.0, 20  # between two checkpoints: seconds, and times what one takes
 Tell = Callable[[int], None]
 
 
