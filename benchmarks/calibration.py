@@ -90,7 +90,7 @@ def cluster() -> Iterator[str]:
     except ImportError:
         yield ""
         return
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as found:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as found:
         yield found.scheduler_address
 
 

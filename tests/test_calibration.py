@@ -57,7 +57,7 @@ def all_executors() -> Iterator[list[Executor]]:
         except ImportError:
             pass
         else:
-            how: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+            how: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
             cluster = stack.enter_context(distributed.LocalCluster(**how, processes=True, silence_logs=50))
             found.append(stack.enter_context(connected(cluster.scheduler_address)))
         yield found

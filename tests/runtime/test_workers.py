@@ -60,7 +60,7 @@ def gathered(executor: Executor | None, samples: Any = None) -> bytes:
 @contextmanager
 def local_cluster(count: int = 2) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
-    how: dict[str, Any] = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    how: dict[str, Any] = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(n_workers=count, **how, silence_logs=50) as cluster:
         yield cluster
 
