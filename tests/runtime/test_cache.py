@@ -31,6 +31,7 @@ from fcc.runtime import chunks
 from fcc.runtime.cache import Cache, Entry, user_folder
 from fcc.runtime.calibrate import calibrate
 from fcc.runtime.codec import decode, encode
+from fcc.runtime.external import external_files
 from fcc.runtime.paired import Request, accumulate
 
 F32 = np.dtype(np.float32)
@@ -229,6 +230,24 @@ def test_weights_outside_of_the_file_count_by_their_contents(tmp_path: Path, cac
         onnx.save(proto, tmp_path / place / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
         calibrate(tmp_path / place / "m.onnx", ["h"], data, cache=cache)
     assert len(keys(cache)) == 2
+
+
+def test_files_of_nested_graphs_are_found() -> None:
+    inner = onnx.parser.parse_graph("g () => (float[2] z) { z = Neg(w) }")
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> m (bool c) => (float[2] y) { y = Not(c) }'
+    )
+    held = [onnx.TensorProto(name=n, data_location=onnx.TensorProto.EXTERNAL) for n in "wvu"]
+    for tensor, place in zip(held, ("b", "c", "a"), strict=True):
+        tensor.external_data.add(key="location", value=place)
+        tensor.external_data.add(key="offset", value="0")
+    inner.initializer.append(held[0])
+    node = proto.graph.node[0]
+    node.attribute.append(onnx.helper.make_attribute("then", inner))
+    node.attribute.append(onnx.helper.make_attribute("value", held[1]))
+    proto.graph.initializer.append(held[2])
+    assert external_files(proto.SerializeToString(), "/w") == ["/w/a", "/w/b", "/w/c"]
+    assert external_files(model(), None) == []
 
 
 def test_samples_in_memory_count_by_their_contents(cache: Cache) -> None:
