@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -94,15 +95,16 @@ def _client(address: str) -> Iterator[Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what distributed logs off the terminal: what fails is raised."""
-    import logging
-
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    names = [n for n in logging.root.manager.loggerDict if n.partition(".")[0] in ("distributed", "tornado", "asyncio")]
+    loggers = [logging.getLogger(name) for name in names]  # each with a level of its own
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _executor(client: Any, where: str) -> Executor:
@@ -221,9 +223,8 @@ def _told(who: str) -> Iterator[None]:
 
 
 def _failed(who: str, error: BaseException) -> CalibrationError:
-    return CalibrationError(
-        f"{who} failed: {_line(error) or type(error).__name__}", "out of memory? without --cluster it runs here"
-    )
+    what = _line(error) or "what they were given is lost"
+    return CalibrationError(f"{who} failed: {what}", "out of memory? without --cluster it runs here")
 
 
 def _line(error: BaseException) -> str:

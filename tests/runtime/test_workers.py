@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -239,6 +239,8 @@ class Client:
         ({"w1": versions(), "w2": {**versions(), "numpy": "1.0"}}, "worker w2 has numpy 1.0, here it is"),
         ({"w1": {k: v for k, v in versions().items() if k != "fcc"}}, "has fcc not installed"),
         (pickle.PicklingError("no fcc"), "the workers of the cluster failed: no fcc"),
+        (CancelledError(), "the workers of the cluster failed: what they were given is lost"),
+        (TimeoutError("late"), "the workers of the cluster failed: late"),
     ],
 )
 def test_workers_are_checked(found: Any, because: str) -> None:
