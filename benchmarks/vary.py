@@ -37,12 +37,12 @@ from fcc.frontend import read
 from fcc.passes import BY_NAME
 from fcc.rewrite import Log, Pass, PassContext, run_pass
 from fcc.rewrite.pipeline import parse
+from fcc.runtime.protos import nodes
 from fcc.target import get_target
 from fcc.testing import Tally, vary
 from fcc.testing.corpus import Seed, load, save
 from fcc.testing.differential import said
 from fcc.testing.neighbours import foreign, neighbours
-from fcc.testing.protos import nodes
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "tests" / "passes" / "seeds.jsonl.gz"

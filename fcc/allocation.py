@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from . import ir
 from .allocate import Option, solve
-from .changes import Change, Changes
-from .compiled import Runnable
-from .data.dataset import Data, split
+from .changes import INT4, INT8, LOW_RANK, Change, Changes
+from .data.dataset import Data, in_memory, split
 from .driver import Driver
 from .errors import FccError
-from .recipe import outputs_of
+from .gauge import Cost, Gauge, predicted
+from .recipe import Recipe
 from .rewrite import Log, PassContext
 from .rewrite.manager import Manager
+from .rewrite.pipeline import Pipeline
 
 PARTS = (0.7, 0.3)  # of the data to fit: what changes are fitted to, and what they are chosen on
 MOST_HELD = 128
+_KEEP = 1 << 28  # bytes of held samples that are not read again for every change
 RESERVE = 1.1  # by which errors on the held samples stay below the budget: unseen ones differ
-_ROUNDS = 6
-_SECONDS = 0.2  # to time one change
+BACK_OFF = 1.15  # times the reserve, where samples that were not held say that it was too little
+_ROUNDS = 8
+ENOUGH = 0.8  # of the budget: a choice that uses so much is not improved on
+_CLOSE = 1.05  # limits this near each other give the same choice
+_MOST = 0.5  # relative error of a change alone that is worth looking at, where the budget is in another metric
 _START = 0.1  # relative error that is tried first where the budget is in another metric
-_LEAST_GAIN = 2.0  # standard errors by which a change must be faster
+_MOST_SHARED = 64  # layers of which each is timed as the only float one
+# Kinds that are given up in turn where the choice for size would run slower: runtimes unpack what is stored at load.
+SUSPECTS: tuple[frozenset[str], ...] = (frozenset(), frozenset({INT4, INT8}), frozenset({LOW_RANK}))
+Layer = list[tuple[Option, Change | None]]
 
 
 @dataclass
@@ -42,25 +50,45 @@ class Allocation:
     tried: dict[Change, Option] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     why: str = ""
+    recipe: Recipe | None = None
+    reserve: float = RESERVE
+    _tries: _Search | None = None
+    stored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __call__(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         """Apply the decision; the first time, make it."""
-        fitted, held = self._parts
         if self.chosen is None:
-            search = _Search(self, Changes(self.driver, module.clone(), ctx, fitted), held)
-            self.chosen = search.decide()
+            self._tries = self._tries or self._search(module, ctx)
+            self.chosen, self.recipe = self._tries.decide(), self._tries.changes.given
         if self.chosen:
-            Changes(self.driver, module, ctx, fitted).together(self.chosen, module, ctx, manager)
+            changes = Changes(self.driver, module, ctx, self._parts[0], self.recipe)
+            self.stored = changes.together(self.chosen, module, ctx, manager)
+
+    def last(self) -> Pipeline:
+        """Return the passes that give weights their form in the file: they run after everything else."""
+        return Changes.last(self.stored)
+
+    def back_off(self) -> bool:
+        """Let the next decision stay further below the budget; return whether there is anything to give up."""
+        if not self.chosen:
+            return False
+        self.reserve *= BACK_OFF
+        self.chosen = None
+        return True
 
     def survey(self, module: ir.Module, ctx: PassContext, manager: Manager) -> None:
         """Try every change alone, and change nothing."""
+        _ = self._search(module, ctx).layers
+
+    def _search(self, module: ir.Module, ctx: PassContext) -> _Search:
         fitted, held = self._parts
-        list(_Search(self, Changes(self.driver, module.clone(), ctx, fitted), held).options())
+        changes = Changes(self.driver, module.clone(), ctx, fitted)
+        return _Search(self, changes, Gauge(self.driver, changes.module, held))
 
     @cached_property
     def _parts(self) -> tuple[Data, Data]:
         fitted, held = split(self.fit, PARTS)
-        return fitted, held.take(MOST_HELD)
+        return fitted, in_memory(held.take(MOST_HELD), _KEEP)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row of the report for every layer that something could be done to: what was, and every option."""
@@ -80,120 +108,133 @@ class _Search:
 
     allocation: Allocation
     changes: Changes
-    held: Data
+    gauge: Gauge
+    known: dict[tuple[Change, ...], tuple[float, float]] = field(default_factory=dict)
 
     def decide(self) -> tuple[Change, ...]:
         """Return the changes of the cheapest choice that keeps the budget on the held samples, none if none does."""
-        layers = list(self.options())
+        layers = self.layers
         if not layers:
             self.allocation.why = "no layer can be changed"
-            return ()
+        for suspects in SUSPECTS:
+            layers = [kept for layer in layers if len(kept := _without(layer, suspects)) > 1]
+            best = self._cheapest(layers) if layers else ()
+            if not best:
+                break
+            if not self.gauge.by_size or not self.gauge.slower(self._made(best)):
+                return best
+        self.allocation.why = self.allocation.why or "no change keeps the budget and gains anything"
+        return ()
+
+    def _cheapest(self, layers: Sequence[Layer]) -> tuple[Change, ...]:
+        """Return the best choice found by moving the limit for the errors of single changes, as those predict all."""
         options = [[o for o, _ in layer] for layer in layers]
         best: tuple[Change, ...] = ()
-        limit, seen = self._first_limit(), set[tuple[int, ...]]()
+        least = math.inf
+        limit, high = self._first_limit()
+        low = 0.0
         for _ in range(_ROUNDS):
             picked = solve(options, limit)
             changes = tuple(c for layer, i in zip(layers, picked, strict=True) if (c := layer[i][1]) is not None)
-            if not changes or tuple(picked) in seen:
-                if best or not changes:
-                    break
-                limit *= 0.8
-                continue
-            seen.add(tuple(picked))
-            used = RESERVE * self._used(changes)
-            if used > 1:
-                limit *= min(0.9, 1 / used)
-            else:
-                best = changes
-                if used >= 0.7:
-                    break
-                limit *= 1.15
-        if not best:
-            self.allocation.why = "no change keeps the budget and gains anything"
+            share, cost = self._together(changes) if changes else (0.0, math.inf)
+            if share <= 1 and cost < least:
+                best, least = changes, cost
+            low, high = (max(low, limit), high) if share <= 1 else (low, min(high, limit))
+            if ENOUGH <= share <= 1 or high < _CLOSE * low:
+                break
+            guess = limit * (min(0.9, 1 / share) if share > 1 else min(2.0, max(1.15, 1 / max(share, 1e-9))))
+            limit = guess if low < guess < high else math.sqrt(low * high) if low else high / 2
         return best
 
-    def options(self) -> Iterator[list[tuple[Option, Change | None]]]:
-        """Yield what may be done to each layer, that it stays first."""
-        base = self._cost(self.changes.module, None)
-        for changes in self.changes.found().values():
-            layer: list[tuple[Option, Change | None]] = [(Option("keep", base, 0.0), None)]
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """Return what may be done to each layer, that it stays first; layers that nothing gains at are left out."""
+        base, tried = self.gauge.base, self.allocation.tried
+        found, costs = list(self.changes.found().values()), dict[Change, Cost]()
+        for changes in found:
             for change in changes:
-                option = self._alone(change, base)
-                self.allocation.tried[change] = option
-                if option.cost < base:
-                    layer.append((option, change))
-            if len(layer) > 1:
-                yield layer
+                less = [tried[c] for c in changes if c in tried and change.includes(c)]
+                hopeless = any(o.error > self._most for o in less)
+                error, costs[change] = (math.inf, Cost(base)) if hopeless else self._alone(change)
+                tried[change] = Option(str(change), costs[change].value, error)
+        costs |= self._beside_others(costs)
+        layers = [self._layer([c for c in changes if costs[c].below(base)], costs) for changes in found]
+        return [layer for layer in layers if len(layer) > 1]
 
-    def _alone(self, change: Change, base: float) -> Option:
+    def _layer(self, changes: Sequence[Change], costs: Mapping[Change, Cost]) -> Layer:
+        tried = self.allocation.tried
+        tried |= {c: replace(tried[c], cost=costs[c].value) for c in changes}
+        return [(Option("keep", self.gauge.base, 0.0), None), *((tried[c], c) for c in changes)]
+
+    def _alone(self, change: Change) -> tuple[float, Cost]:
+        """Return error and cost of a change; what is cheaper to find out is asked first, the other where it matters."""
+        keep = Cost(self.gauge.base)
         try:
             module = self.changes.alone(change)
-            error = self._error(module)
-            cost = self._cost(module, base) if math.isfinite(error) else base
+            cost = self.gauge.cost(module) if self.gauge.by_size else keep
+            if self.gauge.by_size and not cost.below(keep.value):
+                return math.inf, keep
+            error = max(self.gauge.error(module), 1e-12)
+            if not self.gauge.by_size and error <= self._most:
+                cost = self.gauge.cost(module)
         except FccError:  # the runtime refuses what came out: the layer stays
-            return Option(str(change), base, math.inf)
-        return Option(str(change), cost, max(error, 1e-12))
+            return math.inf, keep
+        return error, cost
 
-    def _error(self, module: ir.Module) -> float:
-        """Return the relative error of the worst output on the held samples."""
-        from .parity.compare import measure
+    def _beside_others(self, costs: Mapping[Change, Cost]) -> dict[Change, Cost]:
+        """Return the costs of int8 beside int8 neighbours, which share what quantizes the tensors between them.
 
-        outputs = outputs_of(self.allocation.driver, module, self.held)
-        meters, _ = measure(zip(self._references, outputs, strict=True))
-        return max((m.row(0.0).rel for m in meters), default=0.0)
+        What a layer gains is what the model that is int8 throughout takes longer when the layer alone stays float.
+        """
+        tried, base = self.allocation.tried, self.gauge.base
+        names = [c.layer for c in costs if c.kind == INT8 and tried[c].error <= self._most]
+        if self.gauge.by_size or not 2 <= len(names) <= _MOST_SHARED:
+            return {}
+        whole = self.gauge.session(self.changes.int8(names))
+        found: dict[Change, Cost] = {}
+        for name in names:
+            timing = self.gauge.ratio(whole, self.gauge.session(self.changes.int8([n for n in names if n != name])))
+            gain = Cost(base - timing.a_us * (timing.ratio - 1), timing.a_us * timing.noise)
+            change = Change(name, INT8)
+            shared = costs[change].value - gain.value
+            if gain.value < costs[change].value:
+                also = (c for c in costs if c.layer == name and INT8 in c.steps and tried[c].error <= self._most)
+                found |= {c: Cost(costs[c].value - shared, costs[c].noise) for c in also} | {change: gain}
+        return found
 
-    @cached_property
-    def _references(self) -> list[Any]:
-        return list(outputs_of(self.allocation.driver, self.changes.module, self.held))
+    @property
+    def _most(self) -> float:
+        """What a change may lose alone: a choice with one that loses more is beyond the budget."""
+        o = self.allocation.driver.options
+        return o.budget if o.budget is not None and o.metric == "rel" else _MOST
 
-    def _used(self, changes: Sequence[Change]) -> float:
-        """Return the share of the budget that changes together use up on the held samples."""
-        from .parity.compare import measure
-        from .parity.metrics import metric
-
-        driver, o = self.allocation.driver, self.allocation.driver.options
+    def _made(self, changes: Sequence[Change]) -> ir.Module:
+        """Return the module with all changes."""
+        driver = self.allocation.driver
         module = self.changes.module.clone()
         ctx = PassContext(driver.target, Log(strict=True), self.changes.ctx.shapes, costs=self.changes.ctx.costs)
-        self.changes.together(changes, module, ctx, Manager())
-        kind, budget = metric(o.metric), o.budget
-        pairs = list(zip(self._references, outputs_of(driver, module, self.held), strict=True))
-        meters, _ = measure(pairs)
-        rel = max((m.row(0.0).rel for m in meters), default=0.0)
-        tried = [self.allocation.tried[c].error for c in changes]
-        point = {"predicted": math.hypot(*tried), "error": rel, "cost": self._cost(module, math.inf)}
-        self.allocation.curve.append(point)
-        own = [kind.call(a, b) for a, b in pairs] if kind.per_feed is not None else []
-        figure = kind.value([m.row(0.0) for m in meters], own)
-        if budget is None:  # without one, what is always asked for: 10 dB
-            return rel / 10**-0.5
-        if kind.lower:
-            return figure / budget if budget > 0 else (math.inf if figure > 0 else 0.0)
-        return 10 ** ((budget - figure) / 20)
+        stored = self.changes.together(changes, module, ctx, Manager())
+        Manager().run(self.changes.last(stored), module, ctx)
+        return module
 
-    def _first_limit(self) -> float:
+    def _together(self, changes: tuple[Change, ...]) -> tuple[float, float]:
+        """Return the share of the budget that changes together use up on the held samples, with a reserve; and cost."""
+        if changes not in self.known:
+            module = self._made(changes)
+            used, rel = self.gauge.used(module)
+            expected = predicted(self.allocation.tried[c].error for c in changes)
+            self.known[changes] = used, self.gauge.cost(module).value
+            self.allocation.curve.append({"predicted": expected, "error": rel, "cost": self.known[changes][1]})
+        used, cost = self.known[changes]
+        return self.allocation.reserve * used, cost
+
+    def _first_limit(self) -> tuple[float, float]:
+        """Return the limit for the errors of single changes that is tried first, and one that is too high."""
         o = self.allocation.driver.options
-        return o.budget / RESERVE if o.budget is not None and o.metric == "rel" else _START
+        if o.budget is None or o.metric != "rel":
+            return _START, math.inf
+        return o.budget / self.allocation.reserve, 1.5 * o.budget
 
-    def _cost(self, module: ir.Module, base: float | None) -> float:
-        """Return bytes, or microseconds of one run; ``base`` where a gain over it is within the noise."""
-        driver = self.allocation.driver
-        if driver.options.objective == "size":
-            return float(driver.emit(module).size)
-        timing = self._timed(module)
-        if base is None:
-            return float(timing.a_us)
-        if math.isinf(base):
-            return float(timing.b_us)
-        faster = timing.ratio + _LEAST_GAIN * timing.noise < 1
-        return base * float(timing.ratio) if faster else base
 
-    def _timed(self, module: ir.Module) -> Any:
-        from .runtime import open_session, time_ratio
-
-        o = self.allocation.driver.options
-        how: Mapping[str, Any] = {"threads": o.threads, "custom_ops": o.custom_ops}
-        with Runnable(self.allocation.driver.emit(module)) as model:
-            session = open_session(model, **how)
-        if module is self.changes.module:
-            self._base = session
-        return time_ratio(self._base, session, self.held.first(), budget_s=_SECONDS)
+def _without(layer: Layer, kinds: frozenset[str]) -> Layer:
+    return [(o, c) for o, c in layer if c is None or not kinds & set(c.steps)]

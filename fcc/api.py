@@ -113,6 +113,9 @@ def _compiled(
     exact = _exact(driver, trial, report)
     product = lossy.compress(driver, trial, report, exact, fit) if options.lossy else exact
     driver, product = _never_larger(driver, trial, report, product, exact)
+    if any(row.phase == "lossy" for row in report.parity):
+        with driver.phase("certify"):
+            trial.certify(product.emitted, report)
     if options.tune_seconds > 0 and not options.lossy and not trial.untimed:
         product = never_slower(driver, trial, report, product)
     _lint(driver, report, product)

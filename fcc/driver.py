@@ -139,7 +139,7 @@ class Driver:
         skip: Skip = frozenset(),
         *,
         lossy: Callable[[ir.Module, PassContext, Manager], None] | None = None,
-        last: Pipeline | None = None,
+        last: Callable[[], Pipeline | None] | None = None,
         oracle: Oracle | None = None,
         log: Log | None = None,
     ) -> Build[Product]:
@@ -169,9 +169,10 @@ class Driver:
             if len(log.applied) > applied and lossy is None:  # what lowering wrote may be optimized in turn
                 manager.run(self.pipeline.without(p.name for p in self.plugins), module, ctx)
                 self.backend.legalize(module, ctx, (*self.instruments, Recorder(manager.records)))
-        if last is not None:
+        closing = last() if last is not None else None
+        if closing is not None:
             with self.phase("compress"):
-                manager.run(last, module, ctx)
+                manager.run(closing, module, ctx)
         with self.phase("emit"):
             emitted = self.emit(module)
         records, broken = tuple(manager.records), each.broken_by if each else ""

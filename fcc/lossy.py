@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from . import ir, passes, precisions, refit
@@ -18,6 +19,7 @@ from .rewrite.pipeline import Pipeline
 from .target import TargetSpec
 from .trial import Trial
 
+BACK_OFFS = 3  # times that the budget is left more room, where unseen samples lose more than held ones
 FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
 Steps = Callable[[ir.Module, PassContext, Manager], None]
 
@@ -126,7 +128,11 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
 def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: Any) -> Attempt | None:
     """Return the model in which every layer is changed on its own account, None where that is not better."""
     allocation = Allocation(driver, fit)
-    found = _tried(driver, trial, exact, allocation)
+    found = _tried(driver, trial, exact, allocation, allocation.last)
+    for _ in range(BACK_OFFS):
+        if found.product is not None or found.failed or not allocation.back_off():
+            break
+        found = _tried(driver, trial, exact, allocation, allocation.last)
     report.tried, report.curve = list(allocation.rows()), allocation.curve
     report.notes.append(f"layer by layer: {allocation.why or found.why}")
     return found if found.product is not None and found.better and allocation.chosen else None
@@ -150,6 +156,7 @@ class Attempt:
     product: Product | None = None
     rows: Report = field(default_factory=Report)
     better: bool = False
+    failed: bool = False
 
 
 def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterator[tuple[Plan, Attempt]]:
@@ -165,7 +172,8 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
 
 
 def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
-    product, rows = driver.replay(lossy=steps(plan, driver, fit), last=precisions.last(plan.size)).product, Report()
+    rows = Report()
+    product = driver.replay(lossy=steps(plan, driver, fit), last=partial(precisions.last, plan.size)).product
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
@@ -190,14 +198,14 @@ def _planned(driver: Driver, trial: Trial, exact: Product, plan: Plan, fit: Any)
     return found
 
 
-def _tried(driver: Driver, trial: Trial, exact: Product, change: Steps) -> Attempt:
+def _tried(driver: Driver, trial: Trial, exact: Product, change: Steps, last: Any = None) -> Attempt:
     rows = Report()
     try:
-        product = driver.replay(lossy=change).product
+        product = driver.replay(lossy=change, last=last).product
     except (PassError, VerifyError) as error:
         if driver.options.strict:
             raise
-        return Attempt(f"failed, please report it ({error.message})")
+        return Attempt(f"failed, please report it ({error.message})", failed=True)
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
@@ -249,12 +257,10 @@ def plans(options: Options, target: TargetSpec) -> list[Plan]:
         precision = options.precision if options.precision != "fp32" else None
         low_rank, prune = (dict(x) if x else None for x in (options.low_rank, options.prune))
         return [Plan(precision, low_rank, prune, options.size)]
-    ranks = [{"ratio": r} for r in (0.25, 0.5)]
-    only = [Plan(None, r) for r in ranks]
+    mildest = Plan(None, {"ratio": 0.5})
     if options.precision is not None:
-        return only
-    precision = "int8" if target.qdq is not None else "fp16"
-    return [*(Plan(precision, r) for r in ranks), Plan(precision), *only]
+        return [mildest]
+    return [Plan("int8" if target.qdq is not None else "fp16"), mildest]
 
 
 def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import ir, passes
+from .analysis.cost import node_cost
 from .compiled import Runnable
 from .data.dataset import Data, split
 from .driver import Driver
@@ -18,6 +19,7 @@ from .rewrite.pipeline import Pipeline
 
 SOUND = 0.02  # an error at which no layer is looked for that should stay float
 MOST_SPARED = 3
+MOST_FLOAT = 0.5  # of the multiplications of the layers: with more of them float there is little left to gain
 HELD = (0.75, 0.25)  # of the calibration data: what fits, and what says whether a step helped
 MOST_HELD = 128
 BETTER = 0.97  # of the error so far: less is within the noise of few samples
@@ -97,17 +99,21 @@ class Chooser:
     def _spared(self, best: Recipe, loss: float, judge: Callable[[Recipe], float]) -> Recipe:
         """Leave the few layers float without which the error halves, going by the errors of each alone.
 
-        Errors of single layers add up as their squares do (measured: the root of the sum is within a tenth).
+        Not those that hold most of the multiplications: int8 is asked for the sake of these. Errors of single layers
+        add up as their squares do (measured: the root of the sum is within a tenth).
         """
         names = layers(best, self.module, self.ctx) if self.spares and loss > SOUND else []
         if len(names) < 2:
             return best
         alone = {name: judge(replace(best, only=name)) for name in names}
-        worst = sorted(names, key=lambda n: -alone[n])
-        for count in range(1, min(MOST_SPARED, len(names) - 1) + 1):
-            if math.hypot(*(alone[n] for n in worst[count:])) > loss / 2:
+        work, spared = work_of(self.module, names), list[str]()
+        for name in sorted(names, key=lambda n: -alone[n])[: len(names) - 1]:
+            if len(spared) == MOST_SPARED or sum(work[n] for n in (*spared, name)) > MOST_FLOAT * sum(work.values()):
                 continue
-            trial = replace(best, exclude="+".join(filter(None, (best.exclude, *worst[:count]))))
+            spared.append(name)
+            if math.hypot(*(alone[n] for n in names if n not in spared)) > loss / 2:
+                continue
+            trial = replace(best, exclude="+".join(filter(None, (best.exclude, *spared))))
             return trial if judge(trial) <= loss / 2 else best
         return best
 
@@ -137,6 +143,12 @@ def layers(recipe: Recipe, module: ir.Module, ctx: PassContext) -> list[str]:
     """Return the output names of the layers that a recipe quantizes."""
     found: list[str] = _made("insert-qdq", only=recipe.only, exclude=recipe.exclude).layers(module, ctx)
     return found
+
+
+def work_of(module: ir.Module, names: Sequence[str]) -> dict[str, int]:
+    """Return the multiplications of layers, by output name."""
+    found = {n.outputs[0].name or "": n for n in module.nodes()}
+    return {name: node_cost(found[name]).flops for name in names}
 
 
 def apply(

@@ -89,6 +89,7 @@ class Report:
     parity: list[ParityRow] = field(default_factory=list)
     parity_on: str = ""
     parity_skipped: str = ""
+    certified: dict[str, Any] = field(default_factory=dict)
     latency: LatencyRow | None = None
     choices: list[dict[str, Any]] = field(default_factory=list)
     whole: dict[str, float] = field(default_factory=dict)
@@ -104,6 +105,24 @@ class Report:
     def worst(self) -> ParityRow | None:
         """The parity row nearest to (or beyond) its limit."""
         return max((r for r in self.parity if r.limit), key=lambda r: r.strain, default=None)
+
+    @property
+    def certainty(self) -> str:
+        """What the samples certify about a lossy model, in words; empty when nothing."""
+        c = self.certified
+        if not c:
+            return ""
+        level = f"{100 * (1 - (1 - c['confidence']) * c['tries']):.3g} %"
+        tries = f", {c['tries']} plans judged on them" if c["tries"] > 1 else ""
+        if c["bound"] is None:
+            share = (1 - c["confidence"]) ** (1 / c["units"])
+            return f"{c['metric']} {c['figure']:.3g}, not exceeded by {100 * share:.4g} % of samples at {level}"
+        side = "at least" if c["metric"] == "sqnr" else "at most"
+        said = f"{c['metric']} {side} {c['bound']:.3g} at {level} ({c['units']} unseen samples{tries})"
+        if c["ok"] is None:
+            return said
+        kept = "keeps the budget" if c["ok"] else "more samples would be needed to certify the budget"
+        return f"{said}: {kept} {c['budget']:.3g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, ``schema`` first."""
@@ -124,6 +143,7 @@ class Report:
         ]
         parts += _table(("phase", "output", "metric", "error", "limit", ""), rows)
         parts += [f"Judged on {self.parity_on}.", ""] if self.parity_on else []
+        parts += [f"Certified: {self.certainty}.", ""] if self.certified else []
         parts += [f"Parity not run: {self.parity_skipped}", ""] if self.parity_skipped else []
         parts += _table(("skipped rewrite", "site"), [(g["pass_name"], g["site"]) for g in self.guilty])
         parts += _table(("layer", "what"), [(x.get("name", ""), x.get("what", "")) for x in self.layers])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -30,6 +30,7 @@ class Trial:
     hidden: tuple[str, ...] = ()
     skipped: str = ""
     source: Any = None
+    tries: int = 0
     raced: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -53,6 +54,7 @@ class Trial:
 
     def _open(self, module: ir.Module, data: Any) -> None:
         from .parity import Judge
+        from .parity.metrics import metric
         from .runtime import CPU, available
 
         o = self.options
@@ -69,6 +71,8 @@ class Trial:
         }
         self.judge = Judge.of(module, data=data, **how)
         self.skipped = self.judge.skipped_reason
+        if o.lossy and o.budget is not None:
+            self.judge.require(metric(o.metric))
         source = module.source
         if not self.skipped and source is not None and source.bytes_size <= TAPPED_LIMIT:
             self._open_inside(module, source, data, how)
@@ -112,10 +116,25 @@ class Trial:
         from .parity.metrics import metric
 
         o = self.options
+        self.tries += 1
         if o.budget is not None:
             return self._judge(emitted, report, "lossy", {"metric": metric(o.metric), "budget": o.budget})
         limit = {} if o.force else {"metric": metric("sqnr"), "budget": MIN_SQNR}
         return self._judge(emitted, report, "lossy", limit or {"limit": float("inf")})
+
+    def certify(self, emitted: Emitted, report: Report) -> None:
+        """Write into the report what the samples, to which nothing was fitted, say about a lossy model in general."""
+        from .parity.metrics import metric
+
+        o = self.options
+        kind = metric(o.metric)
+        if self.skipped:
+            return
+        with Runnable(emitted) as model:
+            found = self.judge.certify(model, kind, self.tries)
+        if found is not None:
+            kept = found.keeps(kind, o.budget) if o.budget is not None else None
+            report.certified = {**asdict(found), "budget": o.budget, "tries": self.tries, "ok": kept}
 
     @property
     def untimed(self) -> str:
@@ -134,7 +153,7 @@ class Trial:
         how: dict[str, Any] = {"provider": self.provider, "threads": o.threads, "custom_ops": o.custom_ops}
         with Runnable(before) as a, Runnable(after) as b:
             first, second = (open_session(m, **how) for m in (a, b))
-        return time_ratio(first, second, self._feed(), budget_s=1.0)
+        return time_ratio(first, second, self._feed(first), budget_s=1.0)
 
     def slower(self, emitted: Emitted) -> str:
         """Return by how much a model is slower than the source, in two runs in a row; empty when it is not.
@@ -159,18 +178,21 @@ class Trial:
     def _raced(self, sessions: list[Any]) -> str:
         from .runtime import race
 
-        source, again, model = (median(t) * 1e6 for t in race(sessions, self._feed()))
+        source, again, model = (median(t) * 1e6 for t in race(sessions, self._feed(sessions[0])))
         band = max(again / source, source / again)
         self.raced = {"source_us": source, "again_us": again, "model_us": model, "ratio": model / source}
         if model <= SLOWER * band * source or model - max(source, again) <= SLOWER_US:
             return ""
         return f"{model / source:.2f} of the time, {model - source:.0f} us more"
 
-    def _feed(self) -> Any:
+    def _feed(self, session: Any) -> Any:
+        """Return a feed to time models on, of the opt-shape."""
         from .data.dataset import Data
+        from .data.usual import at_sizes
 
         feeds = self.judge.feeds()
-        return feeds.first() if isinstance(feeds, Data) else feeds[0]
+        first = feeds.first() if isinstance(feeds, Data) else feeds[0]
+        return at_sizes(first, self.options.opt_shapes, session.run)
 
     def _shown(self, how: Mapping[str, Any], ok: bool) -> tuple[Any, float | None]:
         """Return the metric and limit of the rows: what decided, or the user's metric where nothing was asked."""

@@ -116,8 +116,6 @@ def pruning(
     pool: Pool, found: Channels, stats: Mapping[str, Any], ratio: float | None, energy: float | None
 ) -> Pruning | str:
     """Return the units that go so that a share stays (of the channels, or of the squares of what readers write)."""
-    from fcc.compress.obs import eliminate
-
     readers = [_reader(reading, stats) for reading in pool.readings]
     for reason in readers:
         if isinstance(reason, str):
@@ -125,7 +123,7 @@ def pruning(
     able = tuple(r for r in readers if not isinstance(r, str))
     kept = pool.kept(pool.total * ratio if ratio is not None else 1)
     try:
-        order = eliminate(able, len(pool.roots), len(pool.roots) - (pool.total - kept))
+        order = _eliminated(able, len(pool.roots), len(pool.roots) - (pool.total - kept))
         made = Pruning(pool, found, able, order, pool.total - kept)
         if energy is not None:
             made = _least(made, energy)
@@ -133,6 +131,26 @@ def pruning(
         return full or made.emptied() or made
     except np.linalg.LinAlgError:
         return "what its readers read is degenerate in the calibration data"
+
+
+def _eliminated(readers: tuple[Reader, ...], count: int, least: int) -> Elimination:
+    """Return the order in which units go; asked at several ratios, the same readers have one order."""
+    from fcc.compress.obs import eliminate
+
+    kept = readers[0].parts[0].derived
+    for known, found in kept.get("eliminated", ()):
+        if len(found.order) >= count - least and len(known) == len(readers) and all(map(_alike, known, readers)):
+            shorter: Elimination = found.until(least, count)
+            return shorter
+    found = eliminate(readers, count, least)
+    kept["eliminated"] = [(readers, found)]
+    return found
+
+
+def _alike(one: Reader, other: Reader) -> bool:
+    """Return whether two readers are the same least squares problem."""
+    same = np.array_equal(one.weight, other.weight) and np.array_equal(one.units, other.units)
+    return same and one.moves == other.moves and all(a is b for a, b in zip(one.parts, other.parts, strict=True))
 
 
 def _least(most: Pruning, energy: float) -> Pruning:

@@ -125,7 +125,7 @@ class Strength:
 
 def spectra(view: Projection, rank: int, ctx: PassContext) -> tuple[Spectrum, ...] | str:
     """Return the spectrum of every group, by the moments of the layer where ``ctx.stats`` has them."""
-    from fcc.compress.low_rank import Layer, by_outputs, by_weight, grouped
+    from fcc.compress.low_rank import Layer, Spectra, by_weight, grouped
     from fcc.compress.moments import Moments
 
     weights = view.matrices()
@@ -136,11 +136,17 @@ def spectra(view: Projection, rank: int, ctx: PassContext) -> tuple[Spectrum, ..
     side, row = sides(view), view.bias_row()
     if not isinstance(moments, Moments) or side is None or isinstance(row, str):
         return tuple(by_weight(w) for w in weights)
-    x, y = side
-    layers = [
-        Layer(w, b, grouped(moments, g), moves(view), x, y) for g, (w, b) in enumerate(zip(weights, row, strict=True))
-    ]
+
+    def of(group: int) -> Spectra:
+        """Return the spectra of a group; the same layer is often asked for at several ranks."""
+        known = moments.derived.get(group)
+        weight, bias = weights[group], row[group]
+        if known is None or not np.array_equal(known.layer.weight, weight):
+            known = Spectra(Layer(weight, bias, grouped(moments, group), moves(view), *side))
+            moments.derived[group] = known
+        return known
+
     try:
-        return tuple(by_outputs(layer, rank) for layer in layers)
+        return tuple(of(g).at(rank) for g in range(len(weights)))
     except np.linalg.LinAlgError:
         return "its inputs are degenerate in the calibration data"

@@ -12,6 +12,8 @@ from fcc import ir
 from fcc.errors import PipelineError, did_you_mean
 from fcc.rewrite import ORIGIN, PassContext, Rewriter, Site, SitePass
 
+from ._chosen import chosen
+
 Array = np.ndarray[Any, Any]
 _LARGEST_HALF = 65504.0
 _NEEDS_CONSTANTS = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -55,7 +57,8 @@ class ConvertWeights(SitePass):
     w  ->  Cast(w8) * s, s along the axis that loses least;  or Cast(w16)
 
     The file gets smaller, memory and latency stay: the constants are folded at load. Runs last, since fcc folds
-    constants too. ``to``: int8 or fp16; ``least``: elements from which a weight is stored so.
+    constants too. ``to``: int8 or fp16; ``least``: elements from which a weight is stored so; ``only`` names
+    weights, or the layers that read them first, joined by ``+``.
     Shapes: rank 2 and above. Not on tensorrt, which takes int8 behind Q and DQ only.
     Source: onnxruntime ConstantFolding (core/optimizer/constant_folding.cc).
     """
@@ -64,6 +67,7 @@ class ConvertWeights(SitePass):
     exact: ClassVar[bool] = False
     to: str = "int8"
     least: int = 1024
+    only: str = ""
 
     def __post_init__(self) -> None:
         if self.to not in _FORMS:
@@ -71,7 +75,12 @@ class ConvertWeights(SitePass):
 
     def layers(self, module: ir.Module, ctx: PassContext) -> list[str]:
         """Return the names of the constants it would store in fewer bits."""
-        return [s.data.name or "" for s in self.sites(module, ctx) if self.check(s) is None]
+        return list(self.readers(module, ctx))
+
+    def readers(self, module: ir.Module, ctx: PassContext) -> dict[str, str]:
+        """Return name of a constant it would store -> name of the first output of the layer that reads it first."""
+        sites = [s for s in self.sites(module, ctx) if self.check(s) is None]
+        return {s.data.name or "": next((v.name for v in s.anchor.outputs if v.name), "") for s in sites}
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         """Yield every float32 constant at its first reader."""
@@ -87,6 +96,8 @@ class ConvertWeights(SitePass):
     def check(self, site: Site) -> str | None:
         """Return why the constant stays float32."""
         value: ir.Value = site.data
+        if not chosen(site.anchor, self.only, "") and value.name not in self.only.split("+"):
+            return "excluded by option"
         dims: Any = ir.dims_of(value)
         if site.ctx.target.name == "tensorrt":
             return "tensorrt takes int8 behind Q and DQ only"

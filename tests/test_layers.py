@@ -25,7 +25,7 @@ LAYERS = [  # bottom first
     {"driver", "compiled", "resources"},
     {"trial", "account", "tuned", "refit"},
     {"recipe"},
-    {"changes", "allocation", "precisions"},
+    {"gauge", "changes", "allocation", "precisions"},
     {"lossy"},
     {"api"},
     {"cli", "__init__", "__main__"},

@@ -11,6 +11,7 @@ pytest.importorskip("onnxruntime")
 
 import fcc
 from fcc import recipe
+from fcc.analysis import shapes
 from fcc.models import path
 from fcc.recipe import STEPS, Chooser, Recipe
 
@@ -100,7 +101,13 @@ def test_fitted_int8_of_a_trained_model_loses_less() -> None:
     assert row.error < 0.9 * tried["ranges minmax"]
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, alone: dict[str, float], all_of_them: float, spared: float) -> list[Recipe]:
+def judged(
+    monkeypatch: pytest.MonkeyPatch,
+    alone: dict[str, float],
+    all_of_them: float,
+    spared: float,
+    work: dict[str, int] | None = None,
+) -> list[Recipe]:
     """Choose with these errors: of each layer alone, of all, and of what leaves some float; return what was asked."""
     asked: list[Recipe] = []
 
@@ -111,6 +118,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, alone: dict[str, float], all_of_them
     monkeypatch.setattr(Chooser, "_loss", loss)
     monkeypatch.setattr(recipe, "outputs_of", lambda *_: iter(()))
     monkeypatch.setattr(recipe, "layers", lambda *_: list(alone))
+    monkeypatch.setattr(recipe, "work_of", lambda *_: dict.fromkeys(alone, 10) | (work or {}))
     from fcc.data.dataset import Data
 
     asked.append(Chooser(None, None, None, Data((), (), {}), recipe.apply, ()).choose())  # type: ignore[arg-type]
@@ -122,6 +130,28 @@ def test_layers_without_which_the_error_halves_stay_float(monkeypatch: pytest.Mo
     assert judged(monkeypatch, alone, 0.25, 0.1)[-2:] == [Recipe(exclude="b+c"), Recipe(exclude="b+c")]
     assert judged(monkeypatch, alone, 0.25, 0.126)[-2:] == [Recipe(exclude="b+c"), Recipe()]  # it did not halve
     assert judged(monkeypatch, {"a": 0.2, "b": 0.01}, 0.25, 0.1)[-1] == Recipe(exclude="a")
+
+
+def test_layers_that_hold_most_of_the_work_are_quantized_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """int8 is asked for speed: without them nothing would get faster."""
+    alone = {"a": 0.01, "b": 0.2, "c": 0.15, "d": 0.02}
+    assert judged(monkeypatch, alone, 0.5, 0.1, {"b": 31})[-1] == Recipe(exclude="c")  # a, c, d: 30
+    assert judged(monkeypatch, alone, 0.5, 0.1, {"b": 30})[-1] == Recipe(exclude="b")
+    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 31})[-1] == Recipe()  # c alone does not help enough
+    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 11, "c": 9})[-1] == Recipe(exclude="b+c")
+    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 11, "c": 10})[-1] == Recipe()  # both are more than half
+
+
+def test_work_is_counted_per_layer() -> None:
+    from fcc.frontend import read
+    from fcc.testing import model_from
+
+    module = read(model_from(TEXT, 21, {}, 0).SerializeToString())
+    shapes.infer(module)
+    names = [n.outputs[0].name or "" for n in module.graph]
+    found = recipe.work_of(module, [names[2], names[0]])
+    assert list(found) == [names[2], names[0]]
+    assert found[names[0]] == 4 * found[names[2]] > 0
 
 
 def test_no_layer_is_spared_where_none_stands_out(monkeypatch: pytest.MonkeyPatch) -> None:

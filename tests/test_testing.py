@@ -14,11 +14,11 @@ import pytest
 
 from fcc import ir
 from fcc.rewrite import Match, PassContext, PatternPass, Rewriter, Site, SitePass, op, var
+from fcc.runtime.protos import widened
 from fcc.testing import model_from, vary
 from fcc.testing.corpus import Seed, load, save
 from fcc.testing.draft import Draft
 from fcc.testing.oracle import difference, distance
-from fcc.testing.protos import widened
 from fcc.testing.sources import fits, refusal
 from fcc.testing.variations import VARIATIONS, instances
 

@@ -88,6 +88,8 @@ def _parity(report: Report) -> Iterator[str]:
         rows = [r for r in report.parity if r.phase == phase]
         worst = max(rows, key=lambda r: (r.strain if r.limit else 0.0, r.error))
         yield item("parity", _judged(worst, len(rows)) + on, fg="green" if worst.ok else "red")
+    if report.certified:
+        yield item("certified", report.certainty, fg="yellow" if report.certified["ok"] is False else "green")
 
 
 def _judged(row: ParityRow, outputs: int) -> str:

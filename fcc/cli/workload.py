@@ -35,7 +35,7 @@ class Workload:
         return open_session(model, provider=self.provider, **more)
 
     def feed(self, module: Any, session: Any) -> dict[str, Any]:
-        """Return one feed: the first sample of the data, else a probe at the opt-shape.
+        """Return one feed: the first sample of the data or a probe, at the opt-shape.
 
         Raises:
             DataError: the data does not fit, or no probe can be made.
@@ -43,7 +43,7 @@ class Workload:
         from fcc.data.dataset import open_data
         from fcc.data.probes import probes
         from fcc.data.spec import inputs_of
-        from fcc.data.usual import by_input
+        from fcc.data.usual import at_sizes, by_input
 
         specs = inputs_of(module)
         shapes = by_input(specs, self.opt_shapes)
@@ -52,4 +52,4 @@ class Workload:
         outputs = [o.name for o in session.outputs]
         how: dict[str, Any] = {"opt_shapes": shapes, "state": self.state or None, "outputs": outputs}
         data = open_data(self.data, specs, **how, skip_bad=self.skip_bad)
-        return dict(data.first())
+        return dict(at_sizes(data.first(), shapes, session.run))

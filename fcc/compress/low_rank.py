@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
@@ -122,45 +124,92 @@ def by_weight(weight: Floats) -> Spectrum:
 
 
 def by_outputs(layer: Layer, rank: int) -> Spectrum:
-    """Return the spectrum of the outputs of a layer, refitted to what the original model wrote.
+    """Return the spectrum of the outputs of a layer with the ridge that is best at a rank; see ``Spectra``."""
+    return Spectra(layer).at(rank)
+
+
+@dataclass
+class Spectra:
+    """Spectra of the outputs of a layer, refitted to what the original model wrote; every rank costs one choice only.
 
     min ||X (W - A B)||: with K = W'(G + ridge power I) W and V its leading eigenvectors, A = W V, B = V'. The ridge is
-    the prior that inputs are white: of seven the one that captures most of the outputs of left-out samples at ``rank``
-    (4 folds), or 1e-2 with fewer than two folds.
+    the prior that inputs are white: of seven the one that captures most of the outputs of left-out samples at a rank
+    (4 folds; every hundredfold step first, then the two beside the best), or 1e-2 with fewer than two folds.
 
-    Raises:
-        LinAlgError: the moments are degenerate.
     Source: Zhang et al. 2015 (arXiv 1505.06798), sec. 3, the refit as its asymmetric reconstruction.
     """
-    refit, power, limit = layer.refit(), layer.power(), min(layer.weight.shape)
-    splits = _splits(layer)
-    ridge = _best_ridge(layer, splits, power, max(1, min(rank, limit))) if splits else RIDGE
-    basis = refit.outputs.damped(ridge * power, refit.weight).leading(limit)
-    captured, total = np.zeros(basis.shape[1]), 0.0
-    for rest, own in splits:
-        found = own.captured(rest.damped(ridge * power, layer.weight).leading(limit))[: len(captured)]
-        captured[: len(found)] += found
-        total += own.trace()
-    if not splits:
-        captured, total = refit.outputs.captured(basis), refit.outputs.trace()
-    return Spectrum(refit.weight, basis, _errors(captured, total), ridge, bool(splits), layer, refit.mean)
 
+    layer: Layer
+    _captured: dict[float, Floats] = field(default_factory=dict)
+    _bases: dict[float, Floats] = field(default_factory=dict)
 
-def _splits(layer: Layer) -> list[tuple[Form, Form]]:
-    """Return, per fold, the second moments of the original outputs without it, and of it (times its rows)."""
-    folds = [f for f in layer.moments.folds if f is not None]
-    if len(folds) < 2:
-        return []
-    pairs = [(layer.original(merged([f for f in folds if f is not own])), layer.original(own)) for own in folds]
-    return [(rest, replace(own, s=own.s * f.count)) for (rest, own), f in zip(pairs, folds, strict=True)]
+    def at(self, rank: int) -> Spectrum:
+        """Return the spectrum by the ridge of a rank.
 
+        Raises:
+            LinAlgError: the moments are degenerate.
+        """
+        refit, folds = self._refit, self._folds
+        ridge = self._ridge(max(1, min(rank, *self.layer.weight.shape))) if folds else RIDGE
+        if ridge not in self._bases:
+            self._bases[ridge] = refit.outputs.damped(ridge * self._power, self._white).leading(self._limit)
+        basis = self._bases[ridge]
+        if folds:
+            captured, total = self._captured[ridge][: basis.shape[1]], self._total
+        else:
+            captured, total = refit.outputs.captured(basis), refit.outputs.trace()
+        return Spectrum(refit.weight, basis, _errors(captured, total), ridge, bool(folds), self.layer, refit.mean)
 
-def _best_ridge(layer: Layer, splits: list[tuple[Form, Form]], power: float, rank: int) -> float:
-    def captured(ridge: float) -> float:
-        bases = [rest.damped(ridge * power, layer.weight).leading(rank) for rest, _ in splits]
-        return float(sum(own.captured(v).sum() for v, (_, own) in zip(bases, splits, strict=True)))
+    def _ridge(self, rank: int) -> float:
+        """Return the ridge by which most of the outputs of left-out samples is captured at a rank."""
 
-    return max(RIDGES if layer.weight.shape[1] <= WIDE else FEW_RIDGES, key=captured)
+        def score(ridge: float) -> float:
+            return float(self._captured[ridge][:rank].sum())
+
+        self._gather(FEW_RIDGES)
+        best = max(FEW_RIDGES, key=score)
+        if self.layer.weight.shape[1] > WIDE:
+            return best
+        at = RIDGES.index(best)
+        near = RIDGES[max(at - 1, 0) : at + 2]
+        self._gather(near)
+        return max(near, key=score)
+
+    def _gather(self, ridges: Sequence[float]) -> None:
+        """Measure what the leading directions of every rank capture of the samples of each fold, fitted to the rest."""
+        missing = [r for r in ridges if r not in self._captured]
+        self._captured |= {r: np.zeros(self._limit) for r in missing}
+        for own in self._folds if missing else ():
+            rest = self.layer.original(merged([f for f in self._folds if f is not own]))
+            judge = self.layer.original(own)
+            for ridge in missing:
+                basis = rest.damped(ridge * self._power, self._white).leading(self._limit)
+                self._captured[ridge][: basis.shape[1]] += own.count * judge.captured(basis)
+
+    @cached_property
+    def _folds(self) -> list[Product]:
+        found = [f for f in self.layer.moments.folds if f is not None]
+        return found if len(found) > 1 else []
+
+    @cached_property
+    def _total(self) -> float:
+        return float(sum(own.count * self.layer.original(own).trace() for own in self._folds))
+
+    @cached_property
+    def _refit(self) -> Refit:
+        return self.layer.refit()
+
+    @cached_property
+    def _white(self) -> Floats:
+        return self.layer.weight.T @ self.layer.weight
+
+    @cached_property
+    def _power(self) -> float:
+        return self.layer.power()
+
+    @property
+    def _limit(self) -> int:
+        return int(min(self.layer.weight.shape))
 
 
 def _errors(captured: Floats, total: float) -> Floats:

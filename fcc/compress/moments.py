@@ -55,12 +55,14 @@ class Moments:
     """Second moments of a layer: ``xx``, ``xy``, and ``folds`` of yy over disjoint samples (one for every fold seen).
 
     Without folds only the size of y is kept (``power``, products of single features), since y may be wide.
+    ``derived`` keeps, by key, what was computed from them, for whoever asks again.
     """
 
     xx: Product
     xy: Product
     power: Product
     folds: tuple[Product | None, ...] = ()
+    derived: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, x: Floats, y: Floats, fold: NDArray[np.int64], folds: int) -> Moments | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dgemm
 
 from .moments import Moments, merged
 from .second import damped, solve
@@ -87,6 +88,10 @@ class Elimination:
     order: Ids
     errors: Floats
 
+    def until(self, least: int, count: int) -> Elimination:
+        """Return the beginning of it, down to ``least`` of ``count`` units."""
+        return Elimination(self.order[: count - least], self.errors[: count - least + 1])
+
 
 def eliminate(readers: Sequence[Reader], count: int, least: int) -> Elimination:
     """Return the order in which units 0..count-1 go, down to ``least`` of them, for all their readers together.
@@ -130,8 +135,8 @@ class _State:
     def __init__(self, reader: Reader, count: int) -> None:
         whole = reader.of(reader.whole)
         g, right = whole.damped(RIDGE)
-        self.inverse = solve(damped(g, 0.0), np.eye(len(g)))
-        self.weight = self.inverse @ right
+        self.inverse = np.asfortranarray(solve(damped(g, 0.0), np.eye(len(g))))
+        self.weight = np.ascontiguousarray(self.inverse @ right)
         self.energy = _size(whole.energy)
         self.unexplained = whole.lost(self.weight, whole, False) / self.energy
         order = np.argsort(reader.units, kind="stable")
@@ -167,8 +172,8 @@ class _State:
         part = np.linalg.solve(columns[at], np.concatenate([own, columns.T], axis=1))
         n = own.shape[1]
         rise = float(np.sum(own * part[:, :n]))
-        self.weight -= columns @ part[:, :n]
-        self.inverse -= columns @ part[:, n:]
+        self.weight = dgemm(-1.0, part[:, :n].T, columns.T, beta=1.0, c=self.weight.T, overwrite_c=1).T
+        self.inverse = dgemm(-1.0, columns, part[:, n:], beta=1.0, c=self.inverse, overwrite_c=1)
         self.weight[at] = 0
         self.inverse[at] = self.inverse[:, at] = 0
         return rise / self.energy

@@ -130,12 +130,12 @@ def _compensated(weight: Array, scale: NDArray[np.float32], axis: int, folds: Se
     """Return the integers of a weight rounded by GPTQ where cross-validation says so, group by group."""
     from .rounding import ChannelGrid, best
 
-    rows, scales = k_orders(weight, axis)[0].astype(np.float64), scale.astype(np.float64)
-    found = np.empty(rows.shape, np.int8)
-    for g, channels in enumerate(np.split(np.arange(len(rows)), len(folds[0]))):
-        grid = partial(ChannelGrid, scales[channels])
-        rounded, _ = best(rows[channels].T, [fold[g] for fold in folds], grid)
-        found[channels] = np.rint(rounded.T / scales[channels, None])
+    rows = k_orders(weight, axis)[0].astype(np.float64)
+    groups, inputs = folds[0].shape[:2]
+    columns = rows.reshape(groups, -1, inputs).swapaxes(1, 2)
+    scales = scale.astype(np.float64).reshape(groups, -1)
+    rounded = best(columns, folds, partial(ChannelGrid, scales))
+    found = np.rint(rounded / scales[:, None]).swapaxes(1, 2).reshape(rows.shape).astype(np.int8)
     return np.moveaxis(found, 0, axis) if weight.ndim == 2 else found.reshape(weight.shape)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _TINY = float(np.finfo(np.float64).tiny)
+_FEW = 8  # one vector in so many, or fewer, are found faster one by one than all of them by divide and conquer
 _NOTHING = 1e-7  # relative singular value below which a direction is rounding
 
 
@@ -21,11 +22,11 @@ class Form:
     s: Floats
     w: Floats | None = None
 
-    def damped(self, amount: float, weight: Floats) -> Form:
-        """Return the form with white inputs of that power added: + amount * W'W."""
+    def damped(self, amount: float, white: Floats) -> Form:
+        """Return the form with white inputs of that power added: + amount * W'W, which is ``white``."""
         if self.w is not None:
             return Form(self.s + amount * np.eye(len(self.s)), self.w)
-        return Form(self.s + amount * (weight.T @ weight))
+        return Form(self.s + amount * white)
 
     def trace(self) -> float:
         """Return the mean square of the outputs."""
@@ -54,9 +55,10 @@ class Form:
 
 def _eigenvectors(matrix: Floats, count: int) -> tuple[Floats, Floats]:
     """Return the ``count`` largest eigenvalues and their vectors, of a symmetric matrix."""
-    n = len(matrix)
-    values, vectors = scipy.linalg.eigh((matrix + matrix.T) / 2, subset_by_index=(n - min(count, n), n - 1))
-    return np.asarray(values[::-1]), np.asarray(vectors[:, ::-1])
+    n, count = len(matrix), min(count, len(matrix))
+    few: dict[str, Any] = {"subset_by_index": (n - count, n - 1)} if _FEW * count <= n else {"driver": "evd"}
+    values, vectors = scipy.linalg.eigh((matrix + matrix.T) / 2, **few)
+    return np.asarray(values[::-1][:count]), np.asarray(vectors[:, ::-1][:, :count])
 
 
 def damped(g: Floats, ridge: float) -> Any:

@@ -36,6 +36,11 @@ class Part:
             return self.series.steps()
         return itertools.islice(self.series.steps(), self.start, self.stop)
 
+    def identity(self) -> Any:
+        """Return what tells the steps apart from others, None where nothing does."""
+        series = self.series.identity()
+        return None if series is None else (series, self.start, self.stop)
+
     def meets(self, other: Part) -> bool:
         """Return whether a step is in both."""
         ends = [float("inf") if p.stop is None else p.stop for p in (self, other)]
@@ -64,8 +69,8 @@ class Data:
 
         Files count by path, size and modification time, arrays in memory by their contents.
         """
-        parts = [(p.series.identity(), p.start, p.stop) for p in self.parts]
-        if any(found is None for found, _, _ in parts):
+        parts = [p.identity() for p in self.parts]
+        if any(found is None for found in parts):
             return None
         return [(s.name, s.dtype.name, s.dims) for s in self.specs], parts, sorted(self.state.items())
 
@@ -218,6 +223,20 @@ def split(data: Data, fractions: Sequence[float] = (2 / 3, 1 / 3)) -> list[Data]
     return [replace(data, parts=tuple(piece)) for piece in cut]
 
 
+def in_memory(data: Data, most: int) -> Data:
+    """Return the data with its samples in memory, read once; as it is where they take more than ``most`` bytes."""
+    kept: list[Part] = []
+    for part in data.parts:
+        steps: list[dict[str, Array]] = []
+        for step in part.steps():
+            most -= sum(a.nbytes for a in step.values())
+            if most < 0:
+                return data
+            steps.append(step)
+        kept.append(Part(Series(steps.__iter__, len(steps), part.first(), part.series.where, part.identity)))
+    return replace(data, parts=tuple(kept))
+
+
 def _range(parts: Sequence[Part], start: int, stop: int) -> list[Part]:
     out, at = [], 0
     for part in parts:
@@ -229,4 +248,4 @@ def _range(parts: Sequence[Part], start: int, stop: int) -> list[Part]:
     return out
 
 
-__all__ = ["Data", "Part", "Run", "check_state", "open_data", "split"]
+__all__ = ["Data", "Part", "Run", "check_state", "in_memory", "open_data", "split"]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fcc.errors import OptionError, did_you_mean
+from fcc.errors import FccError, OptionError, did_you_mean
 
-from .dataset import open_data
-from .spec import TensorSpec, show_dims
+from .dataset import Run, open_data
+from .spec import Feeds, TensorSpec, show_dims
 
 Shape = tuple[int | None, ...]
 
@@ -84,6 +84,25 @@ def _fitting(inputs: Mapping[str, TensorSpec], name: str, shape: tuple[Any, ...]
 def filled(shapes: Mapping[str, Shape] | None) -> dict[str, tuple[int, ...]]:
     """Return the shapes with 1 for every open size."""
     return {name: tuple(1 if n is None else n for n in shape) for name, shape in (shapes or {}).items()}
+
+
+def at_sizes(feeds: Feeds, sizes: Mapping[str, Shape] | None, run: Run) -> Feeds:
+    """Return a feed to time a model on: one repeated, or cut, to the given sizes; as it is where that does not run."""
+    found = dict(feeds)
+    for name, shape in (sizes or {}).items():
+        array = found.get(name)
+        if isinstance(array, np.ndarray) and array.ndim == len(shape) and array.size:
+            for axis, size in enumerate(shape):
+                if size is not None and size != array.shape[axis]:
+                    array = np.take(array, np.arange(size) % array.shape[axis], axis)
+            found[name] = array
+    if all(found[n] is feeds[n] for n in found):
+        return feeds
+    try:
+        run(found)
+    except FccError:
+        return feeds
+    return found
 
 
 def first_shapes(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fcc.data.dataset import Data, Run
 from fcc.data.spec import Feeds, Outputs
@@ -75,6 +76,12 @@ def rows_of(
     floors = floor or (lambda meter: 0.0 if meter.dtype is None else floor_of(meter.dtype))
     known = noise or {}
     return tuple(m.row(limit if limit is not None else limit_of(floors(m), known.get(m.name, 0.0))) for m in meters)
+
+
+def without_state(rows: Iterable[Row], feeds: Any) -> list[Row]:
+    """Return the rows; outputs that samples carry on as state are no decisions that could agree."""
+    carried = feeds.state if isinstance(feeds, Data) else {}
+    return [replace(r, agreement=None) if r.name in carried else r for r in rows]
 
 
 def compare(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from fcc.errors import DataError, FccError
 from fcc.ir import Module
 from fcc.runtime import CPU, Session, Source, available, open_session
 
-from .compare import Loop, Parity, loop_over, measure, rows_of
+from .arbiter import BESIDE, Arbiter
+from .certify import Certified, certify
+from .compare import Loop, Parity, loop_over, measure, rows_of, without_state
 from .memory import Memory, collect
 from .meter import Meter, unjudged, worst_of
 from .metrics import Metric
@@ -67,6 +70,10 @@ class Judge:
     folder: str | None = None
     _state: _Prepared | str | None = field(default=None, init=False, repr=False)
 
+    @cached_property
+    def _arbiter(self) -> Arbiter:
+        return Arbiter(self.source, self.module, self.folder)
+
     @classmethod
     def of(cls, module: Module, **how: Any) -> Judge:
         """Return the judge of candidates for a module that was read: the original is its source."""
@@ -88,6 +95,28 @@ class Judge:
         """Return what the models are run on; None when nothing can be compared."""
         prepared = self._prepared()
         return None if isinstance(prepared, str) else prepared.feeds
+
+    def require(self, metric: Metric) -> None:
+        """Raise where a metric says nothing about the outputs.
+
+        Raises:
+            OptionError: no output has such a figure.
+        """
+        prepared = self._prepared()
+        if not isinstance(prepared, str) and metric.per_feed is None:
+            meters, _ = measure((y, y) for y in prepared.references())
+            metric.value(without_state((m.row(0.0) for m in meters), prepared.feeds))
+
+    def certify(self, emitted: Source, metric: Metric, tries: int = 1) -> Certified | None:
+        """Return what the user's samples certify about a model; None without any, or where it does not run."""
+        prepared = self._prepared()
+        if isinstance(prepared, str) or self.data is None:
+            return None
+        feeds = self.data if isinstance(self.data, Data) else prepared.feeds
+        try:
+            return certify(prepared.session.run, self._open(emitted).run, feeds, metric, tries)
+        except FccError:
+            return None
 
     def judge(
         self,
@@ -122,7 +151,8 @@ class Judge:
         except FccError as e:
             return Verdict(False, notes=tuple(prepared.notes), failure=f"the emitted model does not run: {e.message}")
         rows = [unjudged(r, prepared.random[r.name]) if r.name in prepared.random else r for r in rows]
-        notes = [*prepared.notes, *Parity(tuple(rows), parity.feeds).warnings]
+        settled = [f"output {r.name} was judged {r.note}" for r in rows if r.ok and r.note.startswith(BESIDE)]
+        notes = [*prepared.notes, *settled, *Parity(tuple(rows), parity.feeds).warnings]
         ok, value = all(r.ok for r in rows), 0.0
         if metric is not None:
             value = metric.value(rows, own)
@@ -152,7 +182,11 @@ class Judge:
 
         meters, count = measure(watched(prepared.references(), prepared.loop(session.run)))
         rows = rows_of(meters, limit=limit, noise=prepared.noise, floor=self._floors(floor))
-        return Parity(rows, count), own
+        stateless = not (isinstance(prepared.feeds, Data) and prepared.feeds.state)
+        if stateless and limit is None and metric is None and not all(r.ok for r in rows):
+            runs = ((f, y, session.run(f)) for f, y in zip(prepared.feeds, prepared.references(), strict=True))
+            rows = self._arbiter.settle(rows, runs)
+        return Parity(tuple(without_state(rows, prepared.feeds)), count), own
 
     def _floors(self, floor: float | None) -> Callable[[Meter], float]:
         inside = {np.dtype(v.dtype.numpy()) for v in self.module.graph.initializers.values() if v.dtype is not None}

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from fcc.data.cast import family
-from fcc.data.spec import Array
+from fcc.data.spec import Array, is_float
 
 from .tolerance import SILENT
+
+_SIDE = 0.5  # of a probability: on which side of it the decision changes
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Row:
     """What one output did: the worst error over feeds and its limit, and figures pooled over all feeds.
 
     error = max|y - y0| / max|y0| of a feed; rel = ||y - y0||2 / ||y0||2; sqnr = -20 log10(rel) in dB; agreement = part
-    of the rows with the same largest element (None without rows); scale = max|y0|.
+    of the rows with the same largest element, of probabilities alone (no rows, all in [0, 1]) those on the same side of
+    1/2, else None; scale = max|y0|.
     """
 
     name: str
@@ -63,6 +66,9 @@ class Meter:
     _reference: float = 0.0
     _same: int = 0
     _rows: int = 0
+    _same_sides: int = 0
+    _sides: int = 0
+    _unit: bool = True
     _seen: int = field(default=0)
 
     def add(self, reference: Any, value: Any) -> None:
@@ -75,6 +81,20 @@ class Meter:
         for key, y0 in left.items():
             self._pair(y0, right[key], feed)
 
+    @property
+    def square(self) -> float:
+        """||y - y0||^2 so far."""
+        return self._square
+
+    @property
+    def reference(self) -> float:
+        """||y0||^2 so far."""
+        return self._reference
+
+    def decisions(self) -> tuple[int, int]:
+        """Return how many decisions were made (rows, or probabilities), and how many alike."""
+        return (self._rows, self._same) if self._rows or not self._unit else (self._sides, self._same_sides)
+
     def missing(self) -> None:
         """Note that the candidate has no such output."""
         self._worst(math.inf, 0, "missing")
@@ -83,7 +103,8 @@ class Meter:
         """Return the figures so far against a limit."""
         rel = math.sqrt(self._square / self._reference) if self._reference else (math.inf if self._square else 0.0)
         sqnr = math.inf if rel == 0 else (-20 * math.log10(rel) if math.isfinite(rel) else -math.inf)
-        agreement = self._same / self._rows if self._rows else None
+        count, same = self.decisions()
+        agreement = same / count if count else None
         numbers = (self.error, limit, rel, sqnr, agreement, self.max_abs, self.scale, self.feed)
         return Row(self.name, *numbers, note=self.note)
 
@@ -125,11 +146,17 @@ class Meter:
         self.scale = max(self.scale, float(size.max()) if size.size else 0.0)
         self._reference += float(np.sum(size * size))
         rows = a.size // a.shape[-1] if a.ndim and a.shape[-1] > 1 and not np.iscomplexobj(a) else 0
+        sides = 0 if rows or np.iscomplexobj(a) or self.dtype is None or not is_float(self.dtype) else a.size
         self._rows += rows
+        self._sides += sides
+        self._unit = self._unit and (not sides or bool(np.all((a >= 0) & (a <= 1))))
         if b is None:
             self._same += rows
+            self._same_sides += sides
             return
         self._square += float(np.sum(np.abs(b - a) ** 2))
+        if sides:
+            self._same_sides += int(np.sum((a >= _SIDE) == (b >= _SIDE)))
         if rows:
             self._same += int(np.sum(np.argmax(a, -1) == np.argmax(b, -1)))
 

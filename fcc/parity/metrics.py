@@ -31,10 +31,16 @@ class Metric:
     per_feed: PerFeed | None = None
 
     def value(self, rows: Sequence[Row], own: Sequence[float] = ()) -> float:
-        """Return the worst figure over the outputs, or the mean of the user's own figures."""
+        """Return the worst figure over the outputs, or the mean of the user's own figures.
+
+        Raises:
+            OptionError: no output has such a figure.
+        """
         if self.per_feed is not None:
             return math.fsum(own) / len(own) if own else 0.0
         figures = [f for f in (self.of_row(r) for r in rows if r.judged) if f is not None]
+        if not figures and any(r.judged for r in rows):
+            raise OptionError(f"metric {self.name}: no output has classes or probabilities", "use --metric rel")
         if not figures:
             return 0.0 if self.lower else math.inf
         return max(figures) if self.lower else min(figures)
@@ -70,7 +76,8 @@ METRICS: Mapping[str, Metric] = {
 def metric(name: str) -> Metric:
     """Return a metric by name, or the user's ``module:function`` or ``file.py:function``.
 
-    ``rel`` is ||y - y0||2 / ||y0||2 pooled over samples; ``agreement`` the part of rows whose largest element moves;
+    ``rel`` is ||y - y0||2 / ||y0||2 pooled over samples; ``agreement`` the part of rows whose largest element moves
+    (of probabilities alone: that change sides of 1/2; of outputs fed back as state: nothing);
     ``sqnr`` in dB; ``max_abs`` the largest difference.  A function gets (reference, candidate), returns a float.
 
     Raises:

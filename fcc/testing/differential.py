@@ -19,10 +19,10 @@ from fcc.frontend import read
 from fcc.ir.text import canonical
 from fcc.rewrite import Log, Pass, PassContext, run_pass
 from fcc.rewrite.log import Refusal
+from fcc.runtime.protos import nodes
 from fcc.target import get_target
 
 from .oracle import Array, Evaluator, Feeds, coarsest, difference, evaluators, excused
-from .protos import nodes
 from .sources import draws, fits, infers, is_empty, judges, misshapen, refusal, words
 from .variations import Instance, instances
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from .protos import declared, dims, graphs, inferred, nodes
+from fcc.runtime.protos import declared, dims, graphs, inferred, nodes
 
 T = TypeVar("T")
 Array = np.ndarray[Any, Any]

@@ -13,9 +13,9 @@ from onnx.reference import ReferenceEvaluator
 from fcc.errors import FccError
 from fcc.runtime import available, open_session
 from fcc.runtime.ort import RunError
+from fcc.runtime.protos import FLOATS, declared, widened
 
 from .compare import TOLERANCE
-from .protos import FLOATS, declared, widened
 
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Any]

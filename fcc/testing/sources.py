@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx
 
+from fcc.runtime.protos import dims, inferred
+
 from .oracle import Array, Feeds
-from .protos import dims, inferred
 
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 6.0, -6.0, 30.0, 1e-3, 1e-6)
 NONFINITE = (*SPECIAL, float("nan"), float("inf"), float("-inf"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import AttributeProto, TensorProto, numpy_helper
 
+from fcc.runtime.protos import FLOATS, declared, dims, nodes, retype
+
 from .draft import Array, Draft
-from .protos import FLOATS, declared, dims, nodes, retype
 
 SIZES = (0, 1, 1, 2, 3, 5)
 SPECIAL = (0.0, 1.0, -1.0, -0.0, 2.0, -3.0, 0.5, 1e-3, 1e3, np.nan, np.inf, -np.inf, 1e-40, 1e30, -1e9)

@@ -8,8 +8,9 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from fcc.runtime.protos import nodes
+
 from .draft import Draft
-from .protos import nodes
 
 COMMUTATIVE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "Max", "Min", "Sum", "Mean"})
 SIBLINGS: tuple[tuple[str, ...], ...] = (

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcc.compress.low_rank import Layer, by_outputs, by_weight, grouped
-from fcc.compress.moments import Moments
+from fcc.compress import low_rank
+from fcc.compress.low_rank import Layer, Spectra, by_outputs, by_weight, grouped
+from fcc.compress.moments import Moments, merged
 from fcc.compress.second import Form, damped, solve
 
 Array = np.ndarray[Any, Any]
@@ -166,4 +167,37 @@ def test_forms_with_and_without_a_weight_agree() -> None:
     np.testing.assert_allclose(basis.T @ basis, np.eye(5), atol=1e-9)
     np.testing.assert_allclose(through.captured(basis), plain.captured(basis), rtol=1e-9)
     np.testing.assert_allclose(np.abs(basis.T @ plain.leading(5)), np.eye(5), atol=1e-6)
-    np.testing.assert_allclose(through.damped(0.5, w).captured(basis), plain.damped(0.5, w).captured(basis), rtol=1e-9)
+    np.testing.assert_allclose(
+        through.damped(0.5, w.T @ w).captured(basis), plain.damped(0.5, w.T @ w).captured(basis), rtol=1e-9
+    )
+
+
+def test_spectra_of_every_rank_are_those_of_each_alone() -> None:
+    """What is computed once serves all ranks, each with the ridge that is best for it."""
+    case = Case(rows=60, noise=1.0)
+    both = Spectra(case.layer())
+    for rank in (1, 5, 12):
+        one, other = both.at(rank), by_outputs(case.layer(), rank)
+        assert one.ridge == other.ridge
+        np.testing.assert_array_equal(one.basis, other.basis)
+        np.testing.assert_array_equal(one.errors, other.errors)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_no_ridge_of_the_seven_captures_more(wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if wide:
+        monkeypatch.setattr(low_rank, "WIDE", 15)
+    for seed in range(6):
+        case = Case(rows=40, seed=seed)
+        layer = case.layer()
+        found = Spectra(layer)
+        ridge = found.at(6).ridge
+        scores = {}
+        for r in low_rank.FEW_RIDGES if wide else low_rank.RIDGES:
+            scores[r] = 0.0
+            for fold in layer.moments.folds:
+                assert fold is not None
+                rest = layer.original(merged([f for f in layer.moments.folds if f is not fold]))
+                basis = rest.damped(r * layer.power(), layer.weight.T @ layer.weight).leading(6)
+                scores[r] += fold.count * float(layer.original(fold).captured(basis).sum())
+        assert scores[ridge] == pytest.approx(max(scores.values()), rel=1e-9)

@@ -166,3 +166,11 @@ def test_degenerate_moments_are_an_error() -> None:
     flipped = Moments(type(bad.xx)(bad.xx.count, bad.xx.a, bad.xx.b, -bad.xx.total), bad.xy, bad.power)
     with pytest.raises(np.linalg.LinAlgError):
         eliminate([Reader(one.weight, one.units, [flipped])], 6, 3)
+
+
+def test_less_is_the_beginning_of_more() -> None:
+    one, _, _ = reader(features=12)
+    most, some = eliminate([one], 12, 2), eliminate([one], 12, 7)
+    found = most.until(7, 12)
+    np.testing.assert_array_equal(found.order, some.order)
+    np.testing.assert_array_equal(found.errors, some.errors)

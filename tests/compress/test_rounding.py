@@ -72,8 +72,23 @@ def test_cross_validation_trusts_neither_noise_nor_a_single_fold() -> None:
     rng = np.random.default_rng(0)
     strangers = [np.outer(v, v) for v in rng.standard_normal((2, 24))]  # what fits one says nothing of the other
     assert cross_validated(weight, strangers, ways) in ("nearest", "gptq 1")
-    found, name = best(weight, folds, grid(weight))
-    assert np.array_equal(found, ways[name](np.mean(folds, axis=0)))
+    name = cross_validated(weight, folds, ways)
+    assert np.array_equal(best(weight, folds, grid(weight)), ways[name](np.mean(folds, axis=0)))
+
+
+@pytest.mark.parametrize("k", [6, 70])
+def test_groups_are_rounded_and_chosen_for_one_by_one(k: int) -> None:
+    rng = np.random.default_rng(0)
+    weight, folds, _ = layer(2, k=k)
+    other, _, _ = layer(5, k=k)
+    strangers = [np.outer(v, v) for v in rng.standard_normal((2, k))]
+    both = np.stack([weight, other])
+    parts = [grid(w)() for w in both]
+    make = partial(ChannelGrid, np.stack([p.scale for p in parts]))
+    found = best(both, [np.stack([f, s]) for f, s in zip(folds, strangers, strict=True)], make)
+    for got, w, own in zip(found, both, (folds, strangers), strict=True):
+        assert np.allclose(got, best(w, own, grid(w)))
+    assert np.allclose(nearest(both, make()), [nearest(w, grid(w)()) for w in both])
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -92,8 +107,8 @@ def test_channels_that_gptq_leaves_unsafe_stay_rounded_to_the_nearest(monkeypatc
     weight, folds, _ = layer(0, k=4, n=3)
     steps = np.array([[100, 64, 1], [29, 64, 2], [1, 1, 100], [1, 1, -128]])
 
-    def fixed(rows: np.ndarray, folds: object, make: partial[ChannelGrid]) -> tuple[np.ndarray, str]:
-        return steps * make().scale, "fixed"
+    def fixed(rows: np.ndarray, folds: object, make: partial[ChannelGrid]) -> np.ndarray:
+        return (steps * make().scale)[None]
 
     monkeypatch.setattr(rounding, "best", fixed)
     plain = quantize_weight(weight, 1, pair_safe=True).values
@@ -111,7 +126,7 @@ def test_grouped_convolutions_are_rounded_group_by_group() -> None:
     found = quantize_weight(weight, 0, pair_safe=False, folds=folds)
     for g, (w, f, _) in enumerate(parts):
         scale = found.scale[2 * g : 2 * g + 2].astype(np.float64)
-        expected, _ = best(w, f, partial(ChannelGrid, scale))
+        expected = best(w, f, partial(ChannelGrid, scale))
         assert np.array_equal(found.values[2 * g : 2 * g + 2].reshape(2, 6), np.rint(expected.T / scale[:, None]))
 
 
@@ -147,4 +162,4 @@ def test_smoothing_is_a_power_of_two_of_the_formula() -> None:
 
 
 def _lost(weight: np.ndarray, values: np.ndarray, scale: np.ndarray, gram: np.ndarray) -> float:
-    return output_error(weight - values * scale.astype(np.float64), gram)
+    return float(output_error(weight - values * scale.astype(np.float64), gram))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcc.data.dataset import open_data, split
+from fcc.data.dataset import in_memory, open_data, split
 from fcc.data.spec import Feeds, TensorSpec
 from fcc.errors import DataError, OptionError
 
@@ -167,6 +167,27 @@ def test_split_across_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=numbered(2))
     np.savez(tmp_path / "b.npz", x=numbered(4) + 100)
     assert [firsts(p) for p in split(open_data(tmp_path, X))] == [[0, 2, 100, 102], [104, 106]]
+
+
+def test_in_memory_reads_once_and_keeps_state_and_sequences() -> None:
+    reads = []
+
+    def stream() -> Iterator[list[Feeds]]:
+        reads.append(1)
+        for k in (1.0, 5.0):
+            yield [{"x": np.full(1, k + i, np.float32), "s": np.full((1, 2), k, np.float32)} for i in range(3)]
+
+    data = open_data(stream, LOOP, state={"t": "s"})
+
+    def seen(d: Any) -> list[tuple[float, float]]:
+        return [(float(f["x"][0]), float(f["s"][0, 0])) for f, _ in d.run(lambda f: {"t": f["s"] + f["x"]})]
+
+    expected = seen(data)
+    kept = in_memory(data, 1 << 20)
+    count = len(reads)
+    assert seen(kept) == seen(kept) == expected
+    assert len(reads) == count
+    assert in_memory(data, 8) is data
 
 
 # -- splits ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import pytest
 
 import fcc
 from fcc.data.spec import TensorSpec
-from fcc.data.usual import by_input, filled, first_shapes
+from fcc.data.usual import at_sizes, by_input, filled, first_shapes
 from fcc.errors import DataError, OptionError
 
 F = np.dtype("f4")
@@ -96,3 +97,30 @@ def test_unknown_sizes_and_bad_data_are_refused(option: str) -> None:
         flops(**{option: {"M": 3}})
     with pytest.raises(DataError):
         flops(data="none.npz", verify="off")
+
+
+def test_a_feed_is_repeated_or_cut_to_the_sizes_that_are_timed() -> None:
+    x, s = np.arange(6.0).reshape(2, 3), np.ones(2)
+    feeds = {"x": x, "s": s}
+    ran = list[Any]()
+
+    def ran_on(f: Any) -> Any:
+        ran.append(f)
+        return {}
+
+    found = at_sizes(feeds, {"x": (5, 2), "s": (None,), "gone": (1,)}, ran_on)
+    np.testing.assert_array_equal(found["x"], [[0, 1], [3, 4], [0, 1], [3, 4], [0, 1]])
+    assert found["s"] is s
+    assert ran == [found]
+    for sizes in (None, {"x": (2, 3)}, {"x": (2, 3, 4)}):
+        assert at_sizes(feeds, sizes, lambda f: {}) is feeds
+    empty = {"x": x[:0]}
+    assert at_sizes(empty, {"x": (2, 3)}, lambda f: {}) is empty
+
+
+def test_sizes_that_do_not_run_are_not_timed() -> None:
+    def fails(feeds: Any) -> Any:
+        raise DataError("no")
+
+    feeds = {"x": np.ones(2)}
+    assert at_sizes(feeds, {"x": (4,)}, fails) is feeds

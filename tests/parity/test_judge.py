@@ -12,7 +12,7 @@ import onnx.parser
 import onnx_ir
 import pytest
 
-from fcc.errors import DataError, ParityError
+from fcc.errors import DataError, OptionError, ParityError
 from fcc.ir import Module
 from fcc.parity import Judge, compare_models, first_diverging, intermediates, judge, metric
 from fcc.runtime import Session
@@ -29,6 +29,26 @@ def model(text: str) -> bytes:
 
 def judge_of(text: str, **how: Any) -> Judge:
     return Judge(model(text), Module(onnx_ir.from_proto(onnx.parser.parse_model(text))), **how)
+
+
+def test_a_metric_that_says_nothing_is_an_error() -> None:
+    found = judge_of(HEAD + "(float[n, 1] x) => (float[n, 1] y) { y = Neg(x) }")
+    found.require(metric("rel"))
+    found.require(metric("operator:ne"))
+    with pytest.raises(OptionError, match="agreement: no output has classes or probabilities"):
+        found.require(metric("agreement"))
+
+
+def test_carried_state_has_no_classes() -> None:
+    text = HEAD + "(float[1, 1] x, float[1, 2] s) => (float[1, 1] y, float[1, 2] t) { t = Add(x, s) y = Sigmoid(x) }"
+    data = {"x": np.ones([3, 1, 1], np.float32)}
+    candidate = model(text.replace("Add(x, s)", "Sub(s, x)"))
+    by_name = {}
+    for state in ({"t": "s"}, None):
+        feeds = data if state else {**data, "s": np.ones([3, 1, 2], np.float32)}
+        verdict = judge_of(text, data=feeds, state=state).judge(candidate, metric=metric("agreement"), budget=0.1)
+        by_name[bool(state)] = {r.name: r.agreement for r in verdict.rows}
+    assert by_name == {True: {"y": 1.0, "t": None}, False: {"y": 1.0, "t": 1.0}}
 
 
 def test_an_equivalent_model_passes() -> None:

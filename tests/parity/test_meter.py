@@ -55,7 +55,15 @@ def test_agreement_counts_rows() -> None:
     y0 = np.array([[1, 2], [2, 1], [1, 2], [2, 1]], np.float32)
     y = np.array([[1, 2], [2, 1], [1, 2], [1, 2]], np.float32)
     assert row((y0, y)).agreement == 0.75
-    assert row((f32(1)[:, None], f32(1)[:, None])).agreement is None
+    assert row((f32(2)[:, None], f32(2)[:, None])).agreement is None
+
+
+def test_agreement_of_probabilities_is_about_one_half() -> None:
+    p = f32(0.1, 0.5, 0.9, 0.6)[:, None]
+    assert row((p, f32(0.2, 0.49, 0.5, 0.7)[:, None])).agreement == 0.75
+    assert row((p, p)).agreement == 1.0
+    assert row((p, p + 1e-3), (p - 1, p - 1)).agreement is None  # then they are no probabilities
+    assert row((p.astype(np.int64), p.astype(np.int64))).agreement is None
 
 
 NAN, INF = math.nan, math.inf

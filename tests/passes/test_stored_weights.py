@@ -132,6 +132,9 @@ def test_every_reader_uses_what_is_stored_once() -> None:
     check(ConvertWeights(to="fp16", least=0), text, after)
     module, ctx = start(text), PassContext(get_target("cpu"), Log(strict=True))
     assert ConvertWeights(least=0).layers(module, ctx) == ["w"]
+    assert ConvertWeights(least=0).readers(module, ctx) == {"w": "y"}
+    for name, count in (("w", 1), ("y", 1), ("z", 0), ("x+y", 1)):
+        assert run_pass(ConvertWeights(least=0, only=name), start(text), ctx) == count
 
 
 NESTED = (
@@ -143,6 +146,7 @@ WEIGHTS_REFUSED = [
     (CONV, {"least": 73}, "fewer than 73 elements", "cpu", None),
     (CONV.replace("Conv(x, w, b)", "Conv(x, w)"), {}, "fewer than 1024", "cpu", None),
     ("g (float[N,4] x) => (float[N,4] y) <float[4] w> { y = Add(x, w) }", {"least": 0}, "one axis", "cpu", None),
+    (CONV, {"least": 20, "only": "b+x"}, "excluded", "cpu", None),
     (CONV, {"least": 20}, "tensorrt takes", "tensorrt", None),
     (NESTED, {"least": 0}, "a nested graph reads", "cpu", None),
     (CONV, {"least": 20}, "NaN or infinity", "cpu", {"w": np.full((6, 4, 3), np.nan)}),
