@@ -137,59 +137,59 @@ def gather(job: Job, samples: Data | Iterable[Feeds], how: How) -> Any:
         DataError: a sample does not fit the model.
     """
     state = isinstance(samples, Data) and bool(samples.state)
-    kept = _Kept(how.cache, job, samples)
+    kept = _Kept(how.cache, job, samples, resumes=not state)
     entry = kept.found
-    if entry is not None and (entry.done or not state):
-        total, done = entry.total, entry.samples
-        _tell(how, done)
-    else:
-        total, done, entry = None, 0, None
-    if entry is None or not entry.done:
+    if entry.samples:
+        _tell(how, entry.samples)
+    if not entry.done:
         with one_thread():
-            parts = _looped(job, samples, how) if state else _parts(job, samples, how, done)
-            try:
-                for part, size in parts:
-                    total, done = part if total is None else total.merged(part), done + size
-                    if how.executor is not None:
-                        _tell(how, done)
-                    if not state:
-                        kept.checkpoint(total, done)
-            except BaseException:
-                if not state:
-                    kept.save(total, done, done=False)
-                raise
-        kept.save(total, done, done=True)
-    if not done:
+            parts = _looped(job, samples, how) if state else _parts(job, samples, how, entry.samples)
+            entry = kept.merged(parts)
+    if not entry.samples:
         raise CalibrationError("the calibration data holds no sample", "give at least one")
-    return total
+    return entry.total
 
 
 class _Kept:
-    """The entry of a cache that belongs to a job; without a cache, or where samples cannot be told apart, nothing."""
+    """What a cache has of a job: nothing without a cache, or where samples cannot be told apart.
 
-    def __init__(self, cache: Cache | None, job: Job, samples: Any) -> None:
+    ``resumes``: part of the samples counts too.
+    """
+
+    def __init__(self, cache: Cache | None, job: Job, samples: Any, *, resumes: bool) -> None:
         identity = samples.identity if cache is not None and isinstance(samples, Data) else None
         self._key = ""
         if identity is not None:
             with contextlib.suppress(TypeError, OSError):  # a user's accumulator that nothing tells apart; no such file
                 self._key = key_of((job.identity, identity))
-        self._cache = cache if self._key else None
-        self.found: Entry | None = self._cache.load(self._key) if self._cache is not None else None
-        self._saved = self.found.samples if self.found is not None else 0
+        self._cache, self._resumes = cache if self._key else None, resumes
+        entry = self._cache.load(self._key) if self._cache is not None else None
+        self.found = entry if entry is not None and (entry.done or resumes) else Entry(None, 0, False)
         self._next = time.monotonic() + _SAVE_S
 
-    def checkpoint(self, total: Any, samples: int) -> None:
-        """Save from time to time."""
-        if self._cache is not None and time.monotonic() >= self._next:
-            start = time.monotonic()
-            self.save(total, samples, done=False)
-            now = time.monotonic()
-            self._next = now + max(_SAVE_S, _SAVE_SHARE * (now - start))
+    def merged(self, parts: Iterable[tuple[Any, int]]) -> Entry:
+        """Return what was found and what parts add, in their order; kept from time to time, and when interrupted."""
+        total, done, saved = self.found.total, self.found.samples, self.found.samples
+        try:
+            for part, size in parts:
+                total, done = part if total is None else total.merged(part), done + size
+                if time.monotonic() >= self._next:
+                    self._save(Entry(total, done, False))
+                    saved = done
+        except BaseException:
+            if done > saved:
+                self._save(Entry(total, done, False))
+            raise
+        entry = Entry(total, done, True)
+        self._save(entry)
+        return entry
 
-    def save(self, total: Any, samples: int, *, done: bool) -> None:
-        if self._cache is not None and samples and (done or samples > self._saved):
-            self._cache.store(self._key, Entry(total, samples, done))
-            self._saved = samples
+    def _save(self, entry: Entry) -> None:
+        start = time.monotonic()
+        if self._cache is not None and entry.samples and (entry.done or self._resumes):
+            self._cache.store(self._key, entry)
+        now = time.monotonic()
+        self._next = now + max(_SAVE_S, _SAVE_SHARE * (now - start))
 
 
 def _parts(job: Job, samples: Iterable[Feeds], how: How, start: int) -> Iterator[tuple[Any, int]]:
@@ -198,7 +198,10 @@ def _parts(job: Job, samples: Iterable[Feeds], how: How, start: int) -> Iterator
     if how.executor is None:
         yield from _here(job, map(job.tensors, feeds), how, start)
     else:
-        yield from _elsewhere(job, feeds, how, start)
+        for part, size in _elsewhere(job, how.executor, feeds, start):
+            yield part, size
+            start += size
+            _tell(how, start)
 
 
 def plain(feed: Feeds) -> dict[str, Any]:
@@ -230,11 +233,10 @@ def _tell(how: How, count: int) -> None:
         how.progress(count)
 
 
-def _elsewhere(job: Job, feeds: Iterator[Feeds], how: How, start: int) -> Iterator[tuple[Any, int]]:
+def _elsewhere(job: Job, executor: Executor, feeds: Iterator[Feeds], start: int) -> Iterator[tuple[Any, int]]:
     """Yield what ``_here`` does, computed by an executor, in the same order."""
-    assert how.executor is not None
     waiting = deque[tuple[Future[tuple[Any, int]], int]]()
-    with shipped(how.executor, job) as submit:
+    with shipped(executor, job) as submit:
         try:
             for chunk in _chunks(feeds):
                 waiting.append((submit(start, chunk), _bytes(chunk)))
