@@ -53,10 +53,12 @@ def all_executors() -> Iterator[list[Executor]]:
     with ExitStack() as stack:
         found: list[Executor] = [stack.enter_context(ThreadPoolExecutor(2)), stack.enter_context(processes(2))]
         try:
+            import dask
             import distributed
         except ImportError:
             pass
         else:
+            stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": "120s"}))
             how: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
             cluster = stack.enter_context(distributed.LocalCluster(**how, processes=True, silence_logs=50))
             found.append(stack.enter_context(connected(cluster.scheduler_address)))

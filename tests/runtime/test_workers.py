@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,14 @@ def gathered(executor: Executor | None, samples: Any = None) -> bytes:
     return pickle.dumps([dict(stats), stats.gram("x")])
 
 
-@contextmanager
-def local_cluster(count: int = 2) -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
+@pytest.fixture(name="cluster", scope="module")
+def local_cluster() -> Iterator[str]:
+    """The address of a cluster of two processes."""
+    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     how: dict[str, Any] = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
-    with distributed.LocalCluster(n_workers=count, **how, silence_logs=50) as cluster:
-        yield cluster
+    patient = dask.config.set({"distributed.comm.timeouts.connect": "120s"})  # machines of tests are busy
+    with patient, distributed.LocalCluster(n_workers=2, **how, silence_logs=50) as found:
+        yield found.scheduler_address
 
 
 def test_every_executor_gives_the_same_bytes() -> None:
@@ -72,21 +74,20 @@ def test_every_executor_gives_the_same_bytes() -> None:
         assert gathered(pool) == here
 
 
-def test_a_cluster_gives_the_same_bytes_by_address_and_by_client() -> None:
+def test_a_cluster_gives_the_same_bytes_by_address_and_by_client(cluster: str) -> None:
     distributed = pytest.importorskip("distributed")
     here = gathered(None)
-    with local_cluster() as cluster:
-        with connected(cluster.scheduler_address) as executor:
+    with connected(cluster) as executor:
+        assert gathered(executor) == here
+    with distributed.Client(cluster, set_as_default=False) as client:
+        with connected(client) as executor:
             assert gathered(executor) == here
-        with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
-            with connected(client) as executor:
-                assert gathered(executor) == here
-            assert client.status == "running"  # it belongs to the caller
+        assert client.status == "running"  # it belongs to the caller
 
 
-def test_work_of_a_worker_that_dies_is_done_by_another() -> None:
+def test_work_of_a_worker_that_dies_is_done_by_another(cluster: str) -> None:
     here, samples = gathered(None), feeds()
-    with local_cluster() as cluster, connected(cluster.scheduler_address) as executor:
+    with connected(cluster) as executor:
         pids = list(executor._client.run(os.getpid).values())  # type: ignore[attr-defined]
 
         def deadly() -> Iterator[Any]:
@@ -98,18 +99,17 @@ def test_work_of_a_worker_that_dies_is_done_by_another() -> None:
         assert gathered(executor, deadly()) == here
 
 
-def test_an_error_of_a_task_is_that_of_the_task() -> None:
+def test_an_error_of_a_task_is_that_of_the_task(cluster: str) -> None:
     bad = [*feeds(3), {"x": np.zeros((1, 7), np.float32)}]
     with pytest.raises(DataError) as alone:
         gathered(None, bad)
     with ExitStack() as stack:
         executors = [stack.enter_context(processes(1)), stack.enter_context(ThreadPoolExecutor(1))]
-        with local_cluster(1) as cluster:
-            executors.append(stack.enter_context(connected(cluster.scheduler_address)))
-            for executor in executors:
-                with pytest.raises(DataError) as there:
-                    gathered(executor, bad)
-                assert there.value.message == alone.value.message
+        executors.append(stack.enter_context(connected(cluster)))
+        for executor in executors:
+            with pytest.raises(DataError) as there:
+                gathered(executor, bad)
+            assert there.value.message == alone.value.message
 
 
 def test_a_job_goes_to_a_process_once(monkeypatch: pytest.MonkeyPatch) -> None:
