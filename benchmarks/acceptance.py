@@ -118,7 +118,9 @@ FIGURES = (
     Figure(9, FACES, "--size int8: bytes", 1 / 2.7, _bytes("--size int8")),
     Figure(9, FACES, "--size int8: latency", 1.1, _latency("--size int8", "O2")),
     Figure(9, FACES, "--size int8: rel", 0.002, _rel("--size int8")),
-    Figure(10, MAGIKA, "-O2 (lookup table): largest difference", 1e-4, lambda b: b.rel("O2")),
+    Figure(10, MAGIKA, "-O2 (lookup table): agree", 1, _agree("O2"), True),
+    # The source in float32 is 6.9e-4 from its own result in float64: its first LayerNormalization is ill-conditioned.
+    Figure(10, MAGIKA, "-O2 (lookup table): rel", 7e-4, _rel("O2")),
     Figure(10, MAGIKA, "-O2 (lookup table): latency", 1 / 1.1, _latency("O2")),
     Figure(11, SILERO, "low rank 32 of the LSTM, streamed: agree", 0.995, _agree("low-rank LSTM 32"), True),
     Figure(12, BURN, "int8: rel", 0.021, _rel("int8")),

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from . import ir
-from .allocate import Option, solve
+from .allocate import Option, reasons, solve
 from .changes import INT4, INT8, LOW_RANK, Change, Changes
 from .data.dataset import Data, in_memory, split
 from .driver import Driver
@@ -42,6 +42,7 @@ class Allocation:
 
     ``tried`` holds every change with its cost (bytes, or microseconds) and error; ``curve`` the choices that were made
     and measured: error that single changes predict, error of all together, and cost; ``why`` says why nothing is done.
+    ``base`` is the cost of the module as it was; ``refused`` says what was not measured, and why.
     """
 
     driver: Driver
@@ -50,6 +51,8 @@ class Allocation:
     tried: dict[Change, Option] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     why: str = ""
+    base: float = 0.0
+    refused: dict[Change, str] = field(default_factory=dict)
     recipe: Recipe | None = None
     reserve: float = RESERVE
     _tries: _Search | None = None
@@ -98,8 +101,19 @@ class Allocation:
             layers.setdefault(change.layer, []).append(change)
         for layer, changes in layers.items():
             done = [str(c) for c in changes if (layer, str(c)) in taken]
-            options = [{"name": o.name, "cost": o.cost, "error": o.error} for o in map(self.tried.__getitem__, changes)]
-            yield {"name": layer, "what": " + ".join(done) or "kept", "options": options}
+            found = [self.tried[c] for c in changes]
+            why = reasons(found, done, self.base, self.most, self.driver.options.objective)
+            options = [
+                {"name": o.name, "cost": o.cost, "error": o.error, "why": self.refused.get(c, reason)}
+                for c, o, reason in zip(changes, found, why, strict=True)
+            ]
+            yield {"name": layer, "what": " + ".join(done) or "kept", "cost": self.base, "options": options}
+
+    @property
+    def most(self) -> float:
+        """What a change may lose alone: a choice with one that loses more is beyond the budget."""
+        o = self.driver.options
+        return o.budget if o.budget is not None and o.metric == "rel" else _MOST
 
 
 @dataclass
@@ -149,12 +163,15 @@ class _Search:
     @cached_property
     def layers(self) -> list[Layer]:
         """Return what may be done to each layer, that it stays first; layers that nothing gains at are left out."""
-        base, tried = self.gauge.base, self.allocation.tried
+        self.allocation.base = base = self.gauge.base
+        tried, refused = self.allocation.tried, self.allocation.refused
         found, costs = list(self.changes.found().values()), dict[Change, Cost]()
         for changes in found:
             for change in changes:
                 less = [tried[c] for c in changes if c in tried and change.includes(c)]
-                hopeless = any(o.error > self._most for o in less)
+                hopeless = any(o.error > self.allocation.most for o in less)
+                if hopeless:
+                    refused[change] = "not tried: less of it alone is beyond the budget"
                 error, costs[change] = (math.inf, Cost(base)) if hopeless else self._alone(change)
                 tried[change] = Option(str(change), costs[change].value, error)
         costs |= self._beside_others(costs)
@@ -173,11 +190,13 @@ class _Search:
             module = self.changes.alone(change)
             cost = self.gauge.cost(module) if self.gauge.by_size else keep
             if self.gauge.by_size and not cost.below(keep.value):
+                self.allocation.refused[change] = "not smaller"
                 return math.inf, keep
             error = max(self.gauge.error(module), 1e-12)
-            if not self.gauge.by_size and error <= self._most:
+            if not self.gauge.by_size and error <= self.allocation.most:
                 cost = self.gauge.cost(module)
         except FccError:  # the runtime refuses what came out: the layer stays
+            self.allocation.refused[change] = "the runtime does not run it"
             return math.inf, keep
         return error, cost
 
@@ -187,7 +206,7 @@ class _Search:
         What a layer gains is what the model that is int8 throughout takes longer when the layer alone stays float.
         """
         tried, base = self.allocation.tried, self.gauge.base
-        names = [c.layer for c in costs if c.kind == INT8 and tried[c].error <= self._most]
+        names = [c.layer for c in costs if c.kind == INT8 and tried[c].error <= self.allocation.most]
         if self.gauge.by_size or not 2 <= len(names) <= _MOST_SHARED:
             return {}
         whole = self.gauge.session(self.changes.int8(names))
@@ -198,15 +217,11 @@ class _Search:
             change = Change(name, INT8)
             shared = costs[change].value - gain.value
             if gain.value < costs[change].value:
-                also = (c for c in costs if c.layer == name and INT8 in c.steps and tried[c].error <= self._most)
+                also = (
+                    c for c in costs if c.layer == name and INT8 in c.steps and tried[c].error <= self.allocation.most
+                )
                 found |= {c: Cost(costs[c].value - shared, costs[c].noise) for c in also} | {change: gain}
         return found
-
-    @property
-    def _most(self) -> float:
-        """What a change may lose alone: a choice with one that loses more is beyond the budget."""
-        o = self.allocation.driver.options
-        return o.budget if o.budget is not None and o.metric == "rel" else _MOST
 
     def _made(self, changes: Sequence[Change]) -> ir.Module:
         """Return the module with all changes."""

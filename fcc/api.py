@@ -10,9 +10,11 @@ from . import ir, lossy
 from .account import describe, measure
 from .allocation import Allocation
 from .compiled import CompiledModel
+from .decision import replaying, require_same
 from .driver import Broken, Driver, Product
 from .errors import ParityError, PassError, UnsupportedOp
 from .options import Options, parse_budget, parse_low_rank, parse_prune, several
+from .plan import read_plan
 from .report import Report
 from .resources import resources
 from .rewrite.manager import Instrument
@@ -46,6 +48,7 @@ def compile(
     seed: int = 0,
     plugins: Any = (),
     executor: Any = None,
+    distill: Any = None,
     tune_seconds: float = 0.0,
     plan: Any = None,
     progress: Progress | None = None,
@@ -59,6 +62,7 @@ def compile(
     ``budget``.
     ``calibration`` fits, ``data`` judges (the last third of the calibration data when absent, generated probes
     without any). ``shapes`` binds dimensions; ``opt_shapes`` only says what is modelled, timed and profiled.
+    ``distill`` (True, or {"epochs": n, "rate": r}) fine-tunes what lossy steps left; it takes fcc[torch].
     ``executor`` is a concurrent.futures.Executor that calibration samples run on (the output is the same, byte for
     byte), ``cluster`` a Dask cluster or a number of processes; ``cache`` keeps what was gathered; ``tune_seconds`` is
     the time for measuring choices that no table answers (the result is then held to be no slower than the source);
@@ -88,10 +92,12 @@ def compile(
         seed=seed,
         plugins=several(plugins),
         executor=executor,
+        distill=distill,
         tune_seconds=tune_seconds,
         plan=plan,
         **more,
     )
+    options = replaying(options, read_plan(plan))
     with resources(options) as options:
         return _compiled(options, model, progress, tuple(instruments))
 
@@ -102,6 +108,7 @@ def _compiled(
     driver = Driver(options, model, progress, instruments)
     lossy.require(options, driver.target)
     source = driver.load()
+    require_same(driver.costs.plan, source)
     driver.options = options = _sized(options, source)
     report = _opened(driver, source)
     report.notes += [f"calibration without a file: {why}" for why in getattr(options.calibration, "left_out", ())]
@@ -219,6 +226,7 @@ def _sized(options: Options, source: ir.Module) -> Options:
 def _opened(driver: Driver, source: ir.Module) -> Report:
     o, origin = driver.options, source.source
     report = Report(source=str(origin.path or "") if origin else "", target=o.target, opt_level=o.opt_level)
+    report.objective, report.budget, report.metric = o.objective, o.budget, o.metric
     report.before = measure(source, driver.opt_symbols(source), driver.source_size(source))
     return report
 
@@ -296,6 +304,7 @@ def _never_larger(
             continue
         _take(report, rows)
         report.layers.clear()
+        report.decision = {}
         asked = "--passes" if driver.options.passes is not None else f"-O{driver.options.opt_level}"
         asked += "".join(f" --{k} {v}" for k in ("precision", "size") if (v := getattr(driver.options, k)))
         report.notes.append(
@@ -338,7 +347,7 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
 
 def _exactly(driver: Driver, **changed: Any) -> tuple[Driver, Product | Broken]:
     """Compile with changed options and nothing lossy."""
-    options = replace(driver.options, precision=None, size=None, low_rank=None, prune=None, **changed)
+    options = replace(driver.options, precision=None, size=None, low_rank=None, prune=None, distill=None, **changed)
     other = Driver(options, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
     other.costs = driver.costs  # what this run measured
     return other, other.attempt().product

@@ -22,6 +22,7 @@ PRUNE, LOW_RANK, INT8, INT4, DYNAMIC = "prune", "low rank", "int8", "int4", "int
 STORED, HALF = "stored as int8", "stored as fp16"
 FORMS: Mapping[str, str] = {STORED: "int8", HALF: "fp16"}
 _ON_FACTORS = (INT8, STORED)  # what may be done to the factors of a layer, too
+KINDS = (PRUNE, LOW_RANK, INT8, INT4, DYNAMIC, *FORMS, *(f"{LOW_RANK} + {kind}" for kind in _ON_FACTORS))
 
 
 @dataclass(frozen=True)

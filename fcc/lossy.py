@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import ir, passes, precisions, refit
+from . import ir, precisions
 from .allocation import Allocation
+from .decision import Decision, read_decision
+from .distill import require_torch
 from .driver import Driver, Product
-from .errors import CalibrationError, ParityError, PassError, TargetError, VerifyError
+from .errors import CalibrationError, OptionError, ParityError, PassError, TargetError, VerifyError
 from .options import Options
 from .report import Report
 from .rewrite import PassContext
 from .rewrite.manager import Manager
-from .rewrite.pipeline import Pipeline
+from .steps import Steps
 from .target import TargetSpec
 from .trial import Trial
 
 BACK_OFFS = 3  # times that the budget is left more room, where unseen samples lose more than held ones
 FASTER = 0.95  # of the latency of -O2: a plan of level 3 has to be faster than that
-Steps = Callable[[ir.Module, PassContext, Manager], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One way to make a model smaller and faster: fewer channels, a low rank, a precision, a form for the file."""
-
-    precision: str | None = None
-    low_rank: dict[str, float] | None = None
-    prune: dict[str, float] | None = None
-    size: str | None = None
-
-    def __str__(self) -> str:
-        steps = (("prune", self.prune), ("low rank", self.low_rank))
-        said = [f"{name} " + ",".join(f"{k}={v:g}" for k, v in given.items()) for name, given in steps if given]
-        said += [self.precision] if self.precision else []
-        return " + ".join([*said, *([f"weights stored as {self.size}"] if self.size else [])])
+Change = Callable[[ir.Module, PassContext, Manager], None]
 
 
 def require(options: Options, target: TargetSpec) -> None:
@@ -68,7 +53,12 @@ def require(options: Options, target: TargetSpec) -> None:
             "use --precision fp16 or int4",
             target=target.name,
         )
+    if options.distill is not None:
+        require_torch()
+        if not options.lossy:
+            raise OptionError("--distill recovers what lossy steps lose, and there is none", "add --low-rank, or -O3")
     wants = {"int8": options.precision == "int8", "prune": options.prune is not None, "-O3": options.opt_level == 3}
+    wants["--distill"] = options.distill is not None
     needs = next((name for name, asked in wants.items() if asked), "")
     if needs and options.calibration is None:
         raise CalibrationError(
@@ -106,8 +96,10 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
         ParityError: a plan asked for by hand moved the outputs beyond the budget.
         PassError, VerifyError: it raised.
     """
-    if driver.options.by_hand:
-        return _one(driver, trial, report, plans(driver.options, driver.target)[0], fit)
+    planned = driver.costs.plan.lossy if driver.costs.plan is not None else {}
+    if planned or driver.options.by_hand:
+        steps = Steps(driver, fit, read_decision(planned)) if planned else _by_hand(driver, fit)
+        return _one(driver, trial, report, steps)
     reason = trial.skipped or (trial.untimed if driver.options.objective == "latency" else "")
     if reason:
         report.notes.append(f"nothing lossy was tried ({reason}): this is the -O2 model")
@@ -122,7 +114,26 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
         report.notes.append("nothing lossy was better within the budget: this is the -O2 model")
         return exact
     _accept(report, best.product, best.rows)
-    return best.product
+    report.decision = best.decision.to_dict()
+    return _recovered(driver, trial, report, best, fit) if driver.options.distill else best.product
+
+
+def _recovered(driver: Driver, trial: Trial, report: Report, best: Attempt, fit: Any) -> Product:
+    """Return the chosen model with its weights fine-tuned, where that helps and keeps the budget."""
+    assert best.product is not None
+    steps, rows = Steps(driver, fit, replace(best.decision, distill=driver.options.distill)), Report()
+    product = driver.replay(lossy=steps, last=steps.last).product
+    with driver.phase("verify"):
+        good = steps.kept and trial.lossy(product.emitted, rows)
+    report.distilled = steps.distilled
+    report.notes.append(steps.said if good or not steps.kept else f"{steps.said}, but not within the budget")
+    if not good:
+        return best.product
+    report.parity = [r for r in report.parity if r.phase != "lossy"]
+    report.layers.clear()
+    _accept(report, product, rows)
+    report.decision = steps.decision.to_dict()
+    return product
 
 
 def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: Any) -> Attempt | None:
@@ -135,7 +146,17 @@ def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: An
         found = _tried(driver, trial, exact, allocation, allocation.last)
     report.tried, report.curve = list(allocation.rows()), allocation.curve
     report.notes.append(f"layer by layer: {allocation.why or found.why}")
-    return found if found.product is not None and found.better and allocation.chosen else None
+    if found.product is None or not found.better or not allocation.chosen:
+        return None
+    return replace(
+        found,
+        decision=Decision(
+            changes=allocation.chosen,
+            recipe=allocation.recipe,
+            objective=driver.options.objective,
+            by="level 3",
+        ),
+    )
 
 
 def _beats(options: Options, trial: Trial, one: Attempt, other: Attempt) -> bool:
@@ -156,10 +177,11 @@ class Attempt:
     product: Product | None = None
     rows: Report = field(default_factory=Report)
     better: bool = False
+    decision: Decision = field(default_factory=Decision)
     failed: bool = False
 
 
-def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterator[tuple[Plan, Attempt]]:
+def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterator[tuple[Decision, Attempt]]:
     """Yield the plans of level 3 as they are tried, boldest first; none with low rank where the mildest is too much."""
     known = plans(driver.options, driver.target)
     mildest = known[-1]
@@ -171,14 +193,17 @@ def _attempts(driver: Driver, trial: Trial, exact: Product, fit: Any) -> Iterato
         yield plan, found if plan == mildest else _planned(driver, trial, exact, plan, fit)
 
 
-def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> Product:
-    rows = Report()
-    product = driver.replay(lossy=steps(plan, driver, fit), last=partial(precisions.last, plan.size)).product
+def _one(driver: Driver, trial: Trial, report: Report, steps: Steps) -> Product:
+    """Return the model by a decision: one named by the user, or one that a plan holds."""
+    plan, rows = steps.decision, Report()
+    product = driver.replay(lossy=steps, last=steps.last).product
     with driver.phase("verify"):
         good = trial.lossy(product.emitted, rows)
     if not good:
         raise _refused(plan, driver.options, rows)
     _accept(report, product, rows)
+    report.decision, report.distilled = steps.decision.to_dict(), steps.distilled
+    report.notes += [steps.said] if steps.said else []
     if plan.low_rank and not _factorized(product):
         report.notes.append("low rank: no layer was factorized (--explain factorize-linear says why)")
     if plan.prune and not _pruned(product):
@@ -191,14 +216,15 @@ def _one(driver: Driver, trial: Trial, report: Report, plan: Plan, fit: Any) -> 
     return product
 
 
-def _planned(driver: Driver, trial: Trial, exact: Product, plan: Plan, fit: Any) -> Attempt:
-    found = _tried(driver, trial, exact, steps(plan, driver, fit))
+def _planned(driver: Driver, trial: Trial, exact: Product, plan: Decision, fit: Any) -> Attempt:
+    steps = Steps(driver, fit, plan)
+    found = replace(_tried(driver, trial, exact, steps), decision=steps.decision)
     if plan.low_rank and found.product is not None and not _factorized(found.product):
         return Attempt("no layer can be factorized")
     return found
 
 
-def _tried(driver: Driver, trial: Trial, exact: Product, change: Steps, last: Any = None) -> Attempt:
+def _tried(driver: Driver, trial: Trial, exact: Product, change: Change, last: Any = None) -> Attempt:
     rows = Report()
     try:
         product = driver.replay(lossy=change, last=last).product
@@ -233,7 +259,7 @@ def _worst(rows: Report) -> str:
     return f"output {row.output}: {row.metric} {row.error:.3g}" if row else " ".join(rows.notes[-1:])
 
 
-def _refused(plan: Plan, options: Options, rows: Report) -> ParityError:
+def _refused(plan: Decision, options: Options, rows: Report) -> ParityError:
     if options.budget is None:
         what, hint = "below 10 dB SQNR", "--force emits it all the same; --budget 5% states what is allowed"
     else:
@@ -251,40 +277,22 @@ def _better(options: Options, trial: Trial, exact: Product, product: Product) ->
     return timing.ratio + 2 * timing.noise < FASTER, f"{timing.ratio:.2f} of the latency of -O2"
 
 
-def plans(options: Options, target: TargetSpec) -> list[Plan]:
-    """Return the plan asked for by hand, or what level 3 tries on the target: boldest first, mildest low rank last."""
-    if options.by_hand:
-        precision = options.precision if options.precision != "fp32" else None
-        low_rank, prune = (dict(x) if x else None for x in (options.low_rank, options.prune))
-        return [Plan(precision, low_rank, prune, options.size)]
-    mildest = Plan(None, {"ratio": 0.5})
+def _by_hand(driver: Driver, fit: Any) -> Steps:
+    """Return the steps that were named."""
+    o = driver.options
+    precision = o.precision if o.precision != "fp32" else None
+    low_rank, prune, tuned = (dict(x) if x else None for x in (o.low_rank, o.prune, o.distill))
+    return Steps(driver, fit, Decision(prune, low_rank, precision, o.size, distill=tuned, objective=o.objective))
+
+
+def plans(options: Options, target: TargetSpec) -> list[Decision]:
+    """Return what level 3 tries with all layers on the target: boldest first, the mildest low rank last."""
+
+    def made(precision: str | None = None, ratio: float | None = None) -> Decision:
+        low_rank = None if ratio is None else {"ratio": ratio}
+        return Decision(low_rank=low_rank, precision=precision, objective=options.objective, by="level 3")
+
+    mildest = made(ratio=0.5)
     if options.precision is not None:
         return [mildest]
-    return [Plan("int8" if target.qdq is not None else "fp16"), mildest]
-
-
-def steps(plan: Plan, driver: Driver, fit: Any) -> Steps:
-    """Return the function that applies a plan; ``fit`` is the calibration data."""
-
-    def apply(module: ir.Module, ctx: PassContext, manager: Manager) -> None:
-        if plan.prune or plan.low_rank:
-            with refit.Reference(driver, module, fit) as reference:
-                if plan.prune:
-                    refit.prune(passes.BY_NAME["prune-channels"](**plan.prune), reference, module, ctx, manager)
-                if plan.low_rank:
-                    refit.low_rank(_factorize(plan.low_rank, driver.options), reference, module, ctx, manager)
-        if plan.precision in precisions.PASSES:
-            precisions.apply(plan.precision, driver, module, ctx, manager, fit)
-        elif plan.precision == "fp16":
-            from .backends import fp16_pass
-
-            manager.run(Pipeline((fp16_pass(),)), module, ctx)
-
-    return apply
-
-
-def _factorize(low_rank: dict[str, float], options: Options) -> Any:
-    """Return the pass for a low rank; what level 3 chooses for speed leaves layers alone that would not gain any."""
-    kind: Any = passes.BY_NAME["factorize-linear"]
-    given: dict[str, Any] = {k: int(v) if k == "rank" else v for k, v in low_rank.items()}
-    return kind(**given, fast=not options.by_hand and options.objective == "latency")
+    return [made("int8" if target.qdq is not None else "fp16"), mildest]

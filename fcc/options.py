@@ -16,6 +16,7 @@ SIZES = ("int8", "fp16")
 VERIFY = ("off", "end", "each")
 ISAS = ("avx2", "vnni", "arm", "native")
 OBJECTIVES = ("latency", "size")
+DISTILL: Mapping[str, float] = {"epochs": 24, "rate": 0.01}  # rate: step of Adam over the size of a weight
 METRICS = ("rel", "agreement", "sqnr", "max_abs")
 
 
@@ -27,7 +28,8 @@ class Options:
     is the time for measuring choices that no table answers; ``table`` is a file of measurements (None: the user's, if
     there is one); ``plan`` is a plan to replay: a path, plain data or a Plan. ``cluster`` is the address of a Dask
     cluster, its Client, or a number of processes; ``cache`` the folder that keeps what calibration gathers ("on": the
-    user's own). ``skip_bad_data`` leaves out files of a calibration folder that cannot be read or hold NaN.
+    user's own). ``skip_bad_data`` leaves out files of a calibration folder that cannot be read or hold NaN. ``distill``
+    holds ``epochs`` and ``rate``.
     """
 
     target: str = "cpu"
@@ -68,6 +70,7 @@ class Options:
     tune_seconds: float = 0.0
     table: str | None = None
     plan: Any = None
+    distill: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("disable", "plugins", "custom_ops", "explain"):
@@ -92,6 +95,7 @@ class Options:
             raise OptionError("executor and cluster both say where calibration runs", "give one of them")
         if self.threads < 1:
             raise OptionError(f"threads is at least 1, not {self.threads}")
+        object.__setattr__(self, "distill", parse_distill(self.distill))
         for library in self.custom_ops:
             if not os.path.isfile(library):
                 raise OptionError(f"custom_ops: {os.fspath(library)} is no file", "give the path of a shared library")
@@ -153,6 +157,21 @@ def parse_shapes(items: Sequence[str] | None, option: str = "shape") -> dict[str
             raise OptionError(f"--{option} is written input=1x3x224x224 or symbol=1, not {item!r}")
         found[name] = int(text) if len(sizes) == 1 else tuple(map(int, sizes))
     return found
+
+
+def parse_distill(given: bool | Mapping[str, float] | None) -> dict[str, float] | None:
+    """Return {"epochs": n, "rate": r} from True or from some of them; False and None stay None.
+
+    Raises:
+        OptionError: another key, no whole number of epochs from 1 on, or a rate outside (0, 1).
+    """
+    if given is None or given is False:
+        return None
+    found = {**DISTILL, **({} if given is True else given)}
+    good = set(found) == set(DISTILL) and _count(found["epochs"]) and _share(found["rate"])
+    if not good:
+        raise OptionError(f"distill takes epochs= of at least 1 and rate= between 0 and 1, not {given!r}")
+    return {"epochs": int(found["epochs"]), "rate": float(found["rate"])}
 
 
 def parse_low_rank(text: str | float | Mapping[str, float] | None) -> dict[str, float] | None:

@@ -21,8 +21,9 @@ class Plan:
 
     ``choices``: {pass_name, site, taken, how, ratio} for every rewrite that was asked about; ``skip``: {pass_name,
     site, reason} for every rewrite that had to be left out; ``whole``: the latency of the emitted model against its
-    source, where it was timed; ``table``: digest of the measurements that answered; ``layers``: what a lossy compile
-    chose for each layer.
+    source, where it was timed; ``table``: digest of the measurements that answered; ``layers``: what was done to
+    each layer, to read; ``lossy``: the decision behind it, which is replayed (docs/plan.md); ``model``: digest of the
+    file it was made for.
     """
 
     target: str
@@ -35,6 +36,8 @@ class Plan:
     skip: tuple[Mapping[str, Any], ...] = ()
     layers: tuple[Mapping[str, Any], ...] = ()
     whole: Mapping[str, Any] = field(default_factory=dict)
+    lossy: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
 
     @property
     def taken(self) -> dict[tuple[str, str], bool]:
@@ -71,6 +74,7 @@ def _plan(found: Any, where: str) -> Plan:
     if not isinstance(found, dict) or found.pop("schema", None) != SCHEMA:
         raise OptionError(f"{where} is no plan of schema {SCHEMA}", "fcc MODEL --plan FILE writes one")
     wrong = next((k for k, kind in _WANTED.items() if not isinstance(found.get(k), kind)), None)
+    wrong = wrong or next((k for k in ("lossy", "whole") if not isinstance(found.get(k, {}), dict)), None)
     rows = [*found.get("choices", ()), *found.get("skip", ())] if wrong is None else []
     if wrong is not None or not all(isinstance(r, dict) and {"pass_name", "site"} <= set(r) for r in rows):
         raise OptionError(f"{where}: {wrong or 'an entry'} is not as a plan has it", "write it again with --plan FILE")

@@ -25,23 +25,37 @@ _KERNEL_LIMITS = ("rows", "least")  # options that leave layers float whose floa
 
 
 def apply(
-    precision: str | None, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
-) -> None:
-    """Quantize a module; ``fit`` is calibration data, or None where the precision does without.
+    precision: str | None,
+    driver: Driver,
+    module: ir.Module,
+    ctx: PassContext,
+    manager: Manager,
+    fit: Any,
+    recipe: Recipe | None = None,
+) -> Recipe | None:
+    """Quantize a module and return the recipe, where there is one; ``recipe`` is used instead of looking for one.
+
+    ``fit`` is calibration data, or None where the precision does without.
 
     Raises:
         CalibrationError: static int8 without data.
     """
     if precision == "int8":
-        _static(driver, module, ctx, manager, fit)
-    elif precision == "int8-dynamic":
-        _dynamic(driver, module, ctx, manager, fit)
-    elif precision is not None:
-        for name in PASSES[precision]:
-            step = _made(name, driver, {"bits": _BITS[precision]} if name == "quantize-weights" else {})
-            watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
-            stats = calibrated(driver, module, fit, watch=watch) if watch else None
-            manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
+        return _static(driver, module, ctx, manager, fit, recipe)
+    if precision == "int8-dynamic":
+        return _dynamic(driver, module, ctx, manager, fit, recipe)
+    _weights(precision, driver, module, ctx, manager, fit)
+    return None
+
+
+def _weights(
+    precision: str | None, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
+) -> None:
+    for name in PASSES[precision] if precision is not None else ():
+        step = _made(name, driver, {"bits": _BITS[precision]} if precision and name == "quantize-weights" else {})
+        watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
+        stats = calibrated(driver, module, fit, watch=watch) if watch else None
+        manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
 
 
 def last(size: str | None) -> Pipeline | None:
@@ -58,24 +72,30 @@ def _made(name: str, driver: Driver, options: Mapping[str, Any]) -> Any:
     return kind(**lifted, **options)
 
 
-def _static(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
+def _static(
+    driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any, given: Recipe | None
+) -> Recipe:
     convert: Any = passes.BY_NAME["convert-qdq"]
     manager.run(Pipeline((passes.BY_NAME["convert-relu-qdq"](), convert(retarget=True))), module, ctx)
-    recipe = Recipe()
-    if layers(recipe, module, ctx):
+    recipe = given or Recipe()
+    if given is None and layers(recipe, module, ctx):
         chooser = Chooser(driver, module, ctx, fit, static)
         recipe = chooser.choose()
         ctx.log.notes.append(f"int8 by {chooser.said(recipe)}")
     static(recipe, driver, module, ctx, manager, fit)
+    return recipe
 
 
-def _dynamic(driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any) -> None:
-    recipe = Recipe()
-    if fit is not None and _made("insert-dynamic-quantization", driver, {}).layers(module, ctx):
+def _dynamic(
+    driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any, given: Recipe | None
+) -> Recipe:
+    recipe = given or Recipe()
+    if given is None and fit is not None and _made("insert-dynamic-quantization", driver, {}).layers(module, ctx):
         chooser = Chooser(driver, module, ctx, fit, _by_dynamic, SMOOTHED, spares=False)
         recipe = chooser.choose()
         ctx.log.notes.append(f"dynamic int8 by {chooser.said(recipe)}")
     _by_dynamic(recipe, driver, module, ctx, manager, fit)
+    return recipe
 
 
 def _by_dynamic(

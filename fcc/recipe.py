@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from . import ir, passes
 from .analysis.cost import node_cost
 from .compiled import Runnable
 from .data.dataset import Data, split
+from .data.spec import Feeds
 from .driver import Driver
 from .errors import CalibrationError, FccError
 from .rewrite import Log, PassContext
@@ -20,17 +21,20 @@ from .rewrite.pipeline import Pipeline
 SOUND = 0.02  # an error at which no layer is looked for that should stay float
 MOST_SPARED = 3
 MOST_FLOAT = 0.5  # of the multiplications of the layers: with more of them float there is little left to gain
+USELESS = 0.1  # an error that speed does not make up for: layers of any size stay float
 HELD = (0.75, 0.25)  # of the calibration data: what fits, and what says whether a step helped
 MOST_HELD = 128
 BETTER = 0.97  # of the error so far: less is within the noise of few samples
+MUCH_BETTER = 0.7  # for what costs operators
 CHEAPER = 1.05  # for what makes kernels faster: a fifth for a Gemm of one row
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """``smooth``: the alpha of smooth-activations, 0 for none; the rest are the options of insert-qdq."""
+    """``smooth`` (the alpha, 0 for none) and ``insert`` are options of smooth-activations, the rest of insert-qdq."""
 
     smooth: float = 0.0
+    insert: bool = False
     ranges: str = "minmax"
     gptq: bool = False
     correct: bool = False
@@ -39,7 +43,7 @@ class Recipe:
     exclude: str = ""
 
     def __str__(self) -> str:
-        words = [f"smoothed {self.smooth:g}"] if self.smooth else []
+        words = [f"smoothed {self.smooth:g}" + " everywhere" * self.insert] if self.smooth else []
         words += [f"ranges {self.ranges}"] + ["GPTQ"] * self.gptq + ["biases corrected"] * self.correct
         words += [f"one scale for {self.per_tensor}"] if self.per_tensor else []
         words += [f"only {self.only}"] if self.only else []
@@ -51,6 +55,7 @@ class Recipe:
 SMOOTHED: tuple[tuple[dict[str, Any], float], ...] = (({"smooth": 0.5}, BETTER), ({"smooth": 0.75}, BETTER))
 STEPS: tuple[tuple[dict[str, Any], float], ...] = (
     *SMOOTHED,
+    ({"smooth": 0.75, "insert": True}, MUCH_BETTER),
     ({"ranges": "percentile"}, BETTER),
     ({"ranges": "mse"}, BETTER),
     ({"gptq": True}, BETTER),
@@ -84,37 +89,51 @@ class Chooser:
 
         Where that is still much, up to three layers stay float if the error halves without them.
         """
-        best = base or Recipe()
         fitted, held = split(self.fit, HELD)
         held = held.take(MOST_HELD)
         references = list(outputs_of(self.driver, self.module, held))
-        loss = self._loss(best, fitted, held, references)
+
+        def judge(recipe: Recipe) -> float:
+            return self._loss(recipe, fitted, held, references)
+
+        start = base or Recipe()
+        return self._spared(start, *self._stepped(start, judge), judge)
+
+    def _stepped(self, best: Recipe, judge: Callable[[Recipe], float]) -> tuple[Recipe, float]:
+        """Return a recipe after every step that helped, and its error."""
+        loss = judge(best)
         for step, share in self.steps:
             trial = replace(best, **step)
-            found = self._loss(trial, fitted, held, references)
+            found = judge(trial)
             if found < share * loss:
                 best, loss = trial, found
-        return self._spared(best, loss, lambda recipe: self._loss(recipe, fitted, held, references))
+        return best, loss
 
-    def _spared(self, best: Recipe, loss: float, judge: Callable[[Recipe], float]) -> Recipe:
+    def _spared(self, start: Recipe, best: Recipe, loss: float, judge: Callable[[Recipe], float]) -> Recipe:
         """Leave the few layers float without which the error halves, going by the errors of each alone.
 
-        Not those that hold most of the multiplications: int8 is asked for the sake of these. Errors of single layers
-        add up as their squares do (measured: the root of the sum is within a tenth).
+        Not those that hold most of the multiplications, for whose sake int8 is asked. Errors of single layers add up
+        as their squares do (measured: the root of the sum is within a tenth). Where the error is useless, layers of any
+        size may stay float, and all steps are tried again without them: their errors hid what helps the others.
         """
         names = layers(best, self.module, self.ctx) if self.spares and loss > SOUND else []
         if len(names) < 2:
             return best
         alone = {name: judge(replace(best, only=name)) for name in names}
-        work, spared = work_of(self.module, names), list[str]()
+        work, spared, useless = work_of(self.module, names), list[str](), loss > USELESS
+        most = (1.0 if useless else MOST_FLOAT) * sum(work.values())
         for name in sorted(names, key=lambda n: -alone[n])[: len(names) - 1]:
-            if len(spared) == MOST_SPARED or sum(work[n] for n in (*spared, name)) > MOST_FLOAT * sum(work.values()):
+            if len(spared) == MOST_SPARED or sum(work[n] for n in (*spared, name)) > most:
                 continue
             spared.append(name)
-            if math.hypot(*(alone[n] for n in names if n not in spared)) > loss / 2:
-                continue
-            trial = replace(best, exclude="+".join(filter(None, (best.exclude, *spared))))
-            return trial if judge(trial) <= loss / 2 else best
+            exclude = "+".join(filter(None, (best.exclude, *spared)))
+            if useless and alone[name] > loss / 2:
+                trial, found = self._stepped(replace(start, exclude=exclude), judge)
+                if found <= loss / 2:
+                    return trial
+            elif math.hypot(*(alone[n] for n in names if n not in spared)) <= loss / 2:
+                trial = replace(best, exclude=exclude)
+                return trial if judge(trial) <= loss / 2 else best
         return best
 
     def said(self, best: Recipe) -> str:
@@ -166,7 +185,8 @@ def apply(
         smoothed(recipe, driver, module, ctx, manager, fit, kept)
     options = {k: getattr(recipe, k) for k in ("ranges", "gptq", "correct", "per_tensor", "only", "exclude")}
     insert = _made("insert-qdq", **options)
-    ranges = _once(kept, recipe.smooth, lambda: calibrated(driver, module, fit, tensors=insert.tensors(module, ctx)))
+    form = (recipe.smooth, True) if recipe.smooth and recipe.insert else recipe.smooth
+    ranges = _once(kept, form, lambda: calibrated(driver, module, fit, tensors=insert.tensors(module, ctx)))
     watch = insert.watch(module, ctx, ranges)
     known_keys = ranges.watched.keys()
     missing = {k: w for k, w in watch.items() if k not in known_keys}
@@ -185,8 +205,10 @@ def smoothed(
     kept: dict[Any, Any],
 ) -> None:
     """Smooth every activation that can be: that is exact, also in front of layers that stay float."""
-    smooth = _made("smooth-activations", alpha=recipe.smooth)
-    stats = _once(kept, "channels", lambda: calibrated(driver, module, fit, watch=smooth.watch(module)))
+    smooth = _made("smooth-activations", alpha=recipe.smooth, insert=recipe.insert)
+    stats = _once(
+        kept, ("channels", recipe.insert), lambda: calibrated(driver, module, fit, watch=smooth.watch(module))
+    )
     manager.run(Pipeline((smooth,)), module, replace(ctx, stats=stats))
 
 
@@ -225,7 +247,7 @@ def _once(kept: dict[Any, Any], key: Any, compute: Callable[[], Any]) -> Any:
     return kept[key]
 
 
-def outputs_of(driver: Driver, module: ir.Module, samples: Data) -> Iterator[Any]:
+def outputs_of(driver: Driver, module: ir.Module, samples: Data | Iterable[Feeds]) -> Iterator[Any]:
     """Yield the outputs of a module as it would be deployed, state going round."""
     from .parity.compare import loop_over
     from .runtime import open_session

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .plot import curve
+
 SCHEMA = 1
 
 
@@ -93,6 +95,11 @@ class Report:
     latency: LatencyRow | None = None
     choices: list[dict[str, Any]] = field(default_factory=list)
     whole: dict[str, float] = field(default_factory=dict)
+    objective: str = "latency"
+    budget: float | None = None
+    metric: str = "rel"
+    decision: dict[str, Any] = field(default_factory=dict)
+    distilled: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -132,8 +139,14 @@ class Report:
         """Return the report as JSON (NaN and infinities as null)."""
         return json.dumps(_finite(self.to_dict()), indent=2, sort_keys=False)
 
-    def to_markdown(self) -> str:
-        """Return the report as a Markdown page."""
+    def to_svg(self) -> str:
+        """Return the choices of level 3 as a plot: cost against error, the budget, and every change alone."""
+        budget = self.budget if self.metric == "rel" else None
+        title = f"fcc {self.source or 'model'}: error against {self.objective}"
+        return curve(self.curve, self.tried, objective=self.objective, budget=budget, title=title)
+
+    def to_markdown(self, plot: str = "") -> str:
+        """Return the report as a Markdown page; ``plot`` is the address of the curve, to be shown in it."""
         parts = [f"# fcc report: {self.source or 'model'}", ""]
         parts += [f"target {self.target}, -O{self.opt_level}, fcc {self.version}", ""]
         parts += _table(("", "before", "after"), _size_rows(self.before, self.after))
@@ -147,11 +160,41 @@ class Report:
         parts += [f"Parity not run: {self.parity_skipped}", ""] if self.parity_skipped else []
         parts += _table(("skipped rewrite", "site"), [(g["pass_name"], g["site"]) for g in self.guilty])
         parts += _table(("layer", "what"), [(x.get("name", ""), x.get("what", "")) for x in self.layers])
+        parts += _spectra(self.layers)
+        parts += _tried(self.tried, self.objective)
+        parts += [f"![error against {self.objective}]({plot})", ""] if plot else []
+        points = [(f"{p['predicted']:.3g}", f"{p['error']:.3g}", f"{p['cost']:.6g}") for p in self.curve]
+        parts += _table(("predicted error", "error", f"cost ({_UNIT[self.objective]})"), points)
+        parts += _table(("distillation", ""), list(self.distilled.items()))
         parts += _table(("node", "lint"), [(x["node"], x["reason"]) for x in self.lint])
         refusals = [(p.name, reason, n) for p in self.passes for reason, n in p.refusals]
         parts += _table(("pass", "left alone because", "times"), refusals)
         parts += [f"- {note}" for note in self.notes]
         return "\n".join(parts) + "\n"
+
+
+_UNIT = {"size": "bytes", "latency": "us"}
+
+
+def _spectra(layers: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the rank of every layer that was factorized, and the error of its outputs at other ranks."""
+    ranked = [x for x in layers if x.get("spectrum")]
+    rows = [(x["name"], x["rank"], ", ".join(f"{r}: {error:.2g}" for r, error in x["spectrum"])) for x in ranked]
+    return _table(("layer", "rank", "error at rank"), rows)
+
+
+def _tried(tried: Sequence[dict[str, Any]], objective: str) -> list[str]:
+    """Return every change that was tried alone, and why it was not chosen."""
+    rows = [
+        (row["name"] if k == 0 else "", o["name"], _figure(o["error"]), f"{o['cost']:.6g}", o.get("why", ""))
+        for row in tried
+        for k, o in enumerate(row["options"])
+    ]
+    return _table(("layer", "change alone", "error", f"cost ({_UNIT[objective]})", ""), rows)
+
+
+def _figure(error: float) -> str:
+    return f"{error:.3g}" if math.isfinite(error) else ""
 
 
 def _size_rows(before: Size | None, after: Size | None) -> list[tuple[Any, ...]]:

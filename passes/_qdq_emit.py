@@ -110,11 +110,12 @@ def absorbing(params: ActivationParams, activation: ir.Node | None) -> Activatio
 
 @dataclass(frozen=True)
 class Fit:
-    """How a layer is fitted: one scale per channel, or per weight; moments of its inputs by fold for GPTQ and their
-    means by channel for the bias, None where they are not used."""
+    """How a layer is fitted: one scale per channel, or per weight; moments of its inputs by fold for GPTQ,
+    what is known of these, and their means by channel for the bias, None where they are not used."""
 
     per_channel: bool = True
     folds: Sequence[np.ndarray[Any, Any]] | None = None
+    known: dict[Any, Any] | None = None
     mean: np.ndarray[Any, Any] | None = None
 
 
@@ -133,6 +134,7 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool, fit: Fit
             per_channel=fit.per_channel,
             floor=floor,
             folds=fit.folds,
+            known=fit.known,
         )
 
     parts = quantized()

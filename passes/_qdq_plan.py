@@ -120,4 +120,6 @@ def _candidate(module: ir.Module, scheme: QdqScheme, node: ir.Node, excluded: Ca
         return f"opset {module.opset()} has no per-channel DequantizeLinear (13 has)"
     if node.graph is not module.graph:
         return "it lies in a nested graph, which calibration does not see"
+    if ir.Module.is_constant(node.inputs[0]):
+        return "its input is a constant: the runtime computes it when it loads the model"
     return "excluded by option" if excluded(node) else layer_of(node, scheme)

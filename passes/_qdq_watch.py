@@ -52,7 +52,8 @@ def fit_of(layer: Layer, stats: Any, *, per_channel: bool, gptq: bool, correct: 
     """Return what was watched of the inputs of a layer, as far as it is asked for."""
     found = stats.watched.get(moments_key(layer.raw)) if gptq else None
     seen = stats.watched.get(channels(layer.x, channel_axis(layer.node))[0]) if correct else None
-    return Fit(per_channel, None if found is None else found.folds(), None if seen is None else seen.mean())
+    mean = None if seen is None else seen.mean()
+    return Fit(per_channel, mean=mean) if found is None else Fit(per_channel, found.folds(), found.derived, mean)
 
 
 def channel_axis(node: ir.Node) -> int:

@@ -35,7 +35,8 @@ class SmoothActivations(SitePass):
     W2 @ f(W1 @ x + b1)  ->  (W2 * s) @ f((W1 / s) @ x + b1 / s),  s_c = max|x_c|^alpha / max|W2_c|^(1 - alpha)
 
     f is homogeneous: Relu, LeakyRelu, PRelu, pooling, Flatten. W1 is that of a Conv, Gemm or MatMul, or the scale of a
-    LayerNormalization; every reader is a Conv, Gemm or MatMul. ``only`` and ``exclude`` name readers.
+    LayerNormalization; every reader is a Conv, Gemm or MatMul. ``only`` and ``exclude`` name readers. With ``insert``
+    a Mul of the tensor by 1 / s stands in front of the readers where nothing before it can take that.
     Shapes: channels on axis 1 (Conv) or the last (Gemm, MatMul). Needs statistics of ``watch(module)``.
     Numerics: s is a power of two, so nothing is rounded, unless a weight becomes subnormal.
     Source: Xiao et al. 2022 (arXiv 2211.10438), eq. 4.
@@ -46,6 +47,7 @@ class SmoothActivations(SitePass):
     alpha: float = 0.5
     only: str = ""
     exclude: str = ""
+    insert: bool = False
 
     def layers(self, module: ir.Module) -> list[str]:
         """Return the output names of the readers whose input could be scaled."""
@@ -73,9 +75,10 @@ class SmoothActivations(SitePass):
         made = ends.scale.reshape(ends.producer.channels, -1)[:, 0]
         for node, index, axis in ends.producer.operands:
             rw.set_input(node, index, divided((node, index, axis), made))
+        x = ends.x if ends.producer.operands else _scaling(ends, site.anchor, rw)
         for reader in ends.readers:
             rw.before(reader)
-            result = rw.like(reader, reader.inputs[0], multiplied(reader, ends.scale), *reader.inputs[2:])
+            result = rw.like(reader, x, multiplied(reader, ends.scale), *reader.inputs[2:])
             rw.replace(reader.outputs[0], result)
             rw.erase(reader)
 
@@ -98,7 +101,20 @@ class SmoothActivations(SitePass):
         if any(f"{self.name}(" in r.metadata_props.get(ORIGIN, "") for r in readers):
             return "its channels are scaled already"
         producer = producer_of(x, channel_axis(node))
+        if isinstance(producer, str) and self.insert:
+            producer = Producer((), len(largest_by_input(node)))
         return producer if isinstance(producer, str) else _Ends(x, producer, readers)
+
+
+def _scaling(ends: _Ends, first: ir.Node, rw: Rewriter) -> ir.Value:
+    """Return the tensor with its channels divided by the scale, in front of its first reader."""
+    assert ends.scale is not None
+    trailing = len(ir.known_dims(first.inputs[1])) - 2 if first.op_type == "Conv" else 0
+    dtype = ends.x.dtype
+    assert dtype is not None
+    rw.before(first)
+    made: ir.Value = rw.op("Mul", ends.x, (1 / ends.scale).astype(dtype.numpy()).reshape(-1, *[1] * trailing))
+    return made
 
 
 def _scaled(ends: _Ends, ctx: PassContext, alpha: float) -> _Ends | str:

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [  # bottom first
-    {"errors", "options", "plan", "version"},
+    {"errors", "options", "plan", "plot", "version"},
     {"ir"},
     {"frontend"},
     {"interop"},
@@ -25,7 +25,10 @@ LAYERS = [  # bottom first
     {"driver", "compiled", "resources"},
     {"trial", "account", "tuned", "refit"},
     {"recipe"},
+    {"distill"},
     {"gauge", "changes", "allocation", "precisions"},
+    {"decision"},
+    {"steps"},
     {"lossy"},
     {"api"},
     {"cli", "__init__", "__main__"},

@@ -64,7 +64,7 @@ def test_only_vnni_leaves_the_pairs_alone(uneven: Any) -> None:
 
 
 def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter([1.0, 0.98, 0.5, 0.49, 2.0, 0.4, 0.395, 0.41])
+    losses = iter([1.0, 0.98, 0.5, 0.36, 0.49, 2.0, 0.4, 0.395, 0.41])
     asked: list[Recipe] = []
 
     def loss(self: Chooser, recipe: Recipe, *rest: Any) -> float:
@@ -81,6 +81,7 @@ def test_a_step_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) 
         Recipe(),
         Recipe(smooth=0.5),
         Recipe(smooth=0.75),
+        Recipe(smooth=0.75, insert=True),
         Recipe(smooth=0.75, ranges="percentile"),
         Recipe(smooth=0.75, ranges="mse"),
         Recipe(smooth=0.75, gptq=True),
@@ -126,20 +127,53 @@ def judged(
 
 
 def test_layers_without_which_the_error_halves_stay_float(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = {"a": 0.01, "b": 0.2, "c": 0.15, "d": 0.02}
-    assert judged(monkeypatch, alone, 0.25, 0.1)[-2:] == [Recipe(exclude="b+c"), Recipe(exclude="b+c")]
-    assert judged(monkeypatch, alone, 0.25, 0.126)[-2:] == [Recipe(exclude="b+c"), Recipe()]  # it did not halve
-    assert judged(monkeypatch, {"a": 0.2, "b": 0.01}, 0.25, 0.1)[-1] == Recipe(exclude="a")
+    alone = {"a": 0.001, "b": 0.02, "c": 0.015, "d": 0.002}
+    assert judged(monkeypatch, alone, 0.025, 0.01)[-2:] == [Recipe(exclude="b+c"), Recipe(exclude="b+c")]
+    assert judged(monkeypatch, alone, 0.025, 0.0126)[-2:] == [Recipe(exclude="b+c"), Recipe()]  # it did not halve
+    alone = {"a": 0.02, "b": 0.001, "c": 0.001}
+    assert judged(monkeypatch, alone, 0.025, 0.01)[-1] == Recipe(exclude="a")
 
 
 def test_layers_that_hold_most_of_the_work_are_quantized_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """int8 is asked for speed: without them nothing would get faster."""
-    alone = {"a": 0.01, "b": 0.2, "c": 0.15, "d": 0.02}
-    assert judged(monkeypatch, alone, 0.5, 0.1, {"b": 31})[-1] == Recipe(exclude="c")  # a, c, d: 30
-    assert judged(monkeypatch, alone, 0.5, 0.1, {"b": 30})[-1] == Recipe(exclude="b")
-    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 31})[-1] == Recipe()  # c alone does not help enough
-    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 11, "c": 9})[-1] == Recipe(exclude="b+c")
-    assert judged(monkeypatch, alone, 0.25, 0.1, {"b": 11, "c": 10})[-1] == Recipe()  # both are more than half
+    alone = {"a": 0.001, "b": 0.02, "c": 0.015, "d": 0.002}
+    assert judged(monkeypatch, alone, 0.05, 0.01, {"b": 31})[-1] == Recipe(exclude="c")  # a, c, d: 30
+    assert judged(monkeypatch, alone, 0.05, 0.01, {"b": 30})[-1] == Recipe(exclude="b")
+    assert judged(monkeypatch, alone, 0.025, 0.01, {"b": 31})[-1] == Recipe()  # c alone does not help enough
+    assert judged(monkeypatch, alone, 0.025, 0.01, {"b": 11, "c": 9})[-1] == Recipe(exclude="b+c")
+    assert judged(monkeypatch, alone, 0.025, 0.01, {"b": 11, "c": 10})[-1] == Recipe()  # both are more than half
+
+
+def test_an_error_that_is_useless_is_not_worth_any_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = {"a": 0.001, "b": 0.09, "c": 0.002}
+    assert judged(monkeypatch, alone, 0.1, 0.01, {"b": 99})[-1] == Recipe()
+    assert judged(monkeypatch, alone, 0.11, 0.01, {"b": 99})[-1] == Recipe(exclude="b")
+
+
+def test_where_the_error_is_useless_all_steps_are_tried_again_without_the_worst(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Smoothing helps only once the layer that loses most is float."""
+    found = {"": 0.3, "a": 0.25, "a+b": 0.2}
+
+    def loss(self: Chooser, recipe: Recipe, *rest: Any) -> float:
+        if recipe.only:
+            return {"a": 0.2, "b": 0.18, "c": 0.01}[recipe.only]
+        return found[recipe.exclude] * (0.5 if recipe.smooth and recipe.exclude else 1)
+
+    monkeypatch.setattr(Chooser, "_loss", loss)
+    monkeypatch.setattr(recipe, "outputs_of", lambda *_: iter(()))
+    monkeypatch.setattr(recipe, "layers", lambda *_: list("abc"))
+    monkeypatch.setattr(recipe, "work_of", lambda *_: {"a": 90, "b": 5, "c": 5})
+    from fcc.data.dataset import Data
+
+    steps = (({"smooth": 0.5}, 0.97),)
+    made = Chooser(None, None, None, Data((), (), {}), recipe.apply, steps)  # type: ignore[arg-type]
+    assert made.choose() == Recipe(smooth=0.5, exclude="a")
+    found["a"] = 0.31
+    assert made.choose() == Recipe(smooth=0.5, exclude="a+b")
+    found["a+b"] = 0.31
+    assert made.choose() == Recipe()
 
 
 def test_work_is_counted_per_layer() -> None:

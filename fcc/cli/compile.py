@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -44,7 +46,7 @@ def run(context: click.Context, /, model: str, **given: Any) -> None:
             context.obj.check()
             if not given["dry_run"]:
                 compiled.save(output)
-            _write_report(compiled.report, given["report"])
+            _write_report(compiled.report, given["report"], given["curve"])
             if given["plan"] is not None:
                 write_text(Path(given["plan"]), compiled.plan.to_json() + "\n")
             if compiled.measured:
@@ -59,6 +61,7 @@ def _check(model: str, output: Path, given: dict[str, Any]) -> None:
     if not given["dry_run"] and (given["output"] is not None or Path(model).is_file()):
         check_output(model, output)
     check_report(given["report"], Path(model), output)
+    check_report(given["curve"], Path(model), output, option="--curve", kinds=(".svg",))
     if given["plan"] is not None:
         if Path(given["plan"]).resolve() in (Path(model).resolve(), output.resolve()):
             raise OptionError(f"--plan {given['plan']} would overwrite a model", "choose another name")
@@ -87,10 +90,15 @@ def _compile(model: str, keywords: dict[str, Any], given: dict[str, Any], progre
     return compiled, timed(compiled, Workload(provider, samples, **same, skip_bad=skip))
 
 
-def _write_report(report: Any, path: str | None) -> None:
-    if path is not None:
-        text = report.to_json() + "\n" if path.lower().endswith(".json") else report.to_markdown()
-        write_text(Path(path), text)
+def _write_report(report: Any, path: str | None, curve: str | None) -> None:
+    """Write the report and the plot; a page shows the plot where both are asked for."""
+    if curve is not None:
+        write_text(Path(curve), report.to_svg())
+    if path is None:
+        return
+    as_json = path.lower().endswith(".json")
+    plot = "" if curve is None else quote(os.path.relpath(Path(curve).resolve(), Path(path).resolve().parent))
+    write_text(Path(path), report.to_json() + "\n" if as_json else report.to_markdown(plot))
 
 
 def _tell(compiled: Any, given: dict[str, Any], untimed: str) -> None:

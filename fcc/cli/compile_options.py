@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fcc.errors import OptionError
-from fcc.options import parse_budget, parse_low_rank, parse_prune, parse_shapes
+from fcc.options import parse_budget, parse_distill, parse_low_rank, parse_prune, parse_shapes
 
 from .command import option
 from .shared import (
@@ -56,6 +56,9 @@ def params() -> list[click.Parameter]:
         _text("--size", WHAT, "TYPE", "int8 or fp16: weights stored so, unpacked when the file is loaded"),
         _text("--low-rank", WHAT, "KEY=VALUE", "factorize layers: ratio=R, energy=E or rank=K"),
         _text("--prune", WHAT, "KEY=VALUE", "remove channels until ratio=R of them stay, or energy=E"),
+        _flag("--distill", WHAT, "fine-tune what lossy steps left against the source (fcc[torch])"),
+        option("--epochs", type=int, metavar="N", group=WHAT, help="most epochs of --distill (24)"),
+        option("--rate", type=float, metavar="R", group=WHAT, help="step of --distill relative to a weight (0.01)"),
         _text("--budget", WHAT, "SHARE", "how far outputs may move: 1% or 0.01"),
         _text("--metric", WHAT, "NAME", "rel, agreement, sqnr, max_abs or file.py:function (rel)", default="rel"),
         _text("--objective", WHAT, "NAME", "latency or size, for -O3 (latency)", default="latency"),
@@ -93,6 +96,7 @@ def params() -> list[click.Parameter]:
         _flag("--time-passes", PASSES, "print the time of every pass"),
         option("--rewrite-limit", type=int, metavar="N", group=PASSES, help="stop after N rewrites"),
         _text("--report", SHOW, "FILE", "write the report, .json or .md"),
+        _text("--curve", SHOW, "FILE.svg", "draw error against cost of what -O3 tried"),
         _flag("--dry-run", SHOW, "do everything, write no model"),
         option("-v", "verbose", is_flag=True, group=SHOW, help="say more: lint, refusals, times"),
         option("-q", "quiet", is_flag=True, group=SHOW, help="say nothing, time nothing"),
@@ -136,6 +140,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "budget": parse_budget(given["budget"]),
         "low_rank": parse_low_rank(given["low_rank"]),
         "prune": parse_prune(given["prune"]),
+        "distill": _distill(given),
         "disable": given["disable"],
         "plan": given["from_plan"],
         "plugins": given["plugin"],
@@ -154,6 +159,13 @@ def _no_empty(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name != "passes" and (value == "" or (isinstance(value, tuple) and "" in value)):
             raise OptionError(f"--{name.removesuffix('s').replace('_', '-')} is given without a value")
+
+
+def _distill(given: Mapping[str, Any]) -> dict[str, float] | None:
+    wanted = {name: given[name] for name in ("epochs", "rate") if given[name] is not None}
+    if wanted and not given["distill"]:
+        raise OptionError(f"--{next(iter(wanted))} is an option of --distill", "add --distill")
+    return parse_distill(wanted or True) if given["distill"] else None
 
 
 def _level(text: str) -> int:

@@ -47,20 +47,22 @@ def writable(path: Path) -> None:
         raise SaveError(f"cannot write {path}: no permission in {folder}", "choose another folder with -o")
 
 
-def check_report(report: str | None, *others: Path) -> None:
+def check_report(
+    report: str | None, *others: Path, option: str = "--report", kinds: tuple[str, ...] = (".json", ".md")
+) -> None:
     """Check, before any work, that the report can be written.
 
     Raises:
-        OptionError: neither .json nor .md, or the same file as the model or the output.
+        OptionError: none of the kinds of file, or the same file as the model or the output.
         SaveError: it cannot be written.
     """
     if report is None:
         return
     path = Path(report)
-    if path.suffix.lower() not in (".json", ".md"):
-        raise OptionError(f"--report writes .json or .md, not {report!r}")
+    if path.suffix.lower() not in kinds:
+        raise OptionError(f"{option} writes {' or '.join(kinds)}, not {report!r}")
     if path.resolve() in [p.resolve() for p in others]:
-        raise OptionError(f"--report {report} would overwrite a model", "choose another name")
+        raise OptionError(f"{option} {report} would overwrite a model", "choose another name")
     writable(path)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from fcc.options import parse_shapes
+from fcc.plot import bars
 
 from .command import make, option
+from .files import check_report, write_text
 from .progress import Progress
 from .shared import (
     MODEL,
@@ -39,6 +42,7 @@ PARAMS: list[click.Parameter] = [
     option("--objective", metavar="NAME", default="size", help="cost to show: size or latency (size)"),
     option("--precision", metavar="fp32", help="fp32: no int8 and int4"),
     option("--json", "as_json", is_flag=True, help="the rows as JSON"),
+    option("--svg", metavar="FILE", help="draw the error of every change as bars"),
     target_option(),
     threads_option(),
     custom_ops_option(),
@@ -50,17 +54,21 @@ PARAMS: list[click.Parameter] = [
 
 
 @click.pass_context
-def run(context: click.Context, /, model: str, as_json: bool, debug: bool, **given: Any) -> None:
+def run(context: click.Context, /, model: str, as_json: bool, svg: str | None, debug: bool, **given: Any) -> None:
     """Try every lossy change of every layer of the -O2 model alone: pruned channels, low ranks, int8, int4.
 
     Errors are relative, of the worst output, on samples that the change was not fitted to; costs are those of the
-    whole model. Nothing is written.
+    whole model. No model is written.
     """
     import fcc
+
+    check_report(svg, Path(model), option="--svg", kinds=(".svg",))
 
     shapes, state = parse_shapes(given.pop("opt_shapes"), "opt-shape"), parse_state(given.pop("state"))
     with Progress(context.obj) as progress:
         rows = fcc.sensitivity(model, opt_shapes=shapes, state=state, progress=progress, **given)
+    if svg is not None:
+        write_text(Path(svg), bars(rows, title=f"fcc sensitivity {model}: error of every change alone"))
     if as_json:
         echo(json.dumps(_finite(rows), indent=1))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,9 @@ def summary(report: Report, *, verbose: bool = False, untimed: str = "") -> Iter
     yield from _guilty(report)
     for layer in report.layers if verbose else ():
         yield item("layer", f"{layer.get('name', '')}: {layer.get('what', '')}")
+    for row in report.tried if verbose else ():
+        for option in row["options"]:
+            yield item("tried", f"{row['name']}: {_alone(option)}")
     if report.layers and not verbose:
         yield item("layers", f"{len(report.layers)} compressed (-v lists them)")
     said = tuple(f"rewrite of pass {g['pass_name']} at {g['site']} " for g in report.guilty)
@@ -118,6 +122,11 @@ def skipped(rewrite: Mapping[str, Any]) -> str:
     reason = rewrite.get("reason") or "it moved the outputs"
     where = f" at {rewrite['site']}" if rewrite["site"] else ""
     return f"{rewrite['pass_name']}{where} was left out: {reason}"
+
+
+def _alone(option: Mapping[str, Any]) -> str:
+    known = math.isfinite(option["error"])
+    return f"{option['name']}{', error ' + figure(option['error']) if known else ''}: {option.get('why', '')}"
 
 
 def _guilty(report: Report) -> Iterator[str]:

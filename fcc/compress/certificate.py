@@ -33,7 +33,7 @@ def _weights(module: ir.Module) -> list[tuple[np.ndarray[tuple[int, ...], np.dty
     """Return the int8 weights that integer kernels multiply, with the axis of their output channels."""
     found = []
     for node in module.nodes():
-        for index, axis in _operands(node):
+        for index, axis in operands(node):
             value = node.inputs[index]
             array = ir.Module.constant(value) if value is not None else None
             if array is not None and array.dtype == np.int8 and array.ndim > 1:
@@ -41,7 +41,8 @@ def _weights(module: ir.Module) -> list[tuple[np.ndarray[tuple[int, ...], np.dty
     return found
 
 
-def _operands(node: ir.Node) -> tuple[tuple[int, int], ...]:
+def operands(node: ir.Node) -> tuple[tuple[int, int], ...]:
+    """Return the inputs of a node that integer kernels take as int8 weights, with the axis of their output channels."""
     if node.op_type in _RECURRENT:
         return tuple((i, -1) for i in _RECURRENT[node.op_type])
     if node.op_type != "DequantizeLinear" or node.domain != "":

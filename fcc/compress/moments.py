@@ -62,7 +62,7 @@ class Moments:
     xy: Product
     power: Product
     folds: tuple[Product | None, ...] = ()
-    derived: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    derived: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, x: Floats, y: Floats, fold: NDArray[np.int64], folds: int) -> Moments | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,14 @@ class Moments:
     """X'X of the rows a layer's weights multiply, per group [group, K, K] and by fold: samples go to folds in turn.
 
     Without ``window``: features along the last axis. With one: x [N, C, *spatial], patches ordered (channel, *kernel).
+    ``derived`` keeps, by key, what was computed from them, for whoever asks again.
     """
 
     window: Window | None = None
     totals: tuple[Floats | None, ...] = (None,) * FOLDS
     rows: tuple[int, ...] = (0,) * FOLDS
     seen: int = 0
+    derived: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def update(self, array: NDArray[Any]) -> None:
         """Add the rows of one sample; at most 256 of them, finite ones only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +95,7 @@ def quantize_weight(
     per_channel: bool = True,
     floor: Array | float = 0.0,
     folds: Sequence[Floats] | None = None,
+    known: dict[Any, Any] | None = None,
 ) -> Quantized:
     """Quantize a weight per channel, or with one scale of rank 0, to symmetric int8, |q| <= 127, zero point 0.
 
@@ -101,7 +103,8 @@ def quantize_weight(
     that least scale, so its bias keeps its precision. Under ``pair_safe`` the integers are certified, not the formula:
     a channel that fails is scaled up until it passes. ``folds`` are X'X / N [group, K, K] of what the weight
     multiplies, K in the order of ``k_orders``: where that lowers the error of the outputs (cross-validated) the weight
-    is rounded by GPTQ, at the same scale, and a channel that GPTQ leaves unsafe is rounded to the nearest.
+    is rounded by GPTQ, at the same scale, and a channel that GPTQ leaves unsafe is rounded to the nearest. ``known``
+    goes with ``folds`` and keeps what came of that.
     Raises ValueError when the weight holds NaN or infinity, or its scale does not fit float32.
     """
     if not np.all(np.isfinite(weight)):
@@ -116,7 +119,10 @@ def quantize_weight(
         scale = scale if per_channel else np.full_like(scale, scale.max())
         values, rounded = _round_weight(weight, scale, axis)
     if folds:
-        better = _compensated(weight, rounded, axis, folds)
+        kept, key = {} if known is None else known, ("rounded", axis, _digest(weight), _digest(rounded))
+        if key not in kept:
+            kept[key] = _compensated(weight, rounded, axis, folds)
+        better = kept[key]
         safe = is_pair_safe(better, axis) if pair_safe else np.ones(len(rounded), bool)
         shape = [1] * weight.ndim
         shape[axis] = -1
@@ -124,6 +130,10 @@ def quantize_weight(
     if not per_channel:
         return Quantized(values, np.array(rounded.max(initial=0), np.float32), np.zeros((), np.int8))
     return Quantized(values, rounded, np.zeros(len(rounded), np.int8))
+
+
+def _digest(array: Array) -> bytes:
+    return sha256(array.tobytes()).digest()
 
 
 def _compensated(weight: Array, scale: NDArray[np.float32], axis: int, folds: Sequence[Floats]) -> NDArray[np.int8]:

@@ -173,7 +173,8 @@ def test_version_and_help(fcc: Fcc) -> None:
 CONTRACT = """-o --output -O --target --precision --size --budget --metric --objective --disable --passes --plugin --low-rank
 --prune --calibration --data --state --shape --opt-shape --min-shape --max-shape --verify --require-parity --strict --force
 --allow-growth --allow-cuda-only --custom-ops --cpu-isa --threads --seed --report --explain --print-after --time-passes
---skip-bad-data --cluster --cache --rewrite-limit --tune-seconds --table --plan --from-plan --dry-run -v -q --debug --version --help"""
+--distill --epochs --rate --curve --skip-bad-data --cluster --cache
+--rewrite-limit --tune-seconds --table --plan --from-plan --dry-run -v -q --debug --version --help"""
 
 
 def test_options_are_those_of_the_contract() -> None:

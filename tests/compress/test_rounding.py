@@ -119,6 +119,21 @@ def test_channels_that_gptq_leaves_unsafe_stay_rounded_to_the_nearest(monkeypatc
     assert np.array_equal(quantize_weight(weight, 1, pair_safe=False, folds=given).values, steps)
 
 
+def test_gptq_of_the_same_weight_and_scales_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, folds, _ = layer(3, k=64, n=40)
+    given, known = [f[None] for f in folds], dict[object, object]()
+
+    def found(w: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        return quantize_weight(w, 1, pair_safe=True, folds=given, known=known, floor=floor).values
+
+    first, twice, coarse = found(weight), found(2 * weight), found(weight, 0.1)
+    assert not np.array_equal(first, coarse)
+    monkeypatch.setattr(rounding, "best", None)
+    assert np.array_equal(found(weight), first)
+    assert np.array_equal(found(2 * weight), twice)
+    assert np.array_equal(found(weight, 0.1), coarse)
+
+
 def test_grouped_convolutions_are_rounded_group_by_group() -> None:
     parts = [layer(seed, k=6, n=2, rank=2) for seed in (7, 8)]
     weight = np.concatenate([w.T.reshape(2, 2, 3) for w, _, _ in parts])

@@ -232,3 +232,21 @@ def test_limit_is_above_zero() -> None:
 
     with pytest.raises(OptionError, match="limit"):
         FactorizeLinear(ratio=0.5, limit=0.0)
+
+
+def test_spectra_are_kept_with_the_statistics_and_belong_to_one_weight() -> None:
+    stats = gathered(TEXT, SPREAD, EIGHT)
+
+    def weights(rank: int, known: dict[str, Any], **more: Any) -> list[Array]:
+        module, ctx = loaded(TEXT, {**SPREAD, **more}), PassContext(get_target("cpu"), Log(strict=True), stats=known)
+        assert run_pass(FactorizeLinear(rank=rank, only="y"), module, ctx) == 1
+        return [np.asarray(ir.Module.constant(v)) for n in module.graph for v in n.inputs[1:] if v is not None]
+
+    def same(one: list[Array], other: list[Array]) -> bool:
+        return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+    first, second = weights(8, stats), weights(4, stats)
+    assert same(first, weights(8, stats))
+    assert same(second, weights(4, gathered(TEXT, SPREAD, EIGHT)))
+    other = {"w": np.random.default_rng(5).standard_normal((48, 40)).astype(np.float32)}
+    assert same(weights(8, stats, **other), weights(8, gathered(TEXT, SPREAD, EIGHT), **other))

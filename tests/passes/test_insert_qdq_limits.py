@@ -36,6 +36,10 @@ Q, DQ = "QuantizeLinear", "DequantizeLinear"
         ("g (float[16] x) => (float[4] y) <float[16,4] w> { y = MatMul(x, w) }", "vector"),
         ("g (float[2,3,16] x) => (float[2,3,4] y) <float[2,16,4] w> { y = MatMul(x, w) }", "not a matrix"),
         ("g (float[N,0] x) => (float[N,4] y) <float[0,4] w> { y = MatMul(x, w) }", "empty"),
+        (
+            "g (float[N,4] x) => (float[N,4] y) <float[4,16] c, float[16,4] w> { t = MatMul(c, w) y = MatMul(x, t) }",
+            "its input is a constant",
+        ),
     ],
 )
 def test_stays_float(quantize: Any, text: str, because: str) -> None:

@@ -291,3 +291,24 @@ def test_without_statistics_nothing_is_tried() -> None:
 def test_options_out_of_range(given: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="one of ratio and energy"):
         PruneChannels(**given)
+
+
+def test_one_elimination_serves_every_ratio_and_other_readers_have_their_own() -> None:
+    """What was found for the strongest ratio is kept with the statistics; the graph that comes of it is the same."""
+    wide = MLP.replace("6,16", "6,32").replace("[16", "[32")
+    constants = {"u": double(6, 32, axis=1), "a": double(32, axis=0)}
+    stats = gathered(wide, constants)
+
+    def weights(ratio: float, known: dict[str, Any], **more: Any) -> list[Array]:
+        module = loaded(wide, constants | more)
+        ctx = PassContext(get_target("cpu"), Log(strict=True), stats=known)
+        run_pass(PruneChannels(ratio=ratio), module, ctx)
+        return [np.asarray(ir.Module.constant(v)) for n in module.graph for v in n.inputs[1:] if v is not None]
+
+    fresh = {r: weights(r, gathered(wide, constants)) for r in (0.25, 0.5, 0.75)}
+    for ratio in (0.5, 0.25, 0.75, 0.5):  # the second is more than what is known, the others less
+        for one, other in zip(weights(ratio, stats), fresh[ratio], strict=True):
+            np.testing.assert_array_equal(one, other)
+    changed = {"w": np.diag(np.r_[np.ones(5), np.zeros(27)])[:, :5].astype(np.float32)}
+    again = weights(0.5, gathered(wide, constants), **changed)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(0.5, stats, **changed), again, strict=True))

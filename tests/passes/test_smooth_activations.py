@@ -236,3 +236,34 @@ def test_options_name_readers() -> None:
     ctx = PassContext(get_target("cpu"), Log(strict=True), stats=stats("u", 4, 1))
     assert run_pass(SmoothActivations(only="y"), module, ctx) == 1
     assert run_pass(SmoothActivations(), module, ctx) == 0  # its channels are scaled already
+
+
+def test_a_mul_where_nothing_before_can_be_scaled() -> None:
+    """The input of the model, a Sigmoid: x W = (x / s) (s W), s a power of two; of a Conv along axis 1."""
+    text = "g (float[N,4] i) => (float[N,5] y) <float[4,5] v> { u = Sigmoid(i) y = MatMul(u, v) }"
+    after = "g (float[N,4] i) => (float[N,5] y) <float[4] s> { u = Sigmoid(i) t = Mul(u, s) y = MatMul(t, v) }"
+    check(text, None, because="no weight op", axis=-1)
+    module = check(text, after, axis=-1, options={"insert": True})
+    (mul, matmul) = list(module.graph)[1:]
+    v = np.asarray(ir.Module.constant(read(testing.model_from(text, 21, {}, 0)).graph.initializers["v"]))
+    scale = expected(np.array(LARGEST[4]), np.abs(v).max(axis=1), 0.5)
+    np.testing.assert_array_equal(ir.Module.constant(mul.inputs[1]), (1 / scale).astype(np.float32))
+    np.testing.assert_array_equal(ir.Module.constant(matmul.inputs[1]), v * scale[:, None].astype(np.float32))
+
+
+def test_a_mul_before_all_convolutions_that_read_a_tensor() -> None:
+    text = (
+        "g (float[N,4,8,8] u) => (float[N,5,6,6] y, float[N,4,8,8] z) <float[5,4,3,3] v, float[4,2,1,1] w>"
+        " { y = Conv(u, v) z = Conv<group=2>(u, w) }"
+    )
+    after = "g (float[N,4,8,8] u) => (float[N,5,6,6] y, float[N,4,8,8] z) <float[4,1,1] s> { t = Mul(u, s) y = Conv(t, p) z = Conv<group=2>(t, q) }"
+    module = check(text, after, options={"insert": True})
+    (mul, _, _) = list(module.graph)
+    assert ir.dims_of(mul.inputs[1]) == (4, 1, 1)
+    check(text, None, because="no weight op")
+
+
+def test_no_mul_where_something_before_can_be_scaled() -> None:
+    text = CONVS.format("", "Relu(t)")
+    module = check(text, text, options={"insert": True})
+    assert [n.op_type for n in module.graph] == ["Conv", "Relu", "Conv"]
