@@ -24,6 +24,7 @@ PARTS = (0.7, 0.3)  # of the data to fit: what changes are fitted to, and what t
 MOST_HELD = 128
 _KEEP = 1 << 28  # bytes of held samples that are not read again for every change
 RESERVE = 1.1  # by which errors on the held samples stay below the budget: unseen ones differ
+_BEYOND = 1.01
 BACK_OFF = 1.15  # times the reserve, where samples that were not held say that it was too little
 _ROUNDS = 8
 ENOUGH = 0.8  # of the budget: a choice that uses so much is not improved on
@@ -73,9 +74,10 @@ class Allocation:
 
     def back_off(self) -> bool:
         """Let the next decision stay further below the budget; return whether there is anything to give up."""
-        if not self.chosen:
+        if not self.chosen or self._tries is None:
             return False
-        self.reserve *= BACK_OFF
+        used, _ = self._tries.known[self.chosen]
+        self.reserve = max(BACK_OFF * self.reserve, _BEYOND / used if used > 0 else math.inf)
         self.chosen = None
         return True
 

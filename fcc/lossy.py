@@ -12,6 +12,7 @@ from .decision import Decision, read_decision
 from .distill import require_torch
 from .driver import Driver, Product
 from .errors import CalibrationError, OptionError, ParityError, PassError, TargetError, VerifyError
+from .gauge import LEAST_GAIN, SLOWER
 from .options import HALVES, STATIC, Options
 from .report import Report
 from .rewrite import PassContext
@@ -283,11 +284,21 @@ def _refused(plan: Decision, options: Options, rows: Report) -> ParityError:
 
 
 def _better(options: Options, trial: Trial, exact: Product, product: Product) -> tuple[bool, str]:
-    """Return whether a plan beats the exact product, and by what: smaller, or measured faster beyond the noise."""
+    """Return whether a plan beats the exact product, and by what: smaller and no slower, or faster beyond the noise."""
     if options.objective == "size":
-        return product.emitted.size < exact.emitted.size, f"{product.emitted.size} bytes"
+        return _smaller(trial, exact, product)
     timing = trial.speed(exact.emitted, product.emitted)
     return timing.ratio + 2 * timing.noise < FASTER, f"{timing.ratio:.2f} of the latency of -O2"
+
+
+def _smaller(trial: Trial, exact: Product, product: Product) -> tuple[bool, str]:
+    """Return whether a plan is smaller and, where that can be measured, no slower."""
+    said = f"{product.emitted.size} bytes"
+    if product.emitted.size >= exact.emitted.size or trial.untimed:
+        return product.emitted.size < exact.emitted.size, said
+    timing = trial.speed(exact.emitted, product.emitted)
+    slower = timing.ratio - LEAST_GAIN * timing.noise > SLOWER
+    return not slower, said + (f", {timing.ratio:.2f} of the latency of -O2" if slower else "")
 
 
 def _by_hand(driver: Driver, fit: Any) -> Steps:

@@ -29,8 +29,10 @@ class Options:
 
     ``allow_cuda_only`` permits operators that only the CUDA provider has; no rewrite makes one so far. ``tune_seconds``
     is the time for measuring choices that no table answers; ``table`` is a file of measurements (None: the user's, if
-    there is one); ``plan`` is a plan to replay: a path, plain data or a Plan. ``distill`` holds ``epochs`` and
-    ``rate``.
+    there is one); ``plan`` is a plan to replay: a path, plain data or a Plan. ``cluster`` is the address of a Dask
+    cluster, its Client, or a number of processes; ``cache`` the folder that keeps what calibration gathers ("on": the
+    user's own). ``skip_bad_data`` leaves out files of a calibration folder that cannot be read or hold NaN. ``distill``
+    holds ``epochs`` and ``rate``.
     """
 
     target: str = "cpu"
@@ -65,7 +67,10 @@ class Options:
     threads: int = 1
     rewrite_limit: int | None = None
     explain: tuple[str, ...] = ()
+    skip_bad_data: bool = False
     executor: Any = None
+    cluster: Any = None
+    cache: Any = None
     tune_seconds: float = 0.0
     table: str | None = None
     plan: Any = None
@@ -94,6 +99,8 @@ class Options:
             raise OptionError(f"budget is a positive share such as 0.01 or 1%, not {self.budget!r}")
         if not 0 <= self.tune_seconds < math.inf:
             raise OptionError(f"tune_seconds is a time of at least 0, not {self.tune_seconds!r}")
+        if self.executor is not None and self.cluster is not None:
+            raise OptionError("executor and cluster both say where calibration runs", "give one of them")
         if self.threads < 1:
             raise OptionError(f"threads is at least 1, not {self.threads}")
         object.__setattr__(self, "distill", parse_distill(self.distill))

@@ -239,7 +239,8 @@ def calibrated(driver: Driver, module: ir.Module, fit: Any, **wanted: Any) -> An
             custom_ops=o.custom_ops,
             threads=o.threads,
             executor=o.executor,
-            progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
+            cache=o.cache,
+            progress=(lambda n: tell("calibrate", n, fit.length or 0)) if tell is not None else None,
             **{"tensors": (), **wanted},
         )
 

@@ -164,8 +164,9 @@ class Reference:
                 self.fit,
                 threads=o.threads,
                 custom_ops=o.custom_ops,
-                progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
+                progress=(lambda n: tell("calibrate", n, self.fit.length or 0)) if tell is not None else None,
                 executor=o.executor,
+                cache=o.cache,
             )
 
 
