@@ -186,7 +186,8 @@ def test_progress_is_told_phases_and_samples() -> None:
     seen: list[tuple[str, int, int]] = []
     fcc.compile(MLP, precision="int8", calibration=DIGITS, progress=lambda *a: seen.append(a))
     phases = list(dict.fromkeys(s[0] for s in seen))
-    assert phases == ["prepare", "load", "probe", "optimize", "legalize", "emit", "verify", "compress", "calibrate"]
+    exact = ["prepare", "load", "probe", "optimize", "legalize", "emit", "verify"]
+    assert phases == [*exact, "compress", "calibrate", "certify"]
     counted = [(done, total) for phase, done, total in seen if phase == "calibrate" and done]
     assert {total for _, total in counted} == {150, 200}  # samples are held back to choose, then all are used
     assert counted[-200:] == [(n, 200) for n in range(1, 201)]
@@ -359,10 +360,11 @@ def test_level_3_chooses_layer_by_layer_and_says_what_else_it_tried() -> None:
     whole = {b: fcc.compile(MLP, precision="int8", calibration=DIGITS, budget=b) for b in ("5%", "20%")}
     for budget, starts in (
         ("5%", ["layer by layer: ", "low rank ratio=0.5: beyond the budget"]),
-        ("20%", ["layer by layer: ", "low rank ratio=0.25 + int8: "]),
+        ("20%", ["layer by layer: ", "int8: "]),
     ):
         compiled = fcc.compile(MLP, budget=budget, **how)
-        assert {n.op_type for n in compiled.proto().graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
+        ops = {n.op_type for n in compiled.proto().graph.node}
+        assert "Cast" in ops  # weights in int8, unpacked when the file is loaded
         notes = compiled.report.notes
         assert all(n.startswith(s) for n, s in zip(notes, starts, strict=False)), notes
         assert len(compiled.to_bytes()) <= len(whole[budget].to_bytes())
