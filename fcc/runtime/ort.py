@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -19,9 +20,12 @@ class RunError(TargetError):
 def ort() -> Any:
     """Return the module onnxruntime.
 
+    Unless ORT_DISABLE_TELEMETRY says otherwise, it keeps no device identifier and no telemetry under the user's home.
+
     Raises:
         TargetUnavailable: it is not installed.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when the library is loaded
     try:
         import onnxruntime
     except ImportError as e:
