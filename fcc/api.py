@@ -13,6 +13,7 @@ from .compiled import CompiledModel
 from .decision import replaying, require_same
 from .driver import Broken, Driver, Product
 from .errors import ParityError, PassError, UnsupportedOp
+from .limits import within
 from .options import Options, parse_budget, parse_low_rank, parse_prune, several
 from .plan import read_plan
 from .report import Report
@@ -64,7 +65,7 @@ def compile(
     measuring choices that no table answers (the result is then held to be no slower than the source); ``plan`` replays
     the ``plan`` of an earlier CompiledModel, as an object or a file. ``progress`` is called with (phase,
     done, total) when a phase begins, and (phase, done, 0) as it goes on where that can be counted. ``more`` takes the
-    other fields of fcc.options.Options. Thread-safe.
+    other fields of fcc.options.Options, such as ``timeout`` in seconds. Thread-safe.
 
     Raises:
         FccError: one of its subclasses; fcc.errors has the exit code of each.
@@ -93,8 +94,15 @@ def compile(
         plan=plan,
         **more,
     )
-    options = replaying(options, read_plan(plan))
-    driver = Driver(options, model, progress, tuple(instruments))
+    with within(options.timeout):
+        return _compile(options, model, progress, tuple(instruments))
+
+
+def _compile(
+    options: Options, model: Any, progress: Progress | None, instruments: tuple[Instrument, ...]
+) -> CompiledModel:
+    options = replaying(options, read_plan(options.plan))
+    driver = Driver(options, model, progress, instruments)
     lossy.require(options, driver.target)
     source = driver.load()
     require_same(driver.costs.plan, source)

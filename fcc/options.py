@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import OptionError, did_you_mean
+from .limits import MAX_NODES
 
 TARGETS = ("cpu", "cuda", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4")
@@ -27,7 +28,7 @@ class Options:
     ``allow_cuda_only`` permits operators that only the CUDA provider has; no rewrite makes one so far. ``tune_seconds``
     is the time for measuring choices that no table answers; ``table`` is a file of measurements (None: the user's, if
     there is one); ``plan`` is a plan to replay: a path, plain data or a Plan. ``distill`` holds ``epochs`` and
-    ``rate``.
+    ``rate``. A model of more than ``max_nodes`` nodes is refused, a compile of more than ``timeout`` seconds ended.
     """
 
     target: str = "cpu"
@@ -66,6 +67,8 @@ class Options:
     table: str | None = None
     plan: Any = None
     distill: Mapping[str, float] | None = None
+    max_nodes: int = MAX_NODES
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("disable", "plugins", "custom_ops", "explain"):
@@ -88,6 +91,10 @@ class Options:
             raise OptionError(f"tune_seconds is a time of at least 0, not {self.tune_seconds!r}")
         if self.threads < 1:
             raise OptionError(f"threads is at least 1, not {self.threads}")
+        if self.max_nodes < 1:
+            raise OptionError(f"max_nodes is at least 1, not {self.max_nodes}")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise OptionError(f"timeout is a positive time in seconds, not {self.timeout!r}")
         object.__setattr__(self, "distill", parse_distill(self.distill))
         for library in self.custom_ops:
             if not os.path.isfile(library):

@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .errors import OptionError
+from .regular import read_text
 
 SCHEMA = 1
 _WANTED = {"target": str, "choices": list, "skip": list}
@@ -64,8 +64,8 @@ def read_plan(given: Any) -> Plan | None:
         return given
     where = f"plan {os.fspath(given)}" if isinstance(given, str | os.PathLike) else "plan"
     try:
-        found = json.loads(Path(given).read_text(encoding="utf-8")) if where != "plan" else dict(given)
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads(read_text(given)) if where != "plan" else dict(given)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise OptionError(f"{where}: {error}", "fcc MODEL --plan FILE writes one") from None
     return _plan(found, where)
 

@@ -18,18 +18,20 @@ from .files import check_libraries, check_output, check_report, output_of, writa
 from .logs import logging_to_stderr
 from .progress import Progress
 from .style import echo
+from .supervise import is_child, limit_memory, out_of_memory, parse_memory, supervised
 from .tune import keep, keeper
 from .workload import Workload
 
 EXAMPLES = (
     "Subcommands (fcc NAME --help):\n"
     + "\n".join(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())
-    + "\n\nExit codes: 0 ok, 2 options, 3 load, 4 data or target, 5 pass, 6 parity, 7 save,\n70 bug, 130 interrupted."
+    + "\n\nExit codes: 0 ok, 2 options, 3 load, 4 data or target, 5 pass, 6 parity, 7 save,\n"
+    "8 limit, 70 bug, 130 interrupted."
 )
 
 
 @click.pass_context
-def run(context: click.Context, /, model: str, **given: Any) -> None:
+def run(context: click.Context, /, model: str, **given: Any) -> int:
     """Compile an ONNX model into a smaller, faster, verified one for onnxruntime.
 
     \b
@@ -37,6 +39,18 @@ def run(context: click.Context, /, model: str, **given: Any) -> None:
     fcc model.onnx -o out.onnx --target cuda --precision fp16
     """
     keywords = arguments(given)
+    memory = parse_memory(given["max_memory"])
+    if (memory is not None or given["timeout"] is not None) and not is_child():
+        return supervised(context.obj.argv, given["timeout"], memory)
+    if memory is not None:
+        limit_memory(memory)
+    try:
+        return _run(context, model, keywords, given)
+    except MemoryError as error:
+        raise out_of_memory(memory) or error from None
+
+
+def _run(context: click.Context, model: str, keywords: dict[str, Any], given: dict[str, Any]) -> int:
     output = output_of(model, given["output"])
     _check(model, output, given)
     with logging_to_stderr(verbose=given["verbose"], debug=given["debug"]):
@@ -52,6 +66,7 @@ def run(context: click.Context, /, model: str, **given: Any) -> None:
             if compiled.measured:
                 keep(compiled.measured, keeper(given["table"]))
         _tell(compiled, given, untimed)
+    return 0
 
 
 def _check(model: str, output: Path, given: dict[str, Any]) -> None:
