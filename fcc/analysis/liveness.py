@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
 from .. import ir
 from .cost import computed_at_load, nbytes, sizes
@@ -60,6 +61,16 @@ def peak_bytes(graph: ir.Graph, symbols: Mapping[str, int] | None = None, *, at_
     return peak
 
 
+_STRING = 32  # bytes of an empty string in memory
+
+
+def _text_bytes(module: ir.Module) -> int:
+    """Return the bytes of the longest string that the module holds."""
+    constants = (v.const_value for g in module.graphs() for v in g.initializers.values())
+    held = (t for t in constants if t is not None and t.dtype == ir.DataType.STRING)
+    return _STRING + max((len(x) for t in held for x in t.numpy().reshape(-1).tolist()), default=0)
+
+
 class Demand:
     """The memory that runs of a module take, weights not counted; what is the same for all sizes is added up once."""
 
@@ -67,17 +78,23 @@ class Demand:
         self._module = module
         self._fixed = 0
         self._open: list[tuple[ir.DataType, tuple[ir.Dim | int | None, ...]]] = []
+        texts = 0
         for value in (*module.graph.inputs, *(v for node in module.nodes() for v in node.outputs)):
             dims = ir.dims_of(value)
             if dims is None or value.dtype is None:
                 continue
+            if value.dtype == ir.DataType.STRING:
+                texts += prod(d for d in dims if isinstance(d, int))
             if all(isinstance(d, int) for d in dims):
                 self._fixed += nbytes(value.dtype, dims)
             else:
                 self._open.append((value.dtype, dims))
+        self._texts = texts * _text_bytes(module) if texts else 0
 
     def exceeds(self, most: int, symbols: Mapping[str, int]) -> int:
         """Return the bytes alive at once with symbols bound (default 1) when they are more than ``most``, else 0."""
+        if self._texts > most:
+            return self._texts
         total = self._fixed + sum(nbytes(dtype, dims, symbols) for dtype, dims in self._open)
         if total <= most:  # all values together fit
             return 0

@@ -88,12 +88,7 @@ def probes(
     """
     maker = _maker(module, seed)
     bound = bound_sizes(maker.axes, opt_shapes)
-    needed = maker.demand.exceeds(_MOST_BYTES, bound)
-    if needed:
-        raise DataError(
-            f"a run would take {_gib(needed)} GiB, generated probes are given {_MOST_BYTES >> 30}",
-            "give smaller sizes with --opt-shape, or --data",
-        )
+    _require_small(maker, bound)
     base = base_sizes(module, maker.axes, bound, _trial(maker, run, 0))
     if base is None:
         open_dims = ", ".join(v for v in maker.axes.variables if v not in bound)
@@ -107,6 +102,25 @@ def probes(
     )
     made = [maker.probe(k, sizes[k % 3]) for k in range(count)]
     return made + (_other_branches(maker, made[0], run) if made else [])
+
+
+def require_small(module: Module, opt_shapes: Mapping[str, Sequence[int | None]] | None = None) -> None:
+    """Check that a run on probes takes no more than 4 GiB; a session that optimizes may take them when it is made.
+
+    Raises:
+        DataError: it would take more, or an input is no tensor.
+    """
+    maker = _maker(module, 0)
+    _require_small(maker, bound_sizes(maker.axes, opt_shapes))
+
+
+def _require_small(maker: _Maker, sizes: Sizes) -> None:
+    needed = maker.demand.exceeds(_MOST_BYTES, sizes)
+    if needed:
+        raise DataError(
+            f"a run would take {_gib(needed)} GiB, generated probes are given {_MOST_BYTES >> 30}",
+            "give smaller sizes with --opt-shape, or --data",
+        )
 
 
 def _gib(size: int) -> str:
