@@ -99,7 +99,9 @@ SIZES = (
     Case("Concat chain to terabytes", writes(m.expand_chain)),
     Case("outer sums to petabytes", writes(m.outer_sums)),
     Case("outer product of 64 GB", writes(m.outer_product)),
-    Case("string tiled to 64 TB", writes(m.large_string)),
+    Case(
+        "string tiled to 64 TB", writes(m.large_string), (0, TIME), words=("--max-memory", "900MB", "--timeout", "20")
+    ),
     Case(
         "Upsample of terabytes",
         unfolds("ConvTranspose", scalar("w", [[[1.0, 1.0]]]), scalar("k", [[[1.0]]]), strides=[TERA]),
@@ -109,7 +111,12 @@ SIZES = (
     Case("Loop of 10^18 trips", writes(m.endless_loop), (TIME,), words=("--timeout", "10")),
     Case("Loop of 10^18 trips, constant", writes(m.endless_constant_loop), (TIME,), words=("--timeout", "10")),
     Case("Loop without end", writes(m.while_loop), (TIME,), words=("--timeout", "10")),
-    Case("Loop that doubles 60 times", writes(m.doubling_loop)),
+    Case(
+        "Loop that doubles 60 times",
+        writes(m.doubling_loop),
+        (0, TIME),
+        words=("--max-memory", "900MB", "--timeout", "20"),
+    ),
 )
 
 DEPTH = (
@@ -279,10 +286,10 @@ JSON = (
         OPTIONS,
     ),
     refused("plan that is a folder", f.option_at("--from-plan", lambda p: p.mkdir()), "given", OPTIONS),
-    refused("table 10^6 deep", f.option("--table", lambda: f.deep_json(10**6)), "given.json", OPTIONS),
-    refused("table of 1 GB", f.option_at("--table", lambda p: f.write_sparse(p, 1 << 30)), "given", OPTIONS),
-    refused("table is a FIFO", f.option_at("--table", os.mkfifo), "given", OPTIONS),
-    refused("table is /dev/zero", f.option_at("--table", lambda p: p.symlink_to("/dev/zero")), "given", OPTIONS),
+    refused("table 10^6 deep", f.option("--table", lambda: f.deep_json(10**6)), "given.json", DATA),
+    refused("table of 1 GB", f.option_at("--table", lambda p: f.write_sparse(p, 1 << 30)), "given", DATA),
+    refused("table is a FIFO", f.option_at("--table", os.mkfifo), "given", DATA),
+    refused("table is /dev/zero", f.option_at("--table", lambda p: p.symlink_to("/dev/zero")), "given", DATA),
 )
 
 CASES: tuple[Case, ...] = (*EXTERNAL, *SIZES, *DEPTH, *AMOUNTS, *NAMES, *MODELS, *SAMPLES, *OUTPUTS, *JSON)

@@ -200,3 +200,5 @@ RULES: dict[str, tuple[Callable[[ir.Node], Several], ...]] = {
     "Slice": (_slice_of_concat,),
     "Split": (_split_of_concat,),
 }
+
+_MOST_OPERANDS = 1024
