@@ -31,6 +31,7 @@ def refused(name: str, build: Build, says: str, code: int = LOAD, *words: str) -
     return Case(name, build, (code,), says, words)
 
 
+BOUNDED = ("--max-memory", "900MB", "--timeout", "20")
 TERA = 1 << 40
 X = np.ones((2, 2), np.float32)
 
@@ -99,9 +100,7 @@ SIZES = (
     Case("Concat chain to terabytes", writes(m.expand_chain)),
     Case("outer sums to petabytes", writes(m.outer_sums)),
     Case("outer product of 64 GB", writes(m.outer_product)),
-    Case(
-        "string tiled to 64 TB", writes(m.large_string), (0, TIME), words=("--max-memory", "900MB", "--timeout", "20")
-    ),
+    Case("string tiled to 64 TB", writes(m.large_string), (0, TIME), words=BOUNDED),
     Case(
         "Upsample of terabytes",
         unfolds("ConvTranspose", scalar("w", [[[1.0, 1.0]]]), scalar("k", [[[1.0]]]), strides=[TERA]),
@@ -115,7 +114,7 @@ SIZES = (
         "Loop that doubles 60 times",
         writes(m.doubling_loop),
         (0, TIME),
-        words=("--max-memory", "900MB", "--timeout", "20"),
+        words=BOUNDED,
     ),
 )
 

@@ -31,7 +31,7 @@ class Deadline:
         """Raise LimitError when the time is up."""
         if time.monotonic() >= self._end:
             raise LimitError(
-                f"the compile did not end within {self.seconds:g} s",
+                f"the compile was stopped after {self.seconds:.3g} s",
                 "raise --timeout, give smaller sizes with --opt-shape, or --verify off",
             )
 

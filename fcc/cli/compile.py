@@ -18,10 +18,11 @@ from .files import check_libraries, check_output, check_report, output_of, writa
 from .logs import logging_to_stderr
 from .progress import Progress
 from .style import echo
-from .supervise import is_child, limit_memory, out_of_memory, parse_memory, supervised
+from .supervise import limit_memory, out_of_memory, parse_memory, since_start, supervised
 from .tune import keep, keeper
 from .workload import Workload
 
+_LEAST_S = 0.01
 EXAMPLES = (
     "Subcommands (fcc NAME --help):\n"
     + "\n".join(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())
@@ -40,8 +41,11 @@ def run(context: click.Context, /, model: str, **given: Any) -> int:
     """
     keywords = arguments(given)
     memory = parse_memory(given["max_memory"])
-    if (memory is not None or given["timeout"] is not None) and not is_child():
+    passed = since_start()
+    if (memory is not None or given["timeout"] is not None) and passed is None:
         return supervised(context.obj.argv, given["timeout"], memory)
+    if given["timeout"] is not None and passed is not None:
+        keywords["timeout"] = max(given["timeout"] - passed, _LEAST_S)
     if memory is not None:
         limit_memory(memory)
     try:

@@ -6,11 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from fcc.errors import LimitError, OptionError
 
-_CHILD = "FCC_SUPERVISOR"  # holds the process id of the parent
+_CHILD = "FCC_SUPERVISOR"  # holds the process id of the parent, and when it started the child
 _GRACE_S = 1.0  # for the child to end by itself, with a message of what it was doing
 _END_S = 5.0
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -37,9 +38,10 @@ def parse_memory(text: str | None) -> int | None:
     return size
 
 
-def is_child() -> bool:
-    """Return whether this process is one that ``supervised`` started."""
-    return os.environ.get(_CHILD) == str(os.getppid())
+def since_start() -> float | None:
+    """Return the seconds since ``supervised`` started this process; None for a process that it did not start."""
+    parent, _, start = os.environ.get(_CHILD, "").partition("@")
+    return time.time() - float(start) if parent == str(os.getppid()) else None
 
 
 def supervised(argv: Sequence[str], timeout: float | None, memory: int | None) -> int:
@@ -49,14 +51,14 @@ def supervised(argv: Sequence[str], timeout: float | None, memory: int | None) -
         LimitError: the child was ended because its time was up, or died under the memory limit.
     """
     command = [sys.executable, "-P", *(f"-W{w}" for w in sys.warnoptions), "-m", "fcc", *argv]
-    env = {**os.environ, _CHILD: str(os.getpid())}
+    env = {**os.environ, _CHILD: f"{os.getpid()}@{time.time()}"}
     with subprocess.Popen(command, env=env) as child:
         try:
             code = child.wait(None if timeout is None else timeout + _GRACE_S)
         except subprocess.TimeoutExpired:
             child.kill()
             raise LimitError(
-                f"the compile did not end within {timeout:g} s and was killed",
+                f"the compile did not stop after {timeout:g} s and was killed",
                 "raise --timeout, give smaller sizes with --opt-shape, or --verify off",
             ) from None
         except KeyboardInterrupt:

@@ -158,5 +158,5 @@ def _not_onnx(head: bytes, where: str) -> LoadError:
         if head.startswith(magic):
             return LoadError(f"{where} is not an ONNX model: it is {what}", _EXPORT_HINT)
     if head[:1] == b"\x08":
-        return LoadError(f"{where} is cut off or damaged", "export or download the model again")
+        return LoadError(f"{where} is cut off, damaged, or nested too deeply", "export or download the model again")
     return LoadError(f"{where} is not an ONNX model", _EXPORT_HINT)
