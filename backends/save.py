@@ -109,6 +109,8 @@ def _check(emitted: Emitted, target: str) -> None:
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise SaveError(f"cannot write {target}: the folder {folder} does not exist", "create it first")
+    if os.path.islink(target):  # what is left of links in a circle
+        raise SaveError(f"cannot write {target}: it is a link to itself", "choose another path with -o")
     if os.path.isdir(target):
         raise SaveError(f"cannot write {target}: it is a folder", "give the name of a file with -o")
     if os.path.exists(target) and not os.path.isfile(target):

@@ -317,3 +317,20 @@ def wide_json(rows: int) -> bytes:
 def gzipped() -> bytes:
     """Return the good model, gzipped."""
     return gzip.compress(GOOD.SerializeToString())
+
+
+ODD_PLAN = b'{"schema": 1, "target": "cpu", "skip": [], "choices": [], "lossy": {"steps": [[]], "layers": 7}}'
+
+
+def report_over_model(folder: Path) -> Sequence[str]:
+    """The report where the model lies, by another name."""
+    plain(folder)
+    (folder / "r.md").symlink_to("m.onnx")
+    return ("--report", str(folder / "r.md"))
+
+
+def plan_over_model(folder: Path) -> Sequence[str]:
+    """The plan where the model lies, by another name."""
+    plain(folder)
+    (folder / "p").symlink_to("m.onnx")
+    return ("--plan", str(folder / "p"))

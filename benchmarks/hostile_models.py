@@ -151,6 +151,21 @@ def overridable_size() -> onnx.ModelProto:
     return built
 
 
+def _sparse(name: str, size: int) -> onnx.SparseTensorProto:
+    values = numpy_helper.from_array(np.ones(1, np.float32), name)
+    return onnx.SparseTensorProto(values=values, indices=ints("", 0), dims=[size])
+
+
+def sparse_gigabytes() -> onnx.ModelProto:
+    """One value of half a billion."""
+    return model([node("Add", ["x", "w"], ["y"])], sparse_initializer=[_sparse("w", 1 << 29)])
+
+
+def many_sparse() -> onnx.ModelProto:
+    """A hundred of them."""
+    return model([node("Relu", ["x"], ["y"])], sparse_initializer=[_sparse(f"w{i}", 50_000_000) for i in range(100)])
+
+
 # ---- loops
 
 

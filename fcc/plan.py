@@ -70,13 +70,17 @@ def read_plan(given: Any) -> Plan | None:
     return _plan(found, where)
 
 
+def _names_a_site(row: Any) -> bool:
+    return isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("pass_name", "site"))
+
+
 def _plan(found: Any, where: str) -> Plan:
     if not isinstance(found, dict) or found.pop("schema", None) != SCHEMA:
         raise OptionError(f"{where} is no plan of schema {SCHEMA}", "fcc MODEL --plan FILE writes one")
     wrong = next((k for k, kind in _WANTED.items() if not isinstance(found.get(k), kind)), None)
     wrong = wrong or next((k for k in ("lossy", "whole") if not isinstance(found.get(k, {}), dict)), None)
     rows = [*found.get("choices", ()), *found.get("skip", ())] if wrong is None else []
-    if wrong is not None or not all(isinstance(r, dict) and {"pass_name", "site"} <= set(r) for r in rows):
+    if wrong is not None or not all(_names_a_site(r) for r in rows):
         raise OptionError(f"{where}: {wrong or 'an entry'} is not as a plan has it", "write it again with --plan FILE")
     if not all("taken" in c for c in found["choices"]):
         raise OptionError(f"{where}: a choice does not say whether it is taken", "write it again with --plan FILE")

@@ -14,7 +14,7 @@ from fcc.errors import OptionError
 from .command import SUBCOMMANDS, make
 from .compile_options import arguments, params
 from .failure import say
-from .files import check_libraries, check_output, check_report, output_of, writable, write_text
+from .files import check_libraries, check_output, check_report, output_of, resolved, writable, write_text
 from .logs import logging_to_stderr
 from .progress import Progress
 from .style import echo
@@ -82,7 +82,7 @@ def _check(model: str, output: Path, given: dict[str, Any]) -> None:
     check_report(given["report"], Path(model), output)
     check_report(given["curve"], Path(model), output, option="--curve", kinds=(".svg",))
     if given["plan"] is not None:
-        if Path(given["plan"]).resolve() in (Path(model).resolve(), output.resolve()):
+        if resolved(given["plan"]) in (resolved(model), resolved(output)):
             raise OptionError(f"--plan {given['plan']} would overwrite a model", "choose another name")
         writable(Path(given["plan"]))
     check_libraries(given["custom_ops"])
@@ -115,7 +115,7 @@ def _write_report(report: Any, path: str | None, curve: str | None) -> None:
     if path is None:
         return
     as_json = path.lower().endswith(".json")
-    plot = "" if curve is None else quote(os.path.relpath(Path(curve).resolve(), Path(path).resolve().parent))
+    plot = "" if curve is None else quote(os.path.relpath(resolved(curve), resolved(path).parent))
     write_text(Path(path), report.to_json() + "\n" if as_json else report.to_markdown(plot))
 
 

@@ -39,6 +39,9 @@ def check_scopes(model: onnx.ModelProto, max_nodes: int) -> None:
     """
     budget = _Budget(max_nodes)
     _check_graph(model.graph, [], budget)
+    names = {(f.domain, f.name, f.overload) for f in model.functions}
+    if len(names) != len(model.functions):
+        raise LoadError("the model lists a function twice", _INVALID)
     for function in model.functions:
         defined = set(function.input)
         if len(defined) != len(function.input):
