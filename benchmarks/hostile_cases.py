@@ -169,7 +169,7 @@ NAMES = (
     refused("missing name of 1 MB", writes(m.megabyte_name_missing), "nothing produces"),
     refused("missing name like 4000", writes(m.near_names), "nothing produces"),
     refused("value defined twice", writes(m.duplicate_values), "twice"),
-    refused("initializer given twice", writes(m.duplicate_initializers), "twice"),
+    Case("initializer given twice", writes(m.duplicate_initializers)),
     refused("input listed twice", writes(m.duplicate_inputs), "twice"),
     Case("output listed twice", writes(m.duplicate_outputs), (0, LOAD)),
     Case("attribute given twice", writes(m.duplicate_attributes), (0, LOAD)),
@@ -235,6 +235,7 @@ SAMPLES = (
     refused("samples are /dev/zero", f.samples_at(lambda p: p.symlink_to("/dev/zero")), "s.npz", DATA),
     refused("samples are missing", f.samples_at(lambda p: None), "does not exist", DATA),
     refused("one bad file among samples", f.one_bad(), "1.npz", DATA),
+    Case("one bad file, left out", f.one_bad("--skip-bad-data")),
 )
 
 OUTPUTS = (

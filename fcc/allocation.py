@@ -10,7 +10,7 @@ from typing import Any
 
 from . import ir
 from .allocate import Option, reasons, solve
-from .changes import INT4, INT8, LOW_RANK, Change, Changes
+from .changes import INT4, INT8, KEEP, LOW_RANK, Change, Changes
 from .data.dataset import Data, in_memory, split
 from .driver import Driver
 from .errors import FccError
@@ -22,8 +22,8 @@ from .rewrite.pipeline import Pipeline
 
 PARTS = (0.7, 0.3)  # of the data to fit: what changes are fitted to, and what they are chosen on
 MOST_HELD = 128
-_KEEP = 1 << 28  # bytes of held samples that are not read again for every change
 RESERVE = 1.1  # by which errors on the held samples stay below the budget: unseen ones differ
+_BEYOND = 1.01
 BACK_OFF = 1.15  # times the reserve, where samples that were not held say that it was too little
 _ROUNDS = 8
 ENOUGH = 0.8  # of the budget: a choice that uses so much is not improved on
@@ -73,9 +73,10 @@ class Allocation:
 
     def back_off(self) -> bool:
         """Let the next decision stay further below the budget; return whether there is anything to give up."""
-        if not self.chosen:
+        if not self.chosen or self._tries is None:
             return False
-        self.reserve *= BACK_OFF
+        used, _ = self._tries.known[self.chosen]
+        self.reserve = max(BACK_OFF * self.reserve, _BEYOND / used if used > 0 else math.inf)
         self.chosen = None
         return True
 
@@ -91,7 +92,7 @@ class Allocation:
     @cached_property
     def _parts(self) -> tuple[Data, Data]:
         fitted, held = split(self.fit, PARTS)
-        return fitted, in_memory(held.take(MOST_HELD), _KEEP)
+        return fitted, in_memory(held.take(MOST_HELD), KEEP)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row of the report for every layer that something could be done to: what was, and every option."""

@@ -15,6 +15,7 @@ import numpy as np
 from fcc.errors import DataError
 from fcc.regular import open_regular
 
+from .identity import digest, file_state
 from .spec import Array
 
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # version of the format -> bytes of the length of its header
@@ -38,6 +39,9 @@ class Rows(Protocol):
     def blocks(self, size: int) -> Iterator[Array]:
         """Yield slices of ``size`` rows; the last may be shorter."""
 
+    def identity(self) -> Any:
+        """Return what tells this array apart from others."""
+
 
 @dataclass(frozen=True)
 class ArrayRows:
@@ -58,6 +62,9 @@ class ArrayRows:
         for start in range(0, self.shape[0], size):
             yield self.array[start : start + size]
 
+    def identity(self) -> Any:
+        return digest(self.array)
+
 
 @dataclass(frozen=True)
 class NpzRows:
@@ -69,6 +76,10 @@ class NpzRows:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran: bool
+    state: Any = None
+
+    def identity(self) -> Any:
+        return self.member, self.state
 
     def blocks(self, size: int) -> Iterator[Array]:
         try:
@@ -111,6 +122,7 @@ def open_npz(path: str | os.PathLike[str]) -> dict[str, Rows]:
         DataError: not an .npz, or a member that is no plain array.
     """
     name = os.fspath(path)
+    state = file_state(name)
     try:
         with open_regular(name) as file, zipfile.ZipFile(file) as archive:
             found: dict[str, Rows] = {}
@@ -119,7 +131,7 @@ def open_npz(path: str | os.PathLike[str]) -> dict[str, Rows]:
                 where = f"{name}:{member}"
                 with archive.open(info) as stream:
                     shape, fortran, dtype = read_header(stream, where)
-                found[member] = NpzRows(name, info.filename, where, shape, dtype, fortran)
+                found[member] = NpzRows(name, info.filename, where, shape, dtype, fortran, state)
             return found
     except FileNotFoundError:
         raise DataError(f"{name} does not exist", "check the path") from None

@@ -60,10 +60,7 @@ def _check_graph(graph: onnx.GraphProto, outer: list[set[str]], budget: _Budget)
     if len(defined) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise LoadError(f"{where} lists input {twice!r} twice", _INVALID)
-    named = {t.name for t in graph.initializer}
-    if len(named) != len(graph.initializer):
-        raise LoadError(f"{where} lists an initializer twice", _INVALID)
-    defined |= named
+    defined.update(t.name for t in graph.initializer)
     defined.update(t.values.name for t in graph.sparse_initializer)
     _check_nodes(graph.node, defined, outer, where, budget)
     _check_outputs((v.name for v in graph.output), [*outer, defined] if outer else [defined], where)
