@@ -13,6 +13,7 @@ from .compiled import CompiledModel
 from .decision import replaying, require_same
 from .driver import Broken, Driver, Product
 from .errors import ParityError, PassError, UnsupportedOp
+from .limits import within
 from .options import Options, parse_budget, parse_low_rank, parse_prune, several
 from .plan import read_plan
 from .report import Report
@@ -68,7 +69,7 @@ def compile(
     the time for measuring choices that no table answers (the result is then held to be no slower than the source);
     ``plan`` replays the ``plan`` of an earlier CompiledModel, as an object or a file. ``progress`` is called with
     (phase, done, total) when a phase begins, and as it goes on where that can be counted; ``total`` is 0 when it is not
-    known. ``more`` takes the other fields of fcc.options.Options. Thread-safe.
+    known. ``more`` takes the other fields of fcc.options.Options, such as ``timeout`` in seconds. Thread-safe.
 
     Raises:
         FccError: one of its subclasses; fcc.errors has the exit code of each.
@@ -98,7 +99,7 @@ def compile(
         **more,
     )
     options = replaying(options, read_plan(plan))
-    with resources(options) as options:
+    with within(options.timeout), resources(options) as options:
         return _compiled(options, model, progress, tuple(instruments))
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import ir, passes, plugins
+from . import ir, limits, passes, plugins
 from .analysis import shapes
 from .backends import Backend, Emitted, get_backend, size_of
 from .compress.blas import one_thread
@@ -115,7 +115,8 @@ class Driver:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase and announce it."""
+        """Time a phase and announce it; the deadline of the compile is asked first."""
+        limits.check()
         if self.progress is not None:
             self.progress(name, 0, 0)
         start = time.perf_counter()
@@ -127,7 +128,7 @@ class Driver:
     def load(self) -> ir.Module:
         """Read, normalize and infer the source; the next replay uses this module up."""
         with self.phase("load"):
-            module = read(self.source, shapes=self.options.shapes)
+            module = read(self.source, shapes=self.options.shapes, max_nodes=self.options.max_nodes)
             for node, reason in shapes.infer(module)[:10]:
                 module.notes.append(f"shape inference stopped at {node.name!r}: {reason}")
         self._fresh = module

@@ -20,7 +20,7 @@ from .signals import Interruptions
 def run(argv: Sequence[str]) -> int:
     """Run a command and return its exit code; no exception leaves."""
     debug = "--debug" in argv
-    with Interruptions() as interruptions:
+    with Interruptions(argv) as interruptions:
         try:
             _tolerant_streams()
             code = _dispatch(list(argv), interruptions)

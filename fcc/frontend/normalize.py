@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fcc import ir
+from fcc.limits import MAX_NODES
 
 from .constants import lift_constants
 from .inline import inline_functions
@@ -13,7 +14,7 @@ from .upgrade import upgrade_opset
 from .versions import settle_versions
 
 
-def normalize(module: ir.Module) -> None:
+def normalize(module: ir.Module, max_nodes: int = MAX_NODES) -> None:
     """Bring a module into the one form all passes rely on, in place. Run once, right after import.
 
     Constant nodes -> initializers of their graph; functions inlined where legal; opset at least 13 where every node
@@ -21,13 +22,13 @@ def normalize(module: ir.Module) -> None:
     graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
 
     Raises:
-        LoadError: the graph has a cycle.
+        LoadError: the graph has a cycle, or more than ``max_nodes`` nodes with its functions inlined.
     """
     own_inputs(module)
     own_outputs(module)
     sort_nodes(module)
     upgrade_opset(module)
-    inline_functions(module)
+    inline_functions(module, max_nodes)
     lift_constants(module)
     own_outputs(module)
     name_everything(module)
