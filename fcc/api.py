@@ -98,7 +98,7 @@ def compile(
     lossy.require(options, driver.target)
     source = driver.load()
     require_same(driver.costs.plan, source)
-    driver.options = options = _sized(options, source)
+    driver.options = options = sized(options, source)
     report = _opened(driver, source)
     fit, check = lossy.samples(options, source)
     with driver.phase("probe"):
@@ -175,13 +175,13 @@ def sensitivity(
     driver = Driver(options, model, progress)
     lossy.require(options, driver.target)
     source = driver.load()
-    driver.options = options = _sized(options, source)
+    driver.options = options = sized(options, source)
     allocation = Allocation(driver, lossy.samples(options, source)[0])
     driver.replay(lossy=allocation.survey)
     return list(allocation.rows())
 
 
-def _sized(options: Options, source: ir.Module) -> Options:
+def sized(options: Options, source: ir.Module) -> Options:
     """Return the options with every opt-shape by input; sizes not given are those of the first sample, if any.
 
     Raises:

@@ -179,14 +179,19 @@ class Driver:
         return Build(Product(module, emitted, log, records, broken), tuple(log.applied))
 
     def attempt(
-        self, limit: int | None = None, skip: Skip = frozenset(), *, oracle: Oracle | None = None
+        self,
+        limit: int | None = None,
+        skip: Skip = frozenset(),
+        only: Skip | None = None,
+        *,
+        oracle: Oracle | None = None,
     ) -> Build[Product | Broken]:
-        """Replay, where a pass that fails gives a broken product instead of an error.
+        """Replay, where a pass that fails gives a broken product instead of an error; ``only`` these rewrites if given.
 
         Raises:
             PassError: a pass raised, under strict.
         """
-        log = self.log(limit, skip)
+        log = self.log(limit, skip, only)
         try:
             build = self.replay(oracle=oracle, log=log)
         except (PassError, VerifyError) as error:
@@ -195,11 +200,11 @@ class Driver:
             return Build(Broken(error), tuple(log.applied))
         return Build(build.product, build.applied)
 
-    def log(self, limit: int | None = None, skip: Skip = frozenset()) -> Log:
+    def log(self, limit: int | None = None, skip: Skip = frozenset(), only: Skip | None = None) -> Log:
         """Return an empty log with the gate of a replay."""
         o = self.options
         limits = [x for x in (limit, o.rewrite_limit) if x is not None]
-        return Log(min(limits, default=None), self.skip | skip, frozenset(o.explain), o.strict)
+        return Log(min(limits, default=None), self.skip | skip, frozenset(o.explain), o.strict, only)
 
     def context(self, module: ir.Module, log: Log) -> PassContext:
         """Return what passes may know in a compile of this module."""

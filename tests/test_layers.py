@@ -31,6 +31,7 @@ LAYERS = [  # bottom first
     {"steps"},
     {"lossy"},
     {"api"},
+    {"trust"},
     {"cli", "__init__", "__main__"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}

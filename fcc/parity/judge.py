@@ -96,6 +96,15 @@ class Judge:
         prepared = self._prepared()
         return None if isinstance(prepared, str) else prepared.feeds
 
+    def first_feeds(self, count: int) -> list[Feeds]:
+        """Return the first feeds, state included; none when nothing can be compared."""
+        prepared = self._prepared()
+        if isinstance(prepared, str):
+            return []
+        if isinstance(prepared.feeds, Data):
+            return [feeds for feeds, _ in prepared.feeds.take(count).run(prepared.session.run)]
+        return prepared.feeds[:count]
+
     def require(self, metric: Metric) -> None:
         """Raise where a metric says nothing about the outputs.
 
