@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .errors import FccError
     from .frontend import read
     from .passes.graphsurgeon import GraphSurgeonPass
-    from .trust import bisect
+    from .trust import bisect, verify
 
 _LAZY = {
     "CompiledModel": "compiled",
@@ -24,6 +24,7 @@ _LAZY = {
     "optimize": "api",
     "read": "frontend",
     "sensitivity": "api",
+    "verify": "trust",
 }
 __all__ = [
     "CompiledModel",
@@ -35,6 +36,7 @@ __all__ = [
     "optimize",
     "read",
     "sensitivity",
+    "verify",
 ]
 
 

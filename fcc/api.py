@@ -329,7 +329,8 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
 def _exactly(driver: Driver, **changed: Any) -> tuple[Driver, Product | Broken]:
     """Compile with changed options and nothing lossy."""
     options = replace(driver.options, precision=None, size=None, low_rank=None, prune=None, distill=None, **changed)
-    other = Driver(options, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
+    same: dict[str, Any] = {"seconds": driver.seconds, "skip": driver.skip, "asked": driver.asked}
+    other = Driver(options, driver.source, driver.progress, **same)
     other.costs = driver.costs  # what this run measured
     return other, other.attempt().product
 

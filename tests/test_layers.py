@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [  # bottom first
-    {"errors", "options", "plan", "plot", "version"},
+    {"errors", "options", "plan", "plot", "version", "provenance"},
     {"ir"},
     {"frontend"},
     {"interop"},

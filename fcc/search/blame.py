@@ -34,7 +34,7 @@ class Blame:
 
 @dataclass
 class Finding:
-    """All that is to blame. ``replays`` were made, ``named`` of them up to the first blame.
+    """All that is to blame. After ``named`` of the ``replays`` the first was named; others to go with it came later.
 
     ``bare``: the product is bad without any application. ``cleared``: it is good without the ``skip`` of the blamed.
     """
@@ -54,12 +54,13 @@ class Search(Generic[T]):
     replay: Replay[T]
     flaw: Callable[[T], str]
     replays: int = 0
+    _named: int = 0
     _known: dict[tuple[Skip, Skip], tuple[str, Skip]] = field(default_factory=dict)
 
     def find(self, first: Build[T], *, all_of_them: bool = True) -> Finding:
         """Blame one application after the other until the product is good without them; ``first`` counts as a replay.
 
-        A single one that finds its site in the source is named in at most log2(n) + 3 replays.
+        A single one is named in at most log2(n) + 3 replays; what makes its site, or is wrong with it, takes more.
         """
         found, build = Finding(), first
         self.replays = 1
@@ -71,7 +72,7 @@ class Search(Generic[T]):
                 break
             found.blames.append(blame)
             found.skip |= {blame.guilty[-1].key}
-            found.named = found.named or self.replays
+            found.named = found.named or self._named
             if not all_of_them:
                 break
             build = self._replayed(None, found.skip)
@@ -86,7 +87,9 @@ class Search(Generic[T]):
         if found is None:
             return None
         last, reason = found
-        if alone := self._reason(frozenset({last.key}), skip):
+        alone = self._reason(frozenset({last.key}), skip)
+        self._named = self.replays
+        if alone:
             return Blame((last,), (), alone)
         return self.with_others(last, bad.applied[: last.index], reason, skip)
 
