@@ -71,8 +71,8 @@ def verify(
 
     Raises:
         LoadError: one of the files cannot be read.
-        DataError: the file was not written by fcc, or by one that did not say how.
-        OptionError: something that the compile had is not given, or something it had not.
+        DataError: the file was not written by fcc, does not say how, or something that the compile had is not given.
+        OptionError: something is given that the compile had not.
     """
     output, against = os.fspath(output), os.fspath(against)
     source = read(against)
@@ -109,7 +109,7 @@ def _recalled(output: str, meta: Mapping[str, str]) -> Recalled:
 def _require(recalled: Recalled, given: Mapping[str, Any]) -> None:
     missing = [_SAID[n] for n in recalled.needs if n not in given and n != "table"]
     if missing:
-        raise OptionError(f"the compile had {' and '.join(missing)}: give it to verify", "the file cannot hold it")
+        raise DataError(f"the compile had {' and '.join(missing)}: give it to verify", "the file cannot hold it")
     extra = [n for n in given if n in _SAID and n not in (*recalled.needs, "data", "table", "custom_ops")]
     if extra:
         raise OptionError(f"the compile had no {_SAID[extra[0]]}", "leave it out")
