@@ -16,12 +16,15 @@ from .errors import ParityError, PassError, UnsupportedOp
 from .options import Options, parse_budget, parse_low_rank, parse_prune, several
 from .plan import read_plan
 from .report import Report
+from .resources import resources
 from .rewrite.manager import Instrument
 from .search.bisect import MAX_PER_PASS, Outcome
 from .trial import Trial
 from .tuned import never_slower, plan_of, tune
 
 Progress = Callable[[str, int, int], None]
+# Operators to which a NaN is an answer: that a value is missing.
+_TAKES_NAN = frozenset({"IsNaN", "Imputer", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"})
 
 
 def compile(
@@ -60,11 +63,12 @@ def compile(
     ``calibration`` fits, ``data`` judges (the last third of the calibration data when absent, generated probes
     without any). ``shapes`` binds dimensions; ``opt_shapes`` only says what is modelled, timed and profiled.
     ``distill`` (True, or {"epochs": n, "rate": r}) fine-tunes what lossy steps left; it takes fcc[torch].
-    ``executor`` is a concurrent.futures.Executor that calibration samples run on; ``tune_seconds`` is the time for
-    measuring choices that no table answers (the result is then held to be no slower than the source); ``plan`` replays
-    the ``plan`` of an earlier CompiledModel, as an object or a file. ``progress`` is called with (phase,
-    done, total) when a phase begins, and (phase, done, 0) as it goes on where that can be counted. ``more`` takes the
-    other fields of fcc.options.Options. Thread-safe.
+    ``executor`` is a concurrent.futures.Executor that calibration samples run on (the output is the same, byte for
+    byte), ``cluster`` a Dask cluster or a number of processes; ``cache`` keeps what was gathered; ``tune_seconds`` is
+    the time for measuring choices that no table answers (the result is then held to be no slower than the source);
+    ``plan`` replays the ``plan`` of an earlier CompiledModel, as an object or a file. ``progress`` is called with
+    (phase, done, total) when a phase begins, and as it goes on where that can be counted; ``total`` is 0 when it is not
+    known. ``more`` takes the other fields of fcc.options.Options. Thread-safe.
 
     Raises:
         FccError: one of its subclasses; fcc.errors has the exit code of each.
@@ -94,12 +98,20 @@ def compile(
         **more,
     )
     options = replaying(options, read_plan(plan))
-    driver = Driver(options, model, progress, tuple(instruments))
+    with resources(options) as options:
+        return _compiled(options, model, progress, tuple(instruments))
+
+
+def _compiled(
+    options: Options, model: Any, progress: Progress | None, instruments: tuple[Instrument, ...]
+) -> CompiledModel:
+    driver = Driver(options, model, progress, instruments)
     lossy.require(options, driver.target)
     source = driver.load()
     require_same(driver.costs.plan, source)
     driver.options = options = sized(options, source)
     report = _opened(driver, source)
+    report.notes += [f"calibration without a file: {why}" for why in getattr(options.calibration, "left_out", ())]
     fit, check = lossy.samples(options, source)
     with driver.phase("probe"):
         trial = Trial.prepare(options, driver.target.providers[0], source, check)
@@ -110,7 +122,7 @@ def compile(
     driver, product = _never_larger(driver, trial, report, product, exact)
     if any(row.phase == "lossy" for row in report.parity):
         with driver.phase("certify"):
-            trial.certify(product.emitted, report)
+            trial.certify(product.emitted, report, fit)
     if options.tune_seconds > 0 and not options.lossy and not trial.untimed:
         product = never_slower(driver, trial, report, product)
     _lint(driver, report, product)
@@ -172,23 +184,26 @@ def sensitivity(
         opt_shapes=opt_shapes,
         **more,
     )
-    driver = Driver(options, model, progress)
-    lossy.require(options, driver.target)
-    source = driver.load()
-    driver.options = options = sized(options, source)
-    allocation = Allocation(driver, lossy.samples(options, source)[0])
-    driver.replay(lossy=allocation.survey)
-    return list(allocation.rows())
+    with resources(options) as options:
+        driver = Driver(options, model, progress)
+        lossy.require(options, driver.target)
+        source = driver.load()
+        driver.options = options = sized(options, source)
+        allocation = Allocation(driver, lossy.samples(options, source)[0])
+        driver.replay(lossy=allocation.survey)
+        return list(allocation.rows())
 
 
 def sized(options: Options, source: ir.Module) -> Options:
     """Return the options with every opt-shape by input; sizes not given are those of the first sample, if any.
 
+    The calibration data becomes Data: it is opened once, and NaN in it is refused where the model does not expect any.
+
     Raises:
         OptionError: an opt-, min- or max-shape, or a state, that does not fit the model.
         DataError: the data does not fit the inputs.
     """
-    from .data.dataset import check_state
+    from .data.dataset import check_state, open_data
     from .data.spec import inputs_of
     from .data.usual import by_input, first_shapes
 
@@ -197,6 +212,10 @@ def sized(options: Options, source: ir.Module) -> Options:
     for option, sizes in (("min-shape", o.min_shapes), ("max-shape", o.max_shapes)):
         by_input(specs, sizes, option=option)
     given = by_input(specs, o.opt_shapes)
+    if o.calibration is not None:
+        finite = not any(n.op_type in _TAKES_NAN for n in source.nodes())
+        how: dict[str, Any] = {"opt_shapes": given, "state": o.state or None, "finite": finite}
+        o = replace(o, calibration=open_data(o.calibration, specs, **how, skip_bad=o.skip_bad_data))
     samples = o.data if o.data is not None else o.calibration
     if samples is None:
         return replace(o, opt_shapes=given)

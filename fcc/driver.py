@@ -102,7 +102,7 @@ class Driver:
     def __post_init__(self) -> None:
         with self.phase("prepare"):
             o = self.options
-            self.target: TargetSpec = get_target(o.target, isa=o.cpu_isa)
+            self.target: TargetSpec = get_target(o.target, isa=o.cpu_isa).quantizing(o.precision, o.scheme)
             self.backend: Backend = get_backend(self.target)
             self.plugins = plugins.load(o.plugins)
             lowerings = {p.name for p in self.backend.lowerings.passes()}
@@ -234,7 +234,7 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta=self._meta | self._provenance(module) | self._table() | certificate(module),
+            meta=self._meta | self._provenance(module) | self._measured(module),
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,
@@ -247,8 +247,9 @@ class Driver:
         emitted = self.backend.unchanged(module, meta={"fcc.level": "0", **self._provenance(module)})
         return None if emitted is None else Product(module, emitted, self.log(), ())
 
-    def _table(self) -> dict[str, str]:
-        return {"fcc.table": self.costs.digest} if self.costs.digest else {}
+    def _measured(self, module: ir.Module) -> dict[str, str]:
+        table = {"fcc.table": self.costs.digest} if self.costs.digest else {}
+        return table | (certificate(module) if self.target.name == "cpu" else {})
 
     def _provenance(self, module: ir.Module) -> dict[str, str]:
         """Return what ``fcc verify`` needs: the options as asked, and the digest of the source."""

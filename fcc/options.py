@@ -11,8 +11,11 @@ from typing import Any
 from .errors import OptionError, did_you_mean
 
 TARGETS = ("cpu", "cuda", "tensorrt")
-PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4")
-SIZES = ("int8", "fp16")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int16", "int8-dynamic", "int8-weights", "int4")
+HALVES = ("fp16", "bf16")
+STATIC = ("int8", "int16")
+SCHEMES = ("pow2",)
+SIZES = ("int8", "fp16", "codebook")
 VERIFY = ("off", "end", "each")
 ISAS = ("avx2", "vnni", "arm", "native")
 OBJECTIVES = ("latency", "size")
@@ -26,13 +29,16 @@ class Options:
 
     ``allow_cuda_only`` permits operators that only the CUDA provider has; no rewrite makes one so far. ``tune_seconds``
     is the time for measuring choices that no table answers; ``table`` is a file of measurements (None: the user's, if
-    there is one); ``plan`` is a plan to replay: a path, plain data or a Plan. ``distill`` holds ``epochs`` and
-    ``rate``.
+    there is one); ``plan`` is a plan to replay: a path, plain data or a Plan. ``cluster`` is the address of a Dask
+    cluster, its Client, or a number of processes; ``cache`` the folder that keeps what calibration gathers ("on": the
+    user's own). ``skip_bad_data`` leaves out files of a calibration folder that cannot be read or hold NaN. ``distill``
+    holds ``epochs`` and ``rate``.
     """
 
     target: str = "cpu"
     opt_level: int = 2
     precision: str | None = None
+    scheme: str | None = None
     size: str | None = None
     passes: str | None = None
     disable: tuple[str, ...] = ()
@@ -61,7 +67,10 @@ class Options:
     threads: int = 1
     rewrite_limit: int | None = None
     explain: tuple[str, ...] = ()
+    skip_bad_data: bool = False
     executor: Any = None
+    cluster: Any = None
+    cache: Any = None
     tune_seconds: float = 0.0
     table: str | None = None
     plan: Any = None
@@ -76,6 +85,10 @@ class Options:
         _among("objective", self.objective, OBJECTIVES)
         if self.precision is not None:
             _among("precision", self.precision, PRECISIONS)
+        if self.scheme is not None:
+            _among("scheme", self.scheme, SCHEMES)
+            if self.precision not in STATIC and not (self.opt_level == 3 and self.precision is None):
+                raise OptionError(f"scheme {self.scheme} is about static integers", "give --precision int8 with it")
         if self.size is not None:
             _among("size", self.size, SIZES)
         if self.opt_level not in (0, 1, 2, 3):
@@ -86,6 +99,8 @@ class Options:
             raise OptionError(f"budget is a positive share such as 0.01 or 1%, not {self.budget!r}")
         if not 0 <= self.tune_seconds < math.inf:
             raise OptionError(f"tune_seconds is a time of at least 0, not {self.tune_seconds!r}")
+        if self.executor is not None and self.cluster is not None:
+            raise OptionError("executor and cluster both say where calibration runs", "give one of them")
         if self.threads < 1:
             raise OptionError(f"threads is at least 1, not {self.threads}")
         object.__setattr__(self, "distill", parse_distill(self.distill))

@@ -95,8 +95,7 @@ def within_memory(layers: Sequence[Projection]) -> Iterator[list[Projection]]:
     wave: list[Projection] = []
     left = MEMORY
     for view in layers:
-        m, n = view.sizes
-        size = 8 * view.groups * (m * m + m * n + 4 * n * n)
+        size = space(view)
         if wave and size > left:
             yield wave
             wave, left = [], MEMORY
@@ -104,6 +103,12 @@ def within_memory(layers: Sequence[Projection]) -> Iterator[list[Projection]]:
         left -= size
     if wave:
         yield wave
+
+
+def space(view: Projection) -> int:
+    """Return the bytes that the moments of a layer take."""
+    m, n = view.sizes
+    return 8 * view.groups * (m * m + m * n + 4 * n * n)
 
 
 def request_of(view: Projection) -> Any:
@@ -164,8 +169,9 @@ class Reference:
                 self.fit,
                 threads=o.threads,
                 custom_ops=o.custom_ops,
-                progress=(lambda n: tell("calibrate", n, 0)) if tell is not None else None,
+                progress=(lambda n: tell("calibrate", n, self.fit.length or 0)) if tell is not None else None,
                 executor=o.executor,
+                cache=o.cache,
             )
 
 

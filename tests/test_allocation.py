@@ -10,6 +10,8 @@ import pytest
 
 import fcc
 from fcc.models.mlp import mlp
+from fcc.runtime.timing import Timing
+from fcc.trial import Trial
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("scipy")
@@ -81,3 +83,46 @@ def test_nothing_that_keeps_the_budget(model: Any, samples: Path) -> None:
     report = compiled(model, samples, budget=1e-9).report
     assert report.notes[0] == "layer by layer: no change keeps the budget and gains anything"
     assert any("this is the -O2 model" in note for note in report.notes)
+
+
+def test_it_backs_off_where_unseen_samples_lose_more(
+    model: Any, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[int] = []
+    lossy = Trial.lossy
+
+    def strict_at_first(self: Trial, emitted: Any, report: Any = None) -> bool:
+        judged.append(emitted.size)
+        return bool(lossy(self, emitted, report)) and len(judged) > 1
+
+    monkeypatch.setattr(Trial, "lossy", strict_at_first)
+    report = compiled(model, samples, budget=0.05).report
+    assert judged[0] < judged[1]
+    assert report.notes[0].endswith(" bytes")
+    assert report.certified["tries"] == len(judged)
+
+
+def test_a_smaller_model_that_is_slower_is_no_better(
+    model: Any, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trial, "speed", lambda *_: Timing(10.0, 11.0, 1.1, 0.01, 9))
+    report = compiled(model, samples).report
+    assert report.notes[0].endswith("bytes, 1.10 of the latency of -O2, not better")
+    assert any("this is the -O2 model" in note for note in report.notes)
+
+
+def test_unseen_samples_certify_the_result(model: Any, samples: Path) -> None:
+    report = compiled(model, samples).report
+    found = report.certified
+    assert found["units"] == 80
+    assert found["figure"] <= found["bound"]
+    assert found["figure"] == pytest.approx(next(r.error for r in report.parity if r.phase == "lossy"))
+    assert found["tries"] >= 1
+    assert "rel at most" in report.certainty
+
+
+def test_samples_that_were_fitted_certify_nothing(model: Any, samples: Path) -> None:
+    path = str(samples)
+    report = compiled(model, samples, opt_level=2, budget=0.5, low_rank="ratio=0.5", data=path, calibration=path).report
+    assert not report.certified
+    assert any("nothing is certified" in note for note in report.notes)

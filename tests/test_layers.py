@@ -22,7 +22,7 @@ LAYERS = [  # bottom first
     {"parity", "tune"},
     {"search"},
     {"plugins", "report", "testing"},
-    {"driver", "compiled"},
+    {"driver", "compiled", "resources"},
     {"trial", "account", "tuned", "refit"},
     {"recipe"},
     {"distill"},

@@ -19,7 +19,7 @@ _USELESS = frozenset(
         *("output", "precision", "size", "low_rank", "prune", "distill", "epochs", "rate", "budget", "metric"),
         *("objective", "allow_growth", "allow_cuda_only", "calibration", "verify", "require_parity", "strict", "force"),
         *("tune_seconds", "plan", "explain", "print_after", "time_passes", "report", "curve", "dry_run", "verbose"),
-        *("quiet", "version"),
+        *("quiet", "version", "scheme", "skip_bad_data", "cluster", "cache"),
     }
 )
 _ALL = params()

@@ -86,7 +86,8 @@ def _compile(model: str, keywords: dict[str, Any], given: dict[str, Any], progre
     samples = given["data"] if given["data"] is not None else given["calibration"]
     provider = next(iter(compiled.provider_options), "CPUExecutionProvider")
     same = {k: keywords[k] for k in ("state", "opt_shapes", "seed", "threads", "custom_ops")}
-    return compiled, timed(compiled, Workload(provider, samples, **same))
+    skip = given["data"] is None and given["skip_bad_data"]
+    return compiled, timed(compiled, Workload(provider, samples, **same, skip_bad=skip))
 
 
 def _write_report(report: Any, path: str | None, curve: str | None) -> None:

@@ -53,12 +53,14 @@ class Progress:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
+        from rich.progress import TimeRemainingColumn as Remaining
 
         with self._lock:
             if self._closed:
                 return
             parts = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn())
-            self._bar = Bar(*parts, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+            times = (TimeElapsedColumn(), TextColumn("left"), Remaining())
+            self._bar = Bar(*parts, *times, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("", total=None)
             self._update()
             self._bar.start()
@@ -66,4 +68,6 @@ class Progress:
     def _update(self) -> None:
         if self._bar is not None:
             phase, done, total = self._phase
+            if self._bar.tasks[0].completed > done:  # another run: the speed of the last one says nothing about it
+                self._bar.reset(self._task)
             self._bar.update(self._task, description=phase, completed=done, total=total or None)

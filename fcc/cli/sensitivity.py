@@ -18,11 +18,15 @@ from .files import check_report, write_text
 from .progress import Progress
 from .shared import (
     MODEL,
+    cache_option,
+    calibration_option,
+    cluster_option,
     custom_ops_option,
     debug_option,
     opt_shape_option,
     parse_state,
     seed_option,
+    skip_bad_option,
     state_option,
     target_option,
     threads_option,
@@ -31,7 +35,10 @@ from .style import columns, duration, echo, heading, item, size
 
 PARAMS: list[click.Parameter] = [
     MODEL,
-    option("--calibration", metavar="PATH", required=True, help="samples to fit changes to and to judge them on"),
+    calibration_option(required=True),
+    skip_bad_option(),
+    cluster_option(),
+    cache_option(),
     option("--objective", metavar="NAME", default="size", help="cost to show: size or latency (size)"),
     option("--precision", metavar="fp32", help="fp32: no int8 and int4"),
     option("--json", "as_json", is_flag=True, help="the rows as JSON"),

@@ -21,6 +21,26 @@ def data_option() -> click.Option:
     return option("--data", metavar="PATH", group=DATA, help="samples (.npz or a folder) for parity and timing")
 
 
+def calibration_option(required: bool = False) -> click.Option:
+    text = "samples to fit int8 and -O3 (.npz or a folder)"
+    return option("--calibration", metavar="PATH", required=required, group=DATA, help=text)
+
+
+def skip_bad_option() -> click.Option:
+    text = "leave out calibration files that cannot be read or hold NaN"
+    return option("--skip-bad-data", is_flag=True, group=DATA, help=text)
+
+
+def cluster_option() -> click.Option:
+    text = "calibrate on a Dask cluster (tcp://host:8786), or in N processes"
+    return option("--cluster", metavar="ADDRESS|N", group=DATA, help=text)
+
+
+def cache_option() -> click.Option:
+    text = "keep what calibration gathers: a folder, on (the user's own) or off (off)"
+    return option("--cache", metavar="DIR|on|off", group=DATA, help=text)
+
+
 def state_option() -> click.Option:
     return option("--state", multiple=True, metavar="OUT:IN", group=DATA, help="output fed back as input, step by step")
 

@@ -11,7 +11,7 @@ CPU = "CPUExecutionProvider"
 
 @dataclass(frozen=True)
 class Workload:
-    """Data or sizes, threads and libraries; ``provider`` runs the models."""
+    """Data or sizes, threads and libraries; ``provider`` runs the models; ``skip_bad`` leaves out files of a folder."""
 
     provider: str = CPU
     data: Any = None
@@ -20,6 +20,7 @@ class Workload:
     seed: int = 0
     threads: int = 1
     custom_ops: Sequence[str] = ()
+    skip_bad: bool = False
 
     def open(self, model: Any, folder: str | None = None) -> Any:
         """Return a session of a model with default options on the provider.
@@ -49,5 +50,6 @@ class Workload:
         if self.data is None:
             return dict(probes(module, seed=self.seed, count=1, opt_shapes=shapes, run=session.run)[0])
         outputs = [o.name for o in session.outputs]
-        data = open_data(self.data, specs, opt_shapes=shapes, state=self.state or None, outputs=outputs)
+        how: dict[str, Any] = {"opt_shapes": shapes, "state": self.state or None, "outputs": outputs}
+        data = open_data(self.data, specs, **how, skip_bad=self.skip_bad)
         return dict(at_sizes(data.first(), shapes, session.run))

@@ -36,6 +36,20 @@ class Part:
             return self.series.steps()
         return itertools.islice(self.series.steps(), self.start, self.stop)
 
+    def identity(self) -> Any:
+        """Return what tells the steps apart from others, None where nothing does."""
+        series = self.series.identity()
+        return None if series is None else (series, self.start, self.stop)
+
+    def meets(self, other: Part) -> bool:
+        """Return whether a step is in both."""
+        ends = [float("inf") if p.stop is None else p.stop for p in (self, other)]
+        if self.series is not other.series:
+            mine = self.series.identity()
+            if mine is None or repr(mine) != repr(other.series.identity()):
+                return False
+        return max(self.start, other.start) < min(ends)
+
     def first(self) -> Mapping[str, Array]:
         """Return the state given for step 0; a part that starts later starts from zeros."""
         return self.series.first if self.start == 0 else {}
@@ -43,11 +57,30 @@ class Part:
 
 @dataclass(frozen=True)
 class Data:
-    """Samples that fit the inputs of a model. ``state`` maps an output to the input it feeds in the next step."""
+    """Samples that fit the inputs of a model. ``state`` maps an output to the input it feeds in the next step.
+
+    ``left_out`` says which files were not taken, and why.
+    """
 
     specs: tuple[TensorSpec, ...]
     parts: tuple[Part, ...]
     state: Mapping[str, str]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> Any:
+        """What tells these samples apart from others, without reading them; None where nothing does.
+
+        Files count by path, size and modification time, arrays in memory by their contents.
+        """
+        parts = [p.identity() for p in self.parts]
+        if any(found is None for found in parts):
+            return None
+        return [(s.name, s.dtype.name, s.dims) for s in self.specs], parts, sorted(self.state.items())
+
+    def shares(self, other: Data) -> bool:
+        """Return whether they have a sample in common: parts of the same data, or of the same files or arrays."""
+        return any(a.meets(b) for a in self.parts for b in other.parts)
 
     @property
     def length(self) -> int | None:
@@ -132,12 +165,15 @@ def open_data(
     opt_shapes: Shapes | None = None,
     state: Mapping[str, str] | None = None,
     outputs: Sequence[str] | None = None,
+    finite: bool = False,
+    skip_bad: bool = False,
 ) -> Data:
     """Return the samples of a source, checked against the inputs of the model.
 
     ``source`` is an .npz file, a folder of them, a test_data_set_* folder or a folder of such, a dict of arrays, a
     list of feeds, or a callable that returns an iterable of feeds (or of sequences of feeds).  Arrays of files are
-    streamed.  ``state`` is {output: input}; every file is then one sequence.
+    streamed.  ``state`` is {output: input}; every file is then one sequence.  ``finite`` refuses samples with NaN
+    when they are read.  ``skip_bad`` reads every file of a folder to its end, and leaves out those with anything wrong.
 
     Raises:
         DataError: names, shapes, dtypes or lengths do not fit; the message names expected and found.
@@ -147,9 +183,9 @@ def open_data(
         return source
     wires = dict(state or {})
     check_state(wires, inputs, outputs)
-    reader = Reader(tuple(inputs), opt_shapes or {}, frozenset(wires.values()))
-    found = series_of(source, reader)
-    data = Data(tuple(inputs), tuple(Part(s) for s in found), wires)
+    reader = Reader(tuple(inputs), opt_shapes or {}, frozenset(wires.values()), finite, skip_bad)
+    found, left_out = series_of(source, reader)
+    data = Data(tuple(inputs), tuple(Part(s) for s in found), wires, left_out)
     if data.length == 0:
         raise DataError(f"{found[0].where} holds no sample", "give at least one")
     return data
@@ -170,10 +206,13 @@ def check_state(state: Mapping[str, str], inputs: Sequence[TensorSpec], outputs:
 
 
 def split(data: Data, fractions: Sequence[float] = (2 / 3, 1 / 3)) -> list[Data]:
-    """Return contiguous parts of the data in the given fractions; whole sequences stay together when there are enough.
+    """Return disjoint contiguous parts of the data in the given fractions, one for each: all samples, in their order.
 
-    The default gives the first two thirds to fit and the last third to judge.  With a single sample, or fewer than
-    parts, every part gets all.  Counts the samples of a source that cannot tell (one extra pass).
+    The default gives the first two thirds to fit and the last third to judge.  Feeds are never cut: a batch, the last
+    and shorter one too, is in one part.  Files of a folder are in the order of their names, so the split is the same
+    wherever the folder lies.  Sequences with state stay whole where there are at least as many as parts; fewer are cut,
+    and what is cut off is a sequence of its own, whose state starts at zero.  With fewer feeds than parts every part
+    gets all (``Data.shares`` tells).  Counts the samples of a source that cannot tell (one extra pass).
     """
     parts = [p if p.length is not None else replace(p, stop=p.start + sum(1 for _ in p.steps())) for p in data.parts]
     total = sum(p.length or 0 for p in parts)
@@ -198,7 +237,7 @@ def in_memory(data: Data, most: int) -> Data:
             if most < 0:
                 return data
             steps.append(step)
-        kept.append(Part(Series(steps.__iter__, len(steps), part.first(), part.series.where)))
+        kept.append(Part(Series(steps.__iter__, len(steps), part.first(), part.series.where, part.identity)))
     return replace(data, parts=tuple(kept))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fcc.errors import DataError
 
+from .identity import digest, file_state
 from .spec import Array
 
 
@@ -29,6 +30,9 @@ class Rows(Protocol):
 
     def blocks(self, size: int) -> Iterator[Array]:
         """Yield slices of ``size`` rows; the last may be shorter."""
+
+    def identity(self) -> Any:
+        """Return what tells this array apart from others."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class ArrayRows:
         for start in range(0, self.shape[0], size):
             yield self.array[start : start + size]
 
+    def identity(self) -> Any:
+        return digest(self.array)
+
 
 @dataclass(frozen=True)
 class NpzRows:
@@ -61,6 +68,10 @@ class NpzRows:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran: bool
+    state: Any = None
+
+    def identity(self) -> Any:
+        return self.member, self.state
 
     def blocks(self, size: int) -> Iterator[Array]:
         try:
@@ -101,6 +112,7 @@ def open_npz(path: str | os.PathLike[str]) -> dict[str, Rows]:
         DataError: not an .npz, or a member that is no plain array.
     """
     name = os.fspath(path)
+    state = file_state(name)
     try:
         with zipfile.ZipFile(name) as archive:
             found: dict[str, Rows] = {}
@@ -109,7 +121,7 @@ def open_npz(path: str | os.PathLike[str]) -> dict[str, Rows]:
                 where = f"{name}:{member}"
                 with archive.open(info) as stream:
                     shape, fortran, dtype = read_header(stream, where)
-                found[member] = NpzRows(name, info.filename, where, shape, dtype, fortran)
+                found[member] = NpzRows(name, info.filename, where, shape, dtype, fortran, state)
             return found
     except FileNotFoundError:
         raise DataError(f"{name} does not exist", "check the path") from None

@@ -42,7 +42,7 @@ def write(
     """
     kind = subject.complaint
     assert kind is not None
-    where = Path(folder)
+    where = Path(folder).resolve()
     try:
         where.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -344,12 +344,13 @@ def test_a_reproducer_is_the_same_twice(chain: Path) -> None:
 
 def test_weights_outside_are_taken_along(chain: Path) -> None:
     net = onnx.load(chain / "net.onnx")
+    weight = onnx.numpy_helper.to_array(net.graph.initializer[0])
     onnx.save(net, chain / "big.onnx", save_as_external_data=True, location="big.data", size_threshold=0)
     found = fcc.bisect(chain / "big.onnx", plugins=[chain / "wrong.py"], folder=chain / "out")
     assert found.nodes == 2
     reduced = onnx.load(chain / "out" / "model.onnx", load_external_data=False)
     values = {t.name: onnx.numpy_helper.to_array(t) for t in reduced.graph.initializer}
-    np.testing.assert_array_equal(values["w"], onnx.numpy_helper.to_array(net.graph.initializer[0]))
+    np.testing.assert_array_equal(values["w"], weight)
 
 
 def test_a_folder_that_cannot_be_made(chain: Path) -> None:
