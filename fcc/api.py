@@ -110,7 +110,7 @@ def _compiled(
     lossy.require(options, driver.target)
     source = driver.load()
     require_same(driver.costs.plan, source)
-    driver.options = options = _sized(options, source)
+    driver.options = options = sized(options, source)
     report = _opened(driver, source)
     report.notes += [f"calibration without a file: {why}" for why in getattr(options.calibration, "left_out", ())]
     fit, check = lossy.samples(options, source)
@@ -189,13 +189,13 @@ def sensitivity(
         driver = Driver(options, model, progress)
         lossy.require(options, driver.target)
         source = driver.load()
-        driver.options = options = _sized(options, source)
+        driver.options = options = sized(options, source)
         allocation = Allocation(driver, lossy.samples(options, source)[0])
         driver.replay(lossy=allocation.survey)
         return list(allocation.rows())
 
 
-def _sized(options: Options, source: ir.Module) -> Options:
+def sized(options: Options, source: ir.Module) -> Options:
     """Return the options with every opt-shape by input; sizes not given are those of the first sample, if any.
 
     The calibration data becomes Data: it is opened once, and NaN in it is refused where the model does not expect any.
@@ -349,7 +349,8 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
 def _exactly(driver: Driver, **changed: Any) -> tuple[Driver, Product | Broken]:
     """Compile with changed options and nothing lossy."""
     options = replace(driver.options, precision=None, size=None, low_rank=None, prune=None, distill=None, **changed)
-    other = Driver(options, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
+    same: dict[str, Any] = {"seconds": driver.seconds, "skip": driver.skip, "asked": driver.asked}
+    other = Driver(options, driver.source, driver.progress, **same)
     other.costs = driver.costs  # what this run measured
     return other, other.attempt().product
 

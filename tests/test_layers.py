@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [  # bottom first
-    {"errors", "limits", "options", "plan", "plot", "regular", "version"},
+    {"errors", "limits", "options", "plan", "plot", "provenance", "regular", "version"},
     {"ir"},
     {"frontend"},
     {"interop"},
@@ -31,6 +31,7 @@ LAYERS = [  # bottom first
     {"steps"},
     {"lossy"},
     {"api"},
+    {"trust"},
     {"cli", "__init__", "__main__"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from fcc.errors import OptionError
-
-from .command import LATER, SUBCOMMANDS
+from .command import SUBCOMMANDS
 from .failure import explain, report
 from .signals import Interruptions
 
@@ -36,8 +34,6 @@ def run(argv: Sequence[str]) -> int:
 
 def _dispatch(words: list[str], interruptions: Interruptions) -> int:
     name = words[0] if words else ""
-    if name in LATER:
-        raise OptionError(f"{name} is not in this version", f"write ./{name} for a file of that name")
     chosen = name if name in SUBCOMMANDS else "compile"
     command: click.Command = importlib.import_module(f"fcc.cli.{chosen}").command
     path, args = (f"fcc {name}", words[1:]) if name in SUBCOMMANDS else ("fcc", words)

@@ -165,7 +165,7 @@ def test_version_and_help(fcc: Fcc) -> None:
     assert fcc("--version").out.startswith("fcc 0.")
     text = fcc("--help").out
     assert max(map(len, text.splitlines())) <= 80
-    for name in ("compare", "inspect", "bench", "tune", "passes", "targets"):
+    for name in ("compare", "inspect", "bench", "tune", "bisect", "verify", "passes", "targets"):
         assert f"\n  {name} " in text
         assert f"Usage: fcc {name}" in fcc(name, "--help").out
 
