@@ -1,0 +1,113 @@
+"""ONNX's backend interface over fcc: compile a model, run what was emitted with onnxruntime on the CPU.
+
+    import fcc.onnx_backend
+    rep = fcc.onnx_backend.prepare(model, level=2, target="cpu")
+    outputs = rep.run([x])
+
+``level`` (0..3) and ``target`` (cpu, cuda, tensorrt) are those of ``fcc.compile``, which takes every other keyword.
+``onnx.backend.test.BackendTest(fcc.onnx_backend, __name__)`` drives ONNX's own suite through it, and
+``backend(level=1)`` is a class with other defaults for the same use. ``level=None`` is plain onnxruntime: the model as
+it is, what everything else is held against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from onnx import GraphProto, ModelProto, NodeProto, checker, helper
+from onnx.backend.base import Backend, BackendRep, namedtupledict
+
+from .errors import FccError
+from .runtime.session import Session, open_session
+
+DEVICES = ("CPU",)
+
+
+class Compiled(BackendRep):  # type: ignore[misc]
+    """A model ready to run; ``compiled`` is the CompiledModel (None for plain onnxruntime)."""
+
+    def __init__(self, session: Session, names: Sequence[str], compiled: Any = None) -> None:
+        self.session = session
+        self.names = tuple(names)
+        self.compiled = compiled
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Return the outputs in declared order as a named tuple.
+
+        ``inputs`` are arrays in declared order (one array alone is the first input), or a mapping by name; None leaves
+        an input out where the model has a default for it.
+
+        Raises:
+            FccError: the inputs do not fit the model, or onnxruntime fails.
+        """
+        given = inputs if isinstance(inputs, Mapping | Sequence) else [inputs]
+        feeds = dict(given) if isinstance(given, Mapping) else dict(zip(self.names, given, strict=False))
+        defaults = {s.name for s in self.session.inputs if s.optional}
+        found = self.session.run({k: v for k, v in feeds.items() if v is not None or k not in defaults})
+        return tuple(namedtupledict("Outputs", list(found))(*found.values()))
+
+
+class FccBackend(Backend):  # type: ignore[misc]
+    """The backend; ``defaults`` are keywords of ``fcc.compile`` that ``prepare`` uses where the caller says nothing."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """Return whether models run on this device here: the CPU, whatever target they are compiled for."""
+        return device.split(":")[0] in DEVICES
+
+    @classmethod
+    def is_compatible(cls, model: ModelProto, device: str = "CPU", **options: Any) -> bool:
+        """Return whether fcc reads this model and onnxruntime loads what comes of it."""
+        try:
+            return cls.supports_device(device) and cls.prepare(model, device, **options) is not None
+        except FccError:
+            return False
+
+    @classmethod
+    def prepare(cls, model: ModelProto, device: str = "CPU", **options: Any) -> Compiled:
+        """Compile a model and load it; ``level``, ``target`` and the keywords of ``fcc.compile``.
+
+        Raises:
+            FccError: it cannot be compiled, or onnxruntime does not load it.
+            ValueError: another device.
+        """
+        if not cls.supports_device(device):
+            raise ValueError(f"fcc.onnx_backend runs on {DEVICES}, not on {device}")
+        options = {k: v for k, v in (dict(cls.defaults) | options).items() if k not in ("rtol", "atol")}
+        level = options.pop("level", 2)
+        names = inputs_of(model.graph)
+        if level is None:
+            return Compiled(open_session(model.SerializeToString()), names)
+        from .api import compile
+
+        compiled = compile(model, opt_level=level, **options)
+        return Compiled(open_session(compiled.to_bytes()), names, compiled)
+
+    @classmethod
+    def run_node(
+        cls, node: NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **options: Any
+    ) -> tuple[Any, ...]:
+        """Compile one node as a model of its own and return its outputs.
+
+        ``inputs`` are arrays in the node's order, or a mapping by name; ``outputs_info`` pairs of numpy dtype and
+        shape, inferred when not given. ``opset_version`` is the opset of the node.
+
+        Raises:
+            FccError: as ``prepare``.
+            onnx.checker.ValidationError: the node is not valid.
+        """
+        return cls.run_model(node_model(node, inputs, outputs_info, options.pop("opset_version", None)), inputs, device)
+
+
+def inputs_of(graph: GraphProto) -> list[str]:
+    """Return the inputs of a graph, those without a default first, in declared order."""
+    defaults = {t.name for t in graph.initializer}
+    return sorted((i.name for i in graph.input), key=lambda name: name in defaults)
+
+
+def backend(**defaults: Any) -> type[FccBackend]:
+    """Return a backend with other defaults: ``backend(level=1, target="cuda")``; ``level=None`` is plain onnxruntime."""
+    return type("FccBackend", (FccBackend,), {"defaults": defaults})
