@@ -15,10 +15,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from onnx import GraphProto, ModelProto, NodeProto, checker, helper
+import numpy as np
+from onnx import (
+    IR_VERSION,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TypeProto,
+    ValueInfoProto,
+    checker,
+    defs,
+    helper,
+    shape_inference,
+)
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
-from .errors import FccError
+from .errors import FccError, LoadError
 from .runtime.session import Session, open_session
 
 DEVICES = ("CPU",)
@@ -99,7 +111,13 @@ class FccBackend(Backend):  # type: ignore[misc]
             FccError: as ``prepare``.
             onnx.checker.ValidationError: the node is not valid.
         """
-        return cls.run_model(node_model(node, inputs, outputs_info, options.pop("opset_version", None)), inputs, device)
+        opset = int(options.pop("opset_version", defs.onnx_opset_version()))
+        names = [n for n in dict.fromkeys(node.input) if n]
+        given = inputs if isinstance(inputs, Mapping | Sequence) else [inputs]
+        if not isinstance(given, Mapping):
+            given = dict(zip(node.input if len(given) == len(node.input) else names, given, strict=True))
+        feeds = {name: given[name] for name in names}
+        return cls.prepare(node_model(node, feeds, outputs_info, opset), device, **options).run(feeds)
 
 
 def inputs_of(graph: GraphProto) -> list[str]:
@@ -108,6 +126,50 @@ def inputs_of(graph: GraphProto) -> list[str]:
     return sorted((i.name for i in graph.input), key=lambda name: name in defaults)
 
 
+def node_model(node: NodeProto, feeds: Mapping[str, Any], outputs_info: Any, opset: int) -> ModelProto:
+    """Return a model of one node: its inputs typed as the feeds, its outputs as ``outputs_info`` or as inferred.
+
+    Raises:
+        LoadError: the type of an output cannot be inferred.
+    """
+    imports = [helper.make_opsetid(node.domain, opset)]
+    context = checker.C.CheckerContext()
+    context.ir_version = IR_VERSION
+    context.opset_imports = {node.domain: opset}
+    checker.check_node(node, context)
+    types = {name: _type(value) for name, value in feeds.items()}
+    wanted = [name for name in node.output if name]
+    if outputs_info is not None:
+        pairs = [(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape) for dtype, shape in outputs_info]
+        found = dict(zip(wanted, (helper.make_tensor_type_proto(*pair) for pair in pairs), strict=True))
+    else:
+        schema = defs.get_schema(node.op_type, opset, node.domain)
+        found = shape_inference.infer_node_outputs(schema, node, types, opset_imports=imports)
+    untyped = [name for name in wanted if name not in found]
+    if untyped:
+        raise LoadError(f"the type of output {untyped[0]!r} of {node.op_type} cannot be inferred", "give outputs_info")
+    values = [
+        [ValueInfoProto(name=n, type=table[n]) for n in table] for table in (types, {n: found[n] for n in wanted})
+    ]
+    graph = helper.make_graph([node], node.op_type, values[0], values[1])
+    return helper.make_model_gen_version(graph, opset_imports=imports)
+
+
+def _type(value: Any) -> TypeProto:
+    """Return the ONNX type of an array, or of a list of arrays."""
+    if isinstance(value, list | tuple):
+        return helper.make_sequence_type_proto(_type(value[0]))
+    array = np.asarray(value)
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+
 def backend(**defaults: Any) -> type[FccBackend]:
-    """Return a backend with other defaults: ``backend(level=1, target="cuda")``; ``level=None`` is plain onnxruntime."""
+    """Return a backend with other defaults, such as ``backend(level=1, target="cuda")``."""
     return type("FccBackend", (FccBackend,), {"defaults": defaults})
+
+
+supports_device = FccBackend.supports_device
+is_compatible = FccBackend.is_compatible
+prepare = FccBackend.prepare
+run_model = FccBackend.run_model
+run_node = FccBackend.run_node

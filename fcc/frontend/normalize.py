@@ -5,6 +5,7 @@ from __future__ import annotations
 from fcc import ir
 
 from .constants import lift_constants
+from .downgrade import lower_opset
 from .inline import inline_functions
 from .names import name_everything
 from .order import sort_nodes
@@ -16,12 +17,12 @@ from .versions import settle_versions
 def normalize(module: ir.Module) -> None:
     """Bring a module into the one form all passes rely on, in place. Run once, right after import.
 
-    Constant nodes -> initializers of their graph; functions inlined where legal; opset at least 13 where every node
-    allows it; nodes sorted; names present and unique over all graphs; an output of a graph is an own value of that
-    graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
+    Constant nodes -> initializers of their graph; functions inlined where legal; opset 13 to 26 where every node
+    allows it, at least 7; nodes sorted; names present and unique over all graphs; an output of a graph is an own value
+    of that graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
 
     Raises:
-        LoadError: the graph has a cycle.
+        LoadError: the graph has a cycle, or a node of opset 1 to 6 no newer form.
     """
     own_inputs(module)
     own_outputs(module)
@@ -32,6 +33,7 @@ def normalize(module: ir.Module) -> None:
     own_outputs(module)
     name_everything(module)
     trim_inputs(module)
+    lower_opset(module)
     settle_versions(module.model)
     module.touch()
 
