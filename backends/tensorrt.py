@@ -14,6 +14,7 @@ from .lint import borders, engines, missing_kernels, opset_window
 from .lint_tensorrt import data_dependent, missing_profile, uint8_inside, unknown_types
 from .lower_activations import LowerActivations
 from .lower_contrib import LowerContrib, LowerSimplified
+from .lower_ranges import LowerRanges
 from .profiles import profile
 
 _RULES = (missing_kernels, borders, engines, opset_window, uint8_inside, unknown_types, missing_profile, data_dependent)
@@ -25,5 +26,5 @@ def _options(module: ir.Module, target: TargetSpec, shapes: Shapes) -> Mapping[s
 
 def backend(target: TargetSpec) -> Backend:
     """Return the backend of the tensorrt target: standard ops only, every value typed, a profile for dynamic inputs."""
-    lowerings = Pipeline((ConvertSequences(), LowerContrib(), LowerSimplified(), LowerActivations()))
+    lowerings = Pipeline((ConvertSequences(), LowerContrib(), LowerSimplified(), LowerActivations(), LowerRanges()))
     return Backend(target, lowerings, rules=_RULES, complete_info=True, extra_options=_options)

@@ -17,7 +17,7 @@ _IR_OF_OPSET = {row[2]: row[1] for row in reversed(VERSION_TABLE)}
 def check_versions(model: ir.Model) -> None:
     """Merge the alias ``ai.onnx`` into the default domain, add the import when it is missing, check its range.
 
-    onnxruntime reads a missing default import as its newest opset; fcc as the newest that passes know.
+    A missing default import means the newest opset that passes know.
 
     Raises:
         LoadError: opset outside 1..28.
