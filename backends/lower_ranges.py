@@ -35,6 +35,6 @@ class LowerRanges(SitePass):
         return "an operand has not one element" if several else None
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
-        node = site.anchor
-        scalars = [rw.op("Squeeze", v) if ir.dims_of(v) else v for v in node.inputs]
-        rw.replace(node.outputs[0], rw.like(node, *scalars))
+        for i, value in enumerate(site.anchor.inputs):
+            if ir.dims_of(value):
+                rw.set_input(site.anchor, i, rw.op("Squeeze", value))

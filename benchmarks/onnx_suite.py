@@ -28,11 +28,15 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
+import fcc
+from fcc import FccError
+from fcc.backends import size_of
+from fcc.backends.node_facts import support_of
 from fcc.onnx_backend import Compiled, FccBackend
+from fcc.target import get_target
 from fcc.testing.conformance import Case, conformance_cases, failure, sample
 
 TARGETS = ("cpu", "cuda", "tensorrt")
-EXPECTED = frozenset({"skipped", "AssertionError"})  # besides errors of fcc's own
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Outcome:
     name: str
     kind: str = ""
     reason: str = ""
+    crashed: bool = False
     guilty: str = ""
     grown: str = ""
     elsewhere: str = ""
@@ -105,7 +110,7 @@ def _start(folder: str) -> None:
 
 @cache
 def _cases(way: Way) -> tuple[dict[str, Case], list[tuple[Any, Any]]]:
-    """Return the tests of a way, and the list that takes (model, CompiledModel or None) of every compile."""
+    """Return the tests of a way, and the list that takes (model, CompiledModel or error) of every compile."""
     made: list[tuple[Any, Any]] = []
     options = {"level": way.level} if way.level is None else vars(way)
 
@@ -114,9 +119,12 @@ def _cases(way: Way) -> tuple[dict[str, Case], list[tuple[Any, Any]]]:
 
         @classmethod
         def prepare(cls, model: Any, device: str = "CPU", **more: Any) -> Compiled:
-            made.append((model, None))
-            rep = super().prepare(model, device, **more)
-            made[-1] = (model, rep.compiled)
+            try:
+                rep = super().prepare(model, device, **more)
+            except Exception as error:
+                made.append((model, error))
+                raise
+            made.append((model, rep.compiled))
             return rep
 
     return conformance_cases(Watched), made
@@ -132,34 +140,29 @@ def _run(way: Way, names: list[str]) -> list[Outcome]:
     for name in names:
         made.clear()
         kind, reason = failure(cases[name]) or ("", "")
-        found.append(Outcome(name, kind, reason, *_said(way, made, bool(kind))))
+        found.append(Outcome(name, kind, reason, **_said(way, made)))
     return found
 
 
-def _said(way: Way, made: list[tuple[Any, Any]], failed: bool) -> tuple[str, str, str]:
-    """Return the rewrites to blame, by how much the file grew, and the operator that only the target has."""
-    from fcc.backends import size_of
-
+def _said(way: Way, made: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """Return what only the compile can tell of a test."""
     if way.level is None or not made:
-        return "", "", ""
-    model, compiled = made[-1]
-    elsewhere = _foreign(model, way) if failed and way.target != "cpu" and compiled is None else ""
-    if compiled is None:
-        return "", "", elsewhere
-    guilty = ", ".join(f"{g['pass_name']} at {g['site']}" for g in compiled.report.guilty)
-    before, after = size_of(model), compiled.emitted.size
-    return guilty, f"{before} -> {after}" if after > before else "", elsewhere
+        return {}
+    model, result = made[-1]
+    if isinstance(result, Exception):
+        return {"crashed": not isinstance(result, FccError), "elsewhere": _foreign(model, way)}
+    guilty = ", ".join(f"{g['pass_name']} at {g['site']}" for g in result.report.guilty)
+    before, after = size_of(model), result.emitted.size
+    return {"guilty": guilty, "grown": f"{before} -> {after}" if after > before else ""}
 
 
 def _foreign(model: Any, way: Way) -> str:
     """Return an operator of the emitted model that the CPU has no kernel for and the target has."""
-    import fcc
-    from fcc.backends.node_facts import support_of
-    from fcc.target import get_target
-
+    if way.target == "cpu":
+        return ""
     try:
         module = fcc.compile(model, opt_level=way.level or 0, target=way.target, verify="off").module
-    except fcc.FccError:
+    except Exception:
         return ""
     here, there = get_target("cpu"), get_target(way.target)
     nodes = [
@@ -174,8 +177,13 @@ _HEAD = f"{'':34}{'passed':>8}{'missed':>8}{'gained':>8}{'elsewhere':>11}{'crash
 def _row(way: Way, found: list[Outcome], plain: list[Outcome]) -> str:
     passing = {o.name for o in plain if not o.kind}
     own = {o.name for o in found if not o.kind}
-    counts = (len(own), len(_missed(found, plain)), len(own - passing), sum(bool(o.elsewhere) for o in found))
-    last = (len(_crashed(way, found)), sum(bool(o.guilty) for o in found), sum(bool(o.grown) for o in found))
+    counts = (
+        len(own),
+        len(_missed(found, plain)),
+        len(own - passing),
+        sum(bool(o.elsewhere) and o.name in passing for o in found),
+    )
+    last = (sum(o.crashed for o in found), sum(bool(o.guilty) for o in found), sum(bool(o.grown) for o in found))
     widths = (8, 8, 8, 11, 9, 8, 7)
     return f"{way!s:34}" + "".join(f"{n:>{w}}" for n, w in zip((*counts, *last), widths, strict=True))
 
@@ -185,19 +193,10 @@ def _missed(found: list[Outcome], plain: list[Outcome]) -> list[Outcome]:
     return [o for o in found if o.kind and o.name in passing and not o.elsewhere]
 
 
-def _crashed(way: Way, found: list[Outcome]) -> list[Outcome]:
-    from fcc import errors
-    from fcc.runtime import ort
-
-    own = {*EXPECTED, *(name for module in (errors, ort) for name in vars(module) if name.endswith("Error"))}
-    own |= {"UnsupportedOp", "TargetUnavailable"}
-    return [] if way.level is None else [o for o in found if o.kind and o.kind not in own]
-
-
 def _show(found: list[Outcome], plain: list[Outcome]) -> int:
     """List what must not be, and return how much of it there is."""
     rows = [("missed", o, f"{o.kind}: {o.reason}") for o in _missed(found, plain)]
-    rows += [("crashed", o, f"{o.kind}: {o.reason}") for o in _crashed(Way(0), found)]
+    rows += [("crashed", o, f"{o.kind}: {o.reason}") for o in found if o.crashed]
     rows += [("guilty", o, o.guilty) for o in found if o.guilty]
     for what, outcome, detail in rows:
         print(f"    {what} {outcome.name}: {detail}", flush=True)

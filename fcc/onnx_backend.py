@@ -30,7 +30,8 @@ from onnx import (
 )
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
-from .errors import FccError, LoadError
+from .errors import LoadError
+from .frontend.versions import NEWEST, OLDEST
 from .runtime.session import Session, open_session
 
 DEVICES = ("CPU",)
@@ -57,7 +58,8 @@ class Compiled(BackendRep):  # type: ignore[misc]
         feeds = dict(given) if isinstance(given, Mapping) else dict(zip(self.names, given, strict=False))
         defaults = {s.name for s in self.session.inputs if s.optional}
         found = self.session.run({k: v for k, v in feeds.items() if v is not None or k not in defaults})
-        return tuple(namedtupledict("Outputs", list(found))(*found.values()))
+        named: tuple[Any, ...] = namedtupledict("Outputs", list(found))(*found.values())
+        return named
 
 
 class FccBackend(Backend):  # type: ignore[misc]
@@ -72,11 +74,9 @@ class FccBackend(Backend):  # type: ignore[misc]
 
     @classmethod
     def is_compatible(cls, model: ModelProto, device: str = "CPU", **options: Any) -> bool:
-        """Return whether fcc reads this model and onnxruntime loads what comes of it."""
-        try:
-            return cls.supports_device(device) and cls.prepare(model, device, **options) is not None
-        except FccError:
-            return False
+        """Return whether fcc reads the opset of this model, and it can run on this device."""
+        opsets = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+        return cls.supports_device(device) and all(OLDEST <= version <= NEWEST for version in opsets)
 
     @classmethod
     def prepare(cls, model: ModelProto, device: str = "CPU", **options: Any) -> Compiled:
