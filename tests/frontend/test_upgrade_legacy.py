@@ -78,7 +78,8 @@ def test_an_axis_without_broadcasting_says_nothing() -> None:
 )
 def test_comparisons_and_logic_broadcast_alike(op: str, kind: str, result: str, expected: Any) -> None:
     dtype = {"float": F, "bool": np.bool_, "int32": np.int32}[kind]
-    x, b = np.abs(X).astype(dtype), (B > 0 if kind == "bool" else B.astype(dtype))
+    x: Any = np.abs(X).astype(dtype)
+    b: Any = B > 0 if kind == "bool" else B.astype(dtype)
     text = f"({kind}[2,3,4] x, {kind}[3] b) => ({result}[2,3,4] y) {{ y = {op}<broadcast=1, axis=1>(x, b) }}"
     np.testing.assert_allclose(ran(text, 4, {"x": x, "b": b})[0], expected(x, b[:, None]), rtol=1e-6)
 
