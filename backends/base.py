@@ -96,6 +96,6 @@ class Backend:
 
 def _identity(module: ir.Module, target: TargetSpec) -> dict[str, str]:
     found = {"fcc.version": __version__, "fcc.target": target.name}
-    if target.qdq is not None and any(n.op_type == "QuantizeLinear" for n in module.nodes()):
+    if target.name == "cpu" and any(n.op_type == "QuantizeLinear" for n in module.nodes()):
         found["fcc.isa"] = target.isa
     return found

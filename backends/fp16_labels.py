@@ -9,7 +9,8 @@ from fcc import ir
 from fcc.target import TargetSpec
 
 from .fp16_constants import Constants
-from .fp16_types import FLOAT, HALF, Operands, convertible, runs_in_half
+from .fp16_ranges import Ranges
+from .fp16_types import FLOAT, Operands, convertible, runs_in_half
 
 # Contractions accumulate in float32 inside the kernel and are what float16 is for: an island never grows past one.
 LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "FusedConv", "FusedMatMul", "FusedGemm"})
@@ -34,21 +35,26 @@ class Labels:
 
 
 def label(
-    module: ir.Module, graph: ir.Graph, spec: TargetSpec, constants: Constants, keep: frozenset[str] = frozenset()
+    module: ir.Module,
+    graph: ir.Graph,
+    spec: TargetSpec,
+    constants: Constants,
+    keep: frozenset[str] = frozenset(),
+    ranges: Ranges | None = None,
 ) -> Labels:
     """Return the labels of the nodes of one graph; what holds a graph (If, Loop, Scan) is an island in it. O(nodes).
 
-    ``keep`` names op types that stay float32 by the user's wish.
+    ``keep`` names op types that stay float32 by the user's wish; ``ranges`` are those of calibration.
     """
-    labels, risk = Labels(), dict[ir.Value, str]()
+    labels, risk, seen = Labels(), dict[ir.Value, str](), ranges or Ranges()
     for node in graph:
-        operands = convertible(node, module, spec)
+        operands = convertible(node, module, spec, constants.form)
         labels.operands[node] = operands
         if not operands.inputs and not operands.outputs:
             continue
-        risky = _risk_reason(node, operands, risk, spec)
+        risky = _risk_reason(node, operands, risk, spec) if constants.form.narrow else None
         wish = "it was asked for" if node.op_type in keep else None
-        reason = wish or _static_reason(node, operands, module, spec, constants) or risky
+        reason = wish or _static_reason(node, operands, module, spec, constants) or seen.reason(node, operands) or risky
         if reason is None and not operands.outputs and not _fed_by_half(node, operands, labels):
             reason = "its operands are float32"
         if reason is None:
@@ -62,13 +68,14 @@ def label(
 def _static_reason(
     node: ir.Node, operands: Operands, module: ir.Module, spec: TargetSpec, constants: Constants
 ) -> str | None:
+    form = constants.form
     rules: tuple[tuple[str, Callable[[], bool]], ...] = (
         ("it handles sequences", lambda: any(_is_no_tensor(v) for v in (*node.inputs, *node.outputs))),
         ("it holds a graph", lambda: any(True for _ in ir.subgraphs_of(node))),
-        ("an attribute fixes its type", lambda: _typed_by_attribute(node, operands)),
-        ("its values leave the range of float16", lambda: not node.domain and node.op_type in spec.fp16_islands),
-        ("there is no float16 kernel", lambda: not runs_in_half(node, operands, module, spec)),
-        ("a constant leaves the range of float16", lambda: not constants.fit(node, operands.inputs)),
+        ("an attribute fixes its type", lambda: _typed_by_attribute(node, operands, form.dtype)),
+        (f"its values leave the range of {form.name}", lambda: form.narrow and _grows(node, spec)),
+        (f"there is no {form.name} kernel", lambda: not runs_in_half(node, operands, module, spec, form)),
+        (f"a constant leaves the range of {form.name}", lambda: not constants.fit(node, operands.inputs)),
     )
     return next((reason for reason, holds in rules if holds()), None)
 
@@ -78,13 +85,17 @@ def _is_no_tensor(value: ir.Value | None) -> bool:
     return value is not None and bool(value.name) and not isinstance(value.type, ir.TensorType)
 
 
-def _typed_by_attribute(node: ir.Node, operands: Operands) -> bool:
+def _grows(node: ir.Node, spec: TargetSpec) -> bool:
+    return not node.domain and node.op_type in spec.fp16_islands
+
+
+def _typed_by_attribute(node: ir.Node, operands: Operands, half: ir.DataType) -> bool:
     """Whether the output type follows from an attribute that the conversion does not rewrite."""
     if not operands.outputs:
         return False
     if node.op_type == "Cast":
         source = node.inputs[0]
-        return source is None or source.dtype not in (ir.DataType.BOOL, HALF)
+        return source is None or source.dtype not in (ir.DataType.BOOL, half)
     if node.op_type == "ConstantOfShape":
         return False
     return not operands.inputs or bool(_MADE_BY_ATTRIBUTE & set(node.attributes))

@@ -10,6 +10,7 @@ from fcc import ir
 from fcc.analysis.partition import partition
 from fcc.target import TargetSpec
 
+from .node_facts import support_of
 from .placement import placement_of
 
 Severity = Literal["error", "warning"]
@@ -37,6 +38,18 @@ def missing_kernels(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
     for graph in module.graphs():
         for node, reason in placement_of(module, graph, spec).reasons.items():
             yield LintRow(name_of(node), reason)
+    yield from _in_functions(module, spec)
+
+
+def _in_functions(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
+    """What the bodies of model-local functions that stay have no kernel for; element types are open in a body."""
+    local = {(f.domain, f.name) for f in module.model.functions.values()}
+    for function in module.model.functions.values():
+        for node in function.all_nodes():
+            if (node.domain, node.op_type) not in local:
+                reason = support_of(node, module, spec, opsets=function.opset_imports).refusal
+                if reason is not None:
+                    yield LintRow(f"{function.name}/{name_of(node)}", reason)
 
 
 def borders(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:

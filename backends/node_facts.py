@@ -65,9 +65,18 @@ def _constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     return ir.Module.constant(value)
 
 
-def support_of(node: ir.Node, module: ir.Module, spec: TargetSpec, dtypes: Mapping[str, str] | None = None) -> Support:
-    """Say how the first provider of a target runs a node; ``dtypes`` overrides the element types found."""
-    opsets = module.model.opset_imports
+def support_of(
+    node: ir.Node,
+    module: ir.Module,
+    spec: TargetSpec,
+    dtypes: Mapping[str, str] | None = None,
+    opsets: Mapping[str, int] | None = None,
+) -> Support:
+    """Say how the first provider of a target runs a node.
+
+    ``dtypes`` overrides the element types found; ``opsets`` are those of the function that holds the node, if one does.
+    """
+    opsets = module.model.opset_imports if opsets is None else opsets
     version = ir.since_version(node, opsets) or opsets.get(node.domain, 1)
     kinds = dtypes_of(node, opsets) if dtypes is None else dtypes
     restricted = any(node.op_type in row.ops for row in spec.restrictions)

@@ -11,13 +11,18 @@ from fcc.target import TargetSpec
 
 from .base import Backend, Shapes
 from .lint import borders, engines, missing_kernels, opset_window
+from .lint_qdq import rejected_qdq
+from .lint_qdq_placement import costly_qdq
 from .lint_tensorrt import data_dependent, missing_profile, uint8_inside, unknown_types
 from .lower_activations import LowerActivations
 from .lower_contrib import LowerContrib, LowerSimplified
 from .lower_ranges import LowerRanges
 from .profiles import profile
 
-_RULES = (missing_kernels, borders, engines, opset_window, uint8_inside, unknown_types, missing_profile, data_dependent)
+_RULES = (
+    *(missing_kernels, borders, engines, opset_window, uint8_inside, rejected_qdq, costly_qdq),
+    *(unknown_types, missing_profile, data_dependent),
+)
 
 
 def _options(module: ir.Module, target: TargetSpec, shapes: Shapes) -> Mapping[str, Mapping[str, str]]:

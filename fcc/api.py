@@ -122,7 +122,7 @@ def _compiled(
     driver, product = _never_larger(driver, trial, report, product, exact)
     if any(row.phase == "lossy" for row in report.parity):
         with driver.phase("certify"):
-            trial.certify(product.emitted, report)
+            trial.certify(product.emitted, report, fit)
     if options.tune_seconds > 0 and not options.lossy and not trial.untimed:
         product = never_slower(driver, trial, report, product)
     _lint(driver, report, product)

@@ -97,7 +97,7 @@ class Driver:
     def __post_init__(self) -> None:
         with self.phase("prepare"):
             o = self.options
-            self.target: TargetSpec = get_target(o.target, isa=o.cpu_isa)
+            self.target: TargetSpec = get_target(o.target, isa=o.cpu_isa).quantizing(o.precision, o.scheme)
             self.backend: Backend = get_backend(self.target)
             self.plugins = plugins.load(o.plugins)
             lowerings = {p.name for p in self.backend.lowerings.passes()}
@@ -222,7 +222,9 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta=self._meta | ({"fcc.table": self.costs.digest} if self.costs.digest else {}) | certificate(module),
+            meta=self._meta
+            | ({"fcc.table": self.costs.digest} if self.costs.digest else {})
+            | (certificate(module) if self.target.name == "cpu" else {}),
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,

@@ -13,7 +13,7 @@ from .distill import require_torch
 from .driver import Driver, Product
 from .errors import CalibrationError, OptionError, ParityError, PassError, TargetError, VerifyError
 from .gauge import LEAST_GAIN, SLOWER
-from .options import Options
+from .options import HALVES, STATIC, Options
 from .report import Report
 from .rewrite import PassContext
 from .rewrite.manager import Manager
@@ -33,15 +33,21 @@ def require(options: Options, target: TargetSpec) -> None:
         TargetError: the target does not run the precision.
         CalibrationError: int8, pruning or level 3 without calibration data.
     """
-    if options.precision == "fp16" and target.name == "cpu":
+    if options.precision in HALVES and target.name == "cpu":
         raise TargetError(
-            "fp16 does not run faster on the CPU: onnxruntime has no float16 MatMul or Conv there",
+            f"{options.precision} does not run faster on the CPU: onnxruntime has no MatMul or Conv of it there",
             "use --precision int8, or --target cuda",
             target="cpu",
         )
-    if options.precision == "int8" and target.qdq is None:
+    if options.precision in STATIC and target.qdq is None:
         reason, alternative = target.int8_refusal
         raise TargetError(f"static int8 is refused for {target.name}: {reason}", alternative, target=target.name)
+    if options.precision == "int16" and target.qdq is not None and 16 not in target.qdq.widths:
+        raise TargetError(
+            f"16-bit activations are refused for {target.name}: it quantizes to 8 bits or fewer",
+            "use --precision int8 or fp16",
+            target=target.name,
+        )
     if options.precision == "int8-dynamic" and target.name != "cpu":
         raise TargetError(
             f"dynamic int8 is refused for {target.name}: it has no kernels for it",
@@ -50,7 +56,7 @@ def require(options: Options, target: TargetSpec) -> None:
         )
     if options.size is not None and target.name == "tensorrt":
         raise TargetError(
-            "weights stored as int8 are refused for tensorrt: it takes int8 behind Q and DQ only",
+            f"weights stored as {options.size} are refused for tensorrt: it takes int8 behind Q and DQ only",
             "use --precision fp16 or int4",
             target=target.name,
         )
@@ -58,8 +64,11 @@ def require(options: Options, target: TargetSpec) -> None:
         require_torch()
         if not options.lossy:
             raise OptionError("--distill recovers what lossy steps lose, and there is none", "add --low-rank, or -O3")
-    wants = {"int8": options.precision == "int8", "prune": options.prune is not None, "-O3": options.opt_level == 3}
-    wants["--distill"] = options.distill is not None
+    wants = {p: options.precision == p for p in STATIC} | {
+        "prune": options.prune is not None,
+        "-O3": options.opt_level == 3,
+        "--distill": options.distill is not None,
+    }
     needs = next((name for name, asked in wants.items() if asked), "")
     if needs and options.calibration is None:
         raise CalibrationError(
@@ -71,10 +80,14 @@ def require(options: Options, target: TargetSpec) -> None:
 def samples(options: Options, module: ir.Module) -> tuple[Any, Any]:
     """Return (data to fit, data to judge): the calibration data, its last third judging when --data is absent.
 
+    float16 alone takes --data for the ranges of values too: nothing is fitted to them.
+
     Raises:
         DataError: the data does not fit the inputs of the model.
     """
-    if options.calibration is None:
+    ranges_only = options.precision == "fp16" and options.low_rank is None and options.prune is None
+    given = options.data if options.calibration is None and ranges_only else options.calibration
+    if given is None:
         return None, options.data
     from .data.dataset import open_data, split
     from .data.spec import inputs_of
@@ -83,7 +96,7 @@ def samples(options: Options, module: ir.Module) -> tuple[Any, Any]:
     outputs = [v.name or "" for v in module.graph.outputs]
     specs = inputs_of(module)
     sizes = by_input(specs, options.opt_shapes)
-    found = open_data(options.calibration, specs, opt_shapes=sizes, state=options.state or None, outputs=outputs)
+    found = open_data(given, specs, opt_shapes=sizes, state=options.state or None, outputs=outputs)
     if options.data is not None:
         return found, options.data
     fit, check = split(found)
@@ -106,10 +119,10 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
         report.notes.append(f"nothing lossy was tried ({reason}): this is the -O2 model")
         return exact
     best = _mixed(driver, trial, report, exact, fit)
-    for plan, found in _attempts(driver, trial, exact, fit):
+    for plan, found in _attempts(driver, trial, exact, fit) if best is None else ():
         report.notes.append(f"{plan}: {found.why}")
         if found.product is not None and found.better:
-            best = best if best is not None and not _beats(driver.options, trial, found, best) else found
+            best = found
             break
     if best is None or best.product is None:
         report.notes.append("nothing lossy was better within the budget: this is the -O2 model")
@@ -158,16 +171,6 @@ def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: An
             by="level 3",
         ),
     )
-
-
-def _beats(options: Options, trial: Trial, one: Attempt, other: Attempt) -> bool:
-    """Return whether one product is smaller, or faster beyond the noise, than another."""
-    assert one.product is not None
-    assert other.product is not None
-    if options.objective == "size":
-        return one.product.emitted.size < other.product.emitted.size
-    timing = trial.speed(other.product.emitted, one.product.emitted)
-    return bool(timing.ratio + 2 * timing.noise < 1)
 
 
 @dataclass(frozen=True)
@@ -306,4 +309,6 @@ def plans(options: Options, target: TargetSpec) -> list[Decision]:
     mildest = made(ratio=0.5)
     if options.precision is not None:
         return [mildest]
-    return [made("int8" if target.qdq is not None else "fp16"), mildest]
+    found = ["int8"] if target.qdq is not None else []
+    found += ["fp16"] if target.name != "cpu" else []
+    return [*(made(p) for p in found), mildest]

@@ -11,8 +11,11 @@ from typing import Any
 from .errors import OptionError, did_you_mean
 
 TARGETS = ("cpu", "cuda", "tensorrt")
-PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4")
-SIZES = ("int8", "fp16")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int16", "int8-dynamic", "int8-weights", "int4")
+HALVES = ("fp16", "bf16")
+STATIC = ("int8", "int16")
+SCHEMES = ("pow2",)
+SIZES = ("int8", "fp16", "codebook")
 VERIFY = ("off", "end", "each")
 ISAS = ("avx2", "vnni", "arm", "native")
 OBJECTIVES = ("latency", "size")
@@ -35,6 +38,7 @@ class Options:
     target: str = "cpu"
     opt_level: int = 2
     precision: str | None = None
+    scheme: str | None = None
     size: str | None = None
     passes: str | None = None
     disable: tuple[str, ...] = ()
@@ -81,6 +85,10 @@ class Options:
         _among("objective", self.objective, OBJECTIVES)
         if self.precision is not None:
             _among("precision", self.precision, PRECISIONS)
+        if self.scheme is not None:
+            _among("scheme", self.scheme, SCHEMES)
+            if self.precision not in STATIC and not (self.opt_level == 3 and self.precision is None):
+                raise OptionError(f"scheme {self.scheme} is about static integers", "give --precision int8 with it")
         if self.size is not None:
             _among("size", self.size, SIZES)
         if self.opt_level not in (0, 1, 2, 3):

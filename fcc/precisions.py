@@ -8,7 +8,8 @@ from typing import Any
 
 from . import ir, passes
 from .driver import Driver
-from .recipe import SMOOTHED, Chooser, Recipe, calibrated, layers, smoothed
+from .options import STATIC
+from .recipe import SMOOTHED, Chooser, Recipe, calibrated, layers, smoothed, steps_of
 from .recipe import apply as static
 from .rewrite import PassContext
 from .rewrite.manager import Manager
@@ -16,10 +17,12 @@ from .rewrite.pipeline import Pipeline
 
 PASSES: Mapping[str, tuple[str, ...]] = {
     "int8": ("insert-qdq",),
+    "int16": ("insert-qdq",),
     "int8-dynamic": ("insert-dynamic-quantization", "quantize-recurrent", "quantize-embeddings"),
     "int8-weights": ("quantize-weights", "quantize-embeddings"),
     "int4": ("quantize-weights", "quantize-embeddings"),
 }
+BF16_OPSET = 22  # of Conv and pooling
 _BITS = {"int8-weights": 8, "int4": 4}
 _KERNEL_LIMITS = ("rows", "least")  # options that leave layers float whose float kernel is faster
 
@@ -40,7 +43,7 @@ def apply(
     Raises:
         CalibrationError: static int8 without data.
     """
-    if precision == "int8":
+    if precision in STATIC:
         return _static(driver, module, ctx, manager, fit, recipe)
     if precision == "int8-dynamic":
         return _dynamic(driver, module, ctx, manager, fit, recipe)
@@ -56,6 +59,21 @@ def _weights(
         watch = step.watch(module, ctx) if fit is not None and hasattr(step, "watch") else {}
         stats = calibrated(driver, module, fit, watch=watch) if watch else None
         manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
+
+
+def halve(
+    precision: str | None, driver: Driver, module: ir.Module, ctx: PassContext, manager: Manager, fit: Any
+) -> None:
+    """Convert a module to 16 bits; ``fit`` shows which values leave the range of float16."""
+    from .backends import fp16_pass
+
+    step = fp16_pass(precision or "fp16")
+    if precision == "bf16" and module.opset() < BF16_OPSET:
+        raised: Any = passes.BY_NAME["convert-opset"]
+        manager.run(Pipeline((raised(version=BF16_OPSET),)), module, ctx)
+    seen = fit is not None and precision == "fp16"
+    stats = calibrated(driver, module, fit, tensors=step.tensors(module)) if seen else None
+    manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
 
 
 def last(size: str | None) -> Pipeline | None:
@@ -77,12 +95,18 @@ def _static(
 ) -> Recipe:
     convert: Any = passes.BY_NAME["convert-qdq"]
     manager.run(Pipeline((passes.BY_NAME["convert-relu-qdq"](), convert(retarget=True))), module, ctx)
+    assert ctx.target.qdq is not None
+    if module.opset() < ctx.target.qdq.opset:
+        raised: Any = passes.BY_NAME["convert-opset"]
+        manager.run(Pipeline((raised(version=ctx.target.qdq.opset),)), module, ctx)
     recipe = given or Recipe()
     if given is None and layers(recipe, module, ctx):
-        chooser = Chooser(driver, module, ctx, fit, static)
+        chooser = Chooser(driver, module, ctx, fit, static, steps_of(driver.target))
         recipe = chooser.choose()
-        ctx.log.notes.append(f"int8 by {chooser.said(recipe)}")
+        ctx.log.notes.append(f"{driver.options.precision or 'int8'} by {chooser.said(recipe)}")
     static(recipe, driver, module, ctx, manager, fit)
+    if driver.options.precision == "int16":
+        ctx.log.notes.append("int16: float kernels run between Q and DQ, none takes 16 bits: slower than fp32")
     return recipe
 
 

@@ -17,6 +17,7 @@ from .errors import CalibrationError, FccError
 from .rewrite import Log, PassContext
 from .rewrite.manager import Manager
 from .rewrite.pipeline import Pipeline
+from .target import TargetSpec
 
 SOUND = 0.02  # an error at which no layer is looked for that should stay float
 MOST_SPARED = 3
@@ -62,6 +63,14 @@ STEPS: tuple[tuple[dict[str, Any], float], ...] = (
     ({"correct": True}, BETTER),
     ({"per_tensor": "Gemm+MatMul"}, CHEAPER),
 )
+
+
+def steps_of(target: TargetSpec) -> tuple[tuple[dict[str, Any], float], ...]:
+    """Return the steps worth trying on a target: one scale per weight only where that is faster, none at 16 bits."""
+    if target.qdq is not None and target.qdq.weight_dtype == "int16":
+        return ()
+    faster = target.qdq is not None and target.qdq.per_tensor_pays
+    return STEPS if faster else tuple(step for step in STEPS if "per_tensor" not in step[0])
 
 
 Apply = Callable[..., None]
@@ -250,9 +259,10 @@ def _once(kept: dict[Any, Any], key: Any, compute: Callable[[], Any]) -> Any:
 def outputs_of(driver: Driver, module: ir.Module, samples: Data | Iterable[Feeds]) -> Iterator[Any]:
     """Yield the outputs of a module as it would be deployed, state going round."""
     from .parity.compare import loop_over
-    from .runtime import open_session
+    from .runtime import STAND_IN, open_session
 
     o = driver.options
     with Runnable(driver.emit(module)) as model:
-        session = open_session(model, threads=o.threads, custom_ops=o.custom_ops)
+        entries = STAND_IN if driver.target.name != "cpu" else None
+        session = open_session(model, threads=o.threads, custom_ops=o.custom_ops, options=entries)
     yield from loop_over(samples)(session.run)

@@ -11,6 +11,7 @@ from .changes import Changes
 from .decision import Decision
 from .driver import Driver
 from .errors import OptionError
+from .options import HALVES
 from .rewrite import PassContext
 from .rewrite.manager import Manager
 from .rewrite.pipeline import Pipeline
@@ -50,10 +51,8 @@ class Steps:
             self.decision = replace(d, recipe=recipe)
         if original is not None:
             self._distill(original, module)
-        if d.precision == "fp16":
-            from .backends import fp16_pass
-
-            manager.run(Pipeline((fp16_pass(),)), module, ctx)
+        if d.precision in HALVES:
+            precisions.halve(d.precision, self.driver, module, ctx, manager, self.fit)
 
     def last(self) -> Pipeline | None:
         """Return what gives weights their form in the file, after everything else."""

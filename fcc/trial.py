@@ -68,6 +68,7 @@ class Trial:
             "opt_shapes": o.opt_shapes,
             "custom_ops": o.custom_ops,
             "threads": o.threads,
+            "bfloat16": o.precision == "bf16",
         }
         self.judge = Judge.of(module, data=data, **how)
         self.skipped = self.judge.skipped_reason
@@ -122,13 +123,21 @@ class Trial:
         limit = {} if o.force else {"metric": metric("sqnr"), "budget": MIN_SQNR}
         return self._judge(emitted, report, "lossy", limit or {"limit": float("inf")})
 
-    def certify(self, emitted: Emitted, report: Report) -> None:
-        """Write into the report what the samples, to which nothing was fitted, say about a lossy model in general."""
+    def certify(self, emitted: Emitted, report: Report, fit: Any) -> None:
+        """Write into the report what the samples say about a lossy model in general, unless it was fitted to them.
+
+        ``fit`` is the data that it was fitted to.
+        """
+        from .data.dataset import Data
         from .parity.metrics import metric
 
         o = self.options
         kind = metric(o.metric)
-        if self.skipped:
+        if self.skipped or self.judge.data is None:
+            return
+        judging = self.judge.feeds()
+        if isinstance(judging, Data) and isinstance(fit, Data) and judging.shares(fit):
+            report.notes.append("nothing is certified: the samples that judge are those it was fitted to")
             return
         with Runnable(emitted) as model:
             found = self.judge.certify(model, kind, self.tries)

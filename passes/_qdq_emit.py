@@ -19,6 +19,7 @@ from fcc.compress.quantize import (
     quantize_weight,
 )
 from fcc.rewrite import ORIGIN, Rewriter
+from fcc.target.qdq import QdqScheme
 
 from ._qdq_layers import DIRECT, Array, Layer, clip_limits
 
@@ -119,7 +120,7 @@ class Fit:
     mean: np.ndarray[Any, Any] | None = None
 
 
-def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool, fit: Fit = Fit()) -> ir.Value:
+def emit(rw: Rewriter, layer: Layer, x: Activation, scheme: QdqScheme, fit: Fit = Fit()) -> ir.Value:
     """Return the result of the layer (bias included, activation not) with int8 operands."""
     bias = layer.bias_array()
     if bias is None and fit.mean is not None and layer.form != "MatMul":
@@ -130,10 +131,11 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool, fit: Fit
         return quantize_weight(
             layer.weight_array(),
             layer.axis,
-            pair_safe=pair_safe,
+            pair_safe=scheme.pair_safe,
             per_channel=fit.per_channel,
             floor=floor,
             folds=fit.folds,
+            pow2=scheme.pow2,
             known=fit.known,
         )
 
@@ -141,8 +143,7 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool, fit: Fit
     if bias is not None and fit.mean is not None:
         bias = _corrected(bias, bias_shift(layer.weight_array(), parts, layer.axis, fit.mean), x, parts)
     name = layer.weight.name
-    weight = [_integers(rw, parts.values, lambda: quantized().values, f"{name}/int")]
-    weight += [rw.const(parts.scale, f"{name}/scale"), rw.const(parts.zero_point, f"{name}/zero_point")]
+    weight = weight_constants(rw, parts, lambda: quantized().values, name)
     if layer.form == DIRECT:
         return _direct(rw, x, weight, bias, f"{name}/bias")
     operands = [x.value, rw.op("DequantizeLinear", *weight, axis=layer.axis)]
@@ -156,6 +157,12 @@ def emit(rw: Rewriter, layer: Layer, x: Activation, *, pair_safe: bool, fit: Fit
     else:
         made = rw.op(layer.form, *operands)
     return made
+
+
+def weight_constants(rw: Rewriter, parts: Quantized, again: Callable[[], Array], name: str | None) -> list[ir.Value]:
+    """Return integers, scale and zero point of a weight."""
+    found = [_integers(rw, parts.values, again, f"{name}/int")]
+    return [*found, rw.const(parts.scale, f"{name}/scale"), rw.const(parts.zero_point, f"{name}/zero_point")]
 
 
 def _corrected(bias: Array, shift: Array, x: Activation, parts: Quantized) -> Array:

@@ -78,8 +78,11 @@ class Layer:
 
 def layer_of(node: ir.Node, scheme: QdqScheme) -> Layer | str:
     """Return the layer that starts with a node, or the reason why it stays float."""
-    found = _VIEWS[node.op_type](node, scheme.rules[node.op_type])
-    return found if isinstance(found, str) else _refusal(found) or found
+    rule = scheme.rules[node.op_type]
+    found = _alone(node, rule) if scheme.float_operands else _VIEWS[node.op_type](node, rule)
+    if isinstance(found, str):
+        return found
+    return _refusal(found) or (None if scheme.float_operands else _bias_refusal(found)) or found
 
 
 def _conv(node: ir.Node, rule: QdqRule) -> Layer | str:
@@ -108,6 +111,15 @@ def _matmul_form(view: Linear) -> str:
         return "Gemm" if len(ir.known_dims(view.x)) == 2 else DIRECT
     user = ir.sole_user(view.output)
     return DIRECT if user is not None and user.op_type == "Add" else "MatMul"
+
+
+def _alone(node: ir.Node, rule: QdqRule) -> Layer | str:
+    """Return the layer of an op that stays, whatever is added behind it; ``bias`` is the one of its own operands."""
+    found = linear_of(node) if node.op_type in ("Gemm", "MatMul") else _conv(node, rule)
+    if isinstance(found, str):
+        return found
+    bias = (*node.inputs, None, None)[2]
+    return Layer(rule, node.op_type, (node,), found.x, found.weight, bias, node.outputs[0], None)
 
 
 _VIEWS: dict[str, Callable[[ir.Node, QdqRule], Layer | str]] = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}
@@ -159,12 +171,12 @@ def _refusal(layer: Layer) -> str | None:
     products = prod(d for d in dims if isinstance(d, int)) // layer.channels
     if products > MOST_PRODUCTS:
         return f"{products} products may overflow the int32 accumulator"
-    if layer.form == "Conv" and len(dims) < 3:
+    if layer.form in ("Conv", "ConvTranspose") and len(dims) < 3:
         return "the convolution has no spatial axis"
     array = ir.Module.constant(layer.weight)
     if array is None or not np.all(np.isfinite(array)):
         return "the weight holds NaN or infinity"
-    return _bias_refusal(layer)
+    return None
 
 
 def _bias_refusal(layer: Layer) -> str | None:

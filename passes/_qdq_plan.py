@@ -10,6 +10,8 @@ from fcc.errors import CalibrationError
 from fcc.target.qdq import QdqScheme
 
 from ._qdq_layers import DIRECT, Layer, layer_of
+from ._qdq_residual import skips
+from ._qdq_tensor_cores import Symbols, unfit
 
 # onnxruntime quantizes float weights of these itself, per tensor, where one DequantizeLinear with a scalar scale feeds
 # them and a QuantizeLinear follows (WeightBiasQuantization).
@@ -19,12 +21,16 @@ Ranges = Callable[[str], tuple[float, float]]
 
 @dataclass
 class Plan:
-    """``layers`` and the reasons of ``refused`` ones, both by id of their weight op."""
+    """``layers`` and the reasons of ``refused`` ones, both by id of their weight op.
+
+    ``skips`` are residual sums behind layers, by id: the sum, and the index of the operand to quantize.
+    """
 
     module: ir.Module
     scheme: QdqScheme
     layers: dict[int, Layer] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    skips: dict[int, tuple[ir.Node, int]] = field(default_factory=dict)
 
     def roles(self) -> list[tuple[ir.Node, str]]:
         """Return what happens in order: layers, refused ones, pass-through nodes between int8 and int8, and guards.
@@ -43,6 +49,8 @@ class Plan:
             elif reads and self._passes(node) and self.feeds(node.outputs[0]):
                 found.append((node, "pass"))
                 joined.add(id(node.outputs[0]))
+            if id(node) in self.skips:
+                found.append((node, "skip"))
             if id(node) in self.refused:
                 found.append((node, "refused"))
             if layer is None and reads and node.op_type in TAKEN_OVER and ir.Module.is_constant(node.inputs[1]):
@@ -51,7 +59,7 @@ class Plan:
 
     def quantizes_output(self, layer: Layer) -> bool:
         """Return whether the result is quantized: the kernel wants it, or an int8 layer reads it."""
-        if layer.form == DIRECT:
+        if layer.form == DIRECT or self.scheme.float_operands:
             return False
         return layer.rule.needs_output_q or self.feeds(layer.out) or self._meets_q(layer)
 
@@ -79,7 +87,23 @@ class Plan:
         for layer in self.layers.values():
             for value in self._ranged(layer):
                 names[value.name or ""] = None
+        for node, index in self.skips.values():
+            names[_name(node.inputs[index])] = None
         return list(names)
+
+    def one_scale(self) -> dict[str, list[str]]:
+        """Return, for quantized tensors that must have one scale, all names that share it.
+
+        Those are the result of an op that only moves integers (Concat) and its operands, where they are quantized.
+        """
+        quantized, shared = set(self.tensors()), dict[str, list[str]]()
+        for node in self.module.graph if self.scheme.one_scale else ():
+            if node.op_type not in self.scheme.one_scale or node.domain or _name(node.outputs[0]) not in quantized:
+                continue
+            names = {n: None for v in (*node.outputs, *node.inputs) if (n := _name(v)) in quantized}
+            merged = list({m: None for n in names for m in shared.get(n, [n])})
+            shared |= {m: merged for m in merged}
+        return {n: names for n, names in shared.items() if len(names) > 1}
 
     def require(self, ranges: Ranges) -> None:
         """Refuse the layers whose tensors have no usable range: inputs first, since they decide which results count."""
@@ -91,6 +115,20 @@ class Plan:
                 except CalibrationError as error:
                     self.refused[key] = error.message
                     del self.layers[key]
+        self.add_skips(ranges)
+
+    def add_skips(self, ranges: Ranges | None = None) -> None:
+        """Find the residual sums behind the layers; with ``ranges``, those whose operand has one."""
+        kinds = self.scheme.residual_of
+        results = {layer.out for layer in self.layers.values() if layer.node.op_type in kinds}
+        self.skips = {}
+        for node, index in skips(self.module, results) if results else ():
+            try:
+                if ranges is not None:
+                    ranges(_name(node.inputs[index]))
+                self.skips[id(node)] = (node, index)
+            except CalibrationError as error:
+                self.refused[id(node)] = error.message
 
     def _ranged(self, layer: Layer) -> list[ir.Value]:
         return [layer.x, layer.out] if self.quantizes_output(layer) else [layer.x]
@@ -101,23 +139,30 @@ class Plan:
         return usable and node.graph is self.module.graph and not any(ir.is_used(v) for v in node.outputs[1:])
 
 
-def make(module: ir.Module, scheme: QdqScheme, excluded: Callable[[ir.Node], bool]) -> Plan:
-    """Return the plan of a module before its tensors were looked at."""
+def make(module: ir.Module, scheme: QdqScheme, excluded: Callable[[ir.Node], bool], symbols: Symbols) -> Plan:
+    """Return the plan of a module before its tensors were looked at; ``symbols`` are the sizes that count."""
     plan = Plan(module, scheme)
     for node in module.nodes():
         if node.op_type not in scheme.rules or node.domain != "":
             continue
         found = _candidate(module, scheme, node, excluded)
-        if isinstance(found, str):
-            plan.refused[id(node)] = found
-        else:
+        reason = found if isinstance(found, str) else unfit(found, symbols) if scheme.tensor_cores else None
+        if isinstance(found, Layer) and reason is None:
             plan.layers[id(node)] = found
+        else:
+            plan.refused[id(node)] = reason or ""
+    plan.add_skips()
     return plan
 
 
+def _name(value: ir.Value | None) -> str:
+    return (value.name if value is not None else "") or ""
+
+
 def _candidate(module: ir.Module, scheme: QdqScheme, node: ir.Node, excluded: Callable[[ir.Node], bool]) -> Layer | str:
-    if module.opset() < 13:
-        return f"opset {module.opset()} has no per-channel DequantizeLinear (13 has)"
+    if module.opset() < scheme.opset:
+        what = "per-channel" if scheme.opset == 13 else "16-bit"
+        return f"opset {module.opset()} has no {what} DequantizeLinear ({scheme.opset} has)"
     if node.graph is not module.graph:
         return "it lies in a nested graph, which calibration does not see"
     if ir.Module.is_constant(node.inputs[0]):

@@ -32,7 +32,7 @@ def moments(layers: list[Layer]) -> dict[str, Watch]:
     left = MAX_MOMENTS
     for layer in layers:
         window = _window(layer)
-        if isinstance(window, str):
+        if isinstance(window, str) or not layer.rule.per_channel:
             continue
         inputs = prod(_dims(layer.weight)) // layer.channels
         size = (window.group if window is not None else 1) * inputs**2
@@ -45,7 +45,7 @@ def moments(layers: list[Layer]) -> dict[str, Watch]:
 
 def means(layers: list[Layer]) -> dict[str, Watch]:
     """Return what the correction of biases needs."""
-    return dict(channels(layer.x, channel_axis(layer.node)) for layer in layers)
+    return dict(channels(layer.x, channel_axis(layer.node)) for layer in layers if layer.rule.per_channel)
 
 
 def fit_of(layer: Layer, stats: Any, *, per_channel: bool, gptq: bool, correct: bool) -> Fit:

@@ -1,8 +1,8 @@
-"""convert-weights: a float32 constant -> Cast(int8) * scales, or Cast(float16), for a smaller file."""
+"""convert-weights: a float32 constant -> Cast(int8) * scales, Cast(float16) or Gather(codebook), for a smaller file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,54 +13,24 @@ from fcc.errors import PipelineError, did_you_mean
 from fcc.rewrite import ORIGIN, PassContext, Rewriter, Site, SitePass
 
 from ._chosen import chosen
+from ._stored_forms import FORMS, error
 
-Array = np.ndarray[Any, Any]
 _LARGEST_HALF = 65504.0
 _NEEDS_CONSTANTS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-def _as_int8(rw: Rewriter, array: Array, name: str) -> ir.Value:
-    axis, scale = _best_axis(array)
-    shape = tuple(-1 if i == axis else 1 for i in range(array.ndim))
-    steps = scale.reshape(shape)
-    integers = np.clip(np.rint(array / steps.astype(np.float64)), -127, 127).astype(np.int8)
-    wide = rw.op("Cast", rw.const(integers, f"{name}/int"), to=ir.DataType.FLOAT)
-    made: ir.Value = rw.op("Mul", wide, rw.const(steps, f"{name}/scale"))
-    return made
-
-
-def _best_axis(array: Array) -> tuple[int, Array]:
-    """Return the axis along which scales lose least, and the scales."""
-    wide, found = array.astype(np.float64), []
-    for axis in range(array.ndim):
-        largest = np.abs(wide).max(axis=tuple(i for i in range(array.ndim) if i != axis), initial=0.0)
-        scale = np.maximum(largest / 127, np.finfo(np.float32).smallest_normal).astype(np.float32)
-        shape = tuple(-1 if i == axis else 1 for i in range(array.ndim))
-        steps = scale.astype(np.float64).reshape(shape)
-        found.append((float(np.sum((np.rint(wide / steps) * steps - wide) ** 2)), axis, scale))
-    _, axis, scale = min(found, key=lambda f: f[:2])
-    return axis, scale
-
-
-def _as_float16(rw: Rewriter, array: Array, name: str) -> ir.Value:
-    made: ir.Value = rw.op("Cast", rw.const(array.astype(np.float16), f"{name}/half"), to=ir.DataType.FLOAT)
-    return made
-
-
-_FORMS: Mapping[str, Callable[[Rewriter, Array, str], ir.Value]] = {"int8": _as_int8, "fp16": _as_float16}
-
-
 @dataclass(frozen=True)
 class ConvertWeights(SitePass):
-    """Store float32 weights in int8 with scales, or in float16; the runtime computes them again when it loads the file.
+    """Store float32 weights in int8 with scales, in float16, or as a codebook; the runtime computes them again at load.
 
-    w  ->  Cast(w8) * s, s along the axis that loses least;  or Cast(w16)
+    w  ->  Cast(w8) * s, s along the axis that loses least;  or Cast(w16);  or Gather(c, Cast(i8)), c of 256 numbers
 
     The file gets smaller, memory and latency stay: the constants are folded at load. Runs last, since fcc folds
-    constants too. ``to``: int8 or fp16; ``least``: elements from which a weight is stored so; ``only`` names
-    weights, or the layers that read them first, joined by ``+``.
+    constants too. ``to``: int8, fp16 or codebook (k-means over all elements, where int8 has scales per channel: as many
+    bytes, and seldom less error); ``least``: elements from which a weight is stored so; ``only`` names weights, or the
+    layers that read them first, joined by ``+``.
     Shapes: rank 2 and above. Not on tensorrt, which takes int8 behind Q and DQ only.
-    Source: onnxruntime ConstantFolding (core/optimizer/constant_folding.cc).
+    Source: onnxruntime ConstantFolding (core/optimizer/constant_folding.cc); Han et al. 2015 (arXiv 1510.00149).
     """
 
     name: ClassVar[str] = "convert-weights"
@@ -70,8 +40,8 @@ class ConvertWeights(SitePass):
     only: str = ""
 
     def __post_init__(self) -> None:
-        if self.to not in _FORMS:
-            raise PipelineError(f"{self.name}{{to}} has no value {self.to!r}", did_you_mean(self.to, _FORMS))
+        if self.to not in FORMS:
+            raise PipelineError(f"{self.name}{{to}} has no value {self.to!r}", did_you_mean(self.to, FORMS))
 
     def layers(self, module: ir.Module, ctx: PassContext) -> list[str]:
         """Return the names of the constants it would store in fewer bits."""
@@ -120,7 +90,13 @@ class ConvertWeights(SitePass):
         """Let every reader use the constant as it is computed again."""
         value: ir.Value = site.data
         array = np.asarray(ir.Module.constant(value))
-        made = _FORMS[self.to](rw, array, value.name or "")
+        stored = FORMS[self.to](array)
+        made = stored.write(rw, value.name or "")
         for use in list(value.uses()):
             rw.set_input(use.node, use.idx, made)
-        site.ctx.log.layers.append({"name": value.name, "what": f"stored as {self.to}: {array.size} elements"})
+        lost = error(array, stored)
+        what = f"stored as {self.to}: {array.size} elements in {stored.size} bytes, error {lost:.2g}"
+        if self.to == "codebook":
+            what += f" (int8: {error(array, FORMS['int8'](array)):.2g})"
+        row = {"name": value.name, "what": what, "weight_error": lost, "bytes": stored.size}
+        site.ctx.log.layers.append(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,19 +17,11 @@ from fcc.target.qdq import QdqScheme
 
 from . import _qdq_plan
 from ._chosen import chosen
-from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before, requantize, spread
+from ._qdq_between import BETWEEN, Task, between_refusal, guard_refusal, guarded, input_of, skip_refusal
+from ._qdq_emit import Activation, absorbing, dequantized, emit, quantize, quantized_before
 from ._qdq_layers import DIRECT, Layer
+from ._qdq_operands import emit_operands
 from ._qdq_watch import fit_of, histograms, means, moments
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What to do at a site: quantize a layer, with its result or without; or ``between`` for what reads int8 else."""
-
-    scheme: QdqScheme
-    layer: Layer | None = None
-    output: bool = False
-    between: Callable[[Site, Rewriter, Activation], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +37,17 @@ class InsertQdq(SitePass):
     of a Gemm or MatMul only where an int8 layer reads it. MatMul + Add becomes a Gemm, and MatMulIntegerToFloat
     (com.microsoft) at rank 3 and above.
 
+    tensorrt: only the operands of Conv, ConvTranspose, Gemm and MatMul, at zero point 0, and the skip operand of a sum
+    behind a Conv; biases and results stay float. What a Concat joins has one scale. Layers stay float that tensor cores
+    gain nothing by: one row or output channel, too few channels of a Conv.
+
     ``only`` and ``exclude`` name layers: output names, node names or op types, joined by ``+``. ``ranges``: minmax,
     percentile (99.999) or mse, of a histogram. ``gptq`` rounds weights so that the error of the outputs is least,
     ``correct`` takes the mean error of a layer into its bias; both use what ``watch`` asks calibration for.
     ``per_tensor`` names layers whose weight has one scale: less exact, and faster for a Gemm of few rows.
     Shapes: x of any rank the op takes, float32. Needs statistics of ``tensors(module)``, opset 13.
-    Source: ONNX QuantizeLinear-13; Jacob et al. 2018 (arXiv 1712.05877); onnxruntime qdq_selectors.cc.
+    Source: ONNX QuantizeLinear-13; Jacob et al. 2018 (arXiv 1712.05877); onnxruntime qdq_selectors.cc; TensorRT,
+    Explicit Quantization, Q/DQ placement.
     """
 
     name: ClassVar[str] = "insert-qdq"
@@ -73,7 +70,9 @@ class InsertQdq(SitePass):
         """Return the output names of the layers it would quantize: each may stand in ``only`` or ``exclude``."""
         scheme = ctx.target.qdq
         return (
-            [] if scheme is None else [x.node.outputs[0].name or "" for x in self._plan(module, scheme).layers.values()]
+            []
+            if scheme is None
+            else [x.node.outputs[0].name or "" for x in self._plan(module, scheme, ctx).layers.values()]
         )
 
     def watch(self, module: ir.Module, ctx: PassContext, seen: CalibrationStats) -> dict[str, Watch]:
@@ -81,7 +80,7 @@ class InsertQdq(SitePass):
         scheme = ctx.target.qdq
         if scheme is None:
             return {}
-        plan = self._plan(module, scheme)
+        plan = self._plan(module, scheme, ctx)
         layers = list(plan.layers.values())
         found = {} if self.ranges == "minmax" else histograms(plan.tensors(), seen)
         return found | (moments(layers) if self.gptq else {}) | (means(layers) if self.correct else {})
@@ -89,10 +88,10 @@ class InsertQdq(SitePass):
     def tensors(self, module: ir.Module, ctx: PassContext | None = None) -> list[str]:
         """Return the names of the tensors whose statistics ``ctx.stats`` must hold."""
         scheme = (ctx.target if ctx is not None else get_target("cpu")).qdq
-        return [] if scheme is None else self._plan(module, scheme).tensors()
+        return [] if scheme is None else self._plan(module, scheme, ctx).tensors()
 
-    def _plan(self, module: ir.Module, scheme: QdqScheme) -> _qdq_plan.Plan:
-        return _qdq_plan.make(module, scheme, self._excluded)
+    def _plan(self, module: ir.Module, scheme: QdqScheme, ctx: PassContext | None) -> _qdq_plan.Plan:
+        return _qdq_plan.make(module, scheme, self._excluded, {} if ctx is None else ctx.shapes)
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         """Yield the weight ops and what runs on int8 between them, in order; refused ones with their reason."""
@@ -101,44 +100,48 @@ class InsertQdq(SitePass):
             reason = ctx.target.int8_refusal[0]
             yield from (Site(n, module, ctx, reason) for n in list(module.nodes()) if n.op_type in ("Conv", "MatMul"))
             return
-        plan = self._plan(module, scheme)
+        plan = self._plan(module, scheme, ctx)
         plan.require(ctx.stats.range)
         outputs = {key: plan.quantizes_output(layer) for key, layer in plan.layers.items()}
+        shared = plan.one_scale()
         for node, role in plan.roles():
             key = id(node)
-            task = _Task(scheme, plan.layers.get(key), outputs.get(key, False), _BETWEEN.get(role))
+            skip = plan.skips[key][1] if role == "skip" else None
+            task = Task(scheme, plan.layers.get(key), outputs.get(key, False), BETWEEN.get(role), skip, shared)
             yield Site(node, module, ctx, plan.refused[key] if role == "refused" else task)
 
     def check(self, site: Site) -> str | None:
         """Return the reason of the plan, or that there is no int8 in front of a node that is no layer."""
         if isinstance(site.data, str):
             return site.data
-        task: _Task = site.data
-        if task.between is None:
-            return None
-        if dequantized(_input(site), task.scheme.activation_dtype) is None:
-            return "its input stayed float"
-        return "no axis has a known size" if task.between is _guard and _known_axis(_input(site)) is None else None
+        task: Task = site.data
+        if task.skip is not None:
+            return skip_refusal(site, task.skip, task)
+        return guard_refusal(site, task) if task.between is None else between_refusal(site, task)
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:
         """Quantize the operands, and the result where the plan says so."""
-        task: _Task = site.data
+        task: Task = site.data
+        if task.skip is not None:
+            rw.set_input(site.anchor, task.skip, self._quantized_input(site, rw, task, task.skip).value)
+            return
         if task.layer is None:
-            x = dequantized(_input(site), task.scheme.activation_dtype)
+            x = dequantized(input_of(site), task.scheme.activation_dtype)
             assert x is not None
             assert task.between is not None
             task.between(site, rw, x)
             return
-        layer, x = task.layer, self._quantized_input(site, rw, task.scheme)
+        layer, x = task.layer, self._quantized_input(site, rw, task)
         one = bool(self.per_tensor) and chosen(layer.node, self.per_tensor, "")
         fit = fit_of(layer, site.ctx.stats, per_channel=not one, gptq=self.gptq, correct=self.correct)
-        result = emit(rw, layer, x, pair_safe=task.scheme.pair_safe, fit=fit)
+        write = emit_operands if task.scheme.float_operands else emit
+        result = write(rw, layer, guarded(rw, layer.node, x, task.scheme), task.scheme, fit)
         if task.output:
             if layer.activation is not None:
                 result = rw.like(layer.activation, result, *layer.activation.inputs[1:])
             low, high = site.ctx.stats.range(layer.out.name, self.ranges)
             relu = layer.activation is not None and layer.activation.op_type == "Relu"
-            params = activation_params(low, high, task.scheme.activation_dtype, relu=relu)
+            params = activation_params(low, high, task.scheme.activation_dtype, relu=relu, pow2=task.scheme.pow2)
             rw.replace(layer.out, quantize(rw, result, absorbing(params, layer.activation), layer.out.name).value)
             rw.erase(*([layer.activation] if layer.activation is not None else []))
         else:
@@ -146,49 +149,25 @@ class InsertQdq(SitePass):
         rw.erase(*reversed(layer.nodes))
         site.ctx.log.layers.append(_report(layer, x, task.output))
 
-    def _quantized_input(self, site: Site, rw: Rewriter, scheme: QdqScheme) -> Activation:
-        x = _input(site)
+    def _quantized_input(self, site: Site, rw: Rewriter, task: Task, index: int = 0) -> Activation:
+        x, scheme = input_of(site, index), task.scheme
         found = dequantized(x, scheme.activation_dtype)
         if found is not None:
             return found
-        low, high = site.ctx.stats.range(x.name, self.ranges)
-        params = activation_params(low, high, scheme.activation_dtype)
+        ranges = [site.ctx.stats.range(n, self.ranges) for n in task.shared.get(x.name or "", (x.name,))]
+        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+        how = {"symmetric": scheme.symmetric, "pow2": scheme.pow2}
+        params = activation_params(low, high, scheme.activation_dtype, **how)
         return quantized_before(rw, x, params) or quantize(rw, x, params, x.name)
 
     def _excluded(self, node: ir.Node) -> bool:
         return not chosen(node, self.only, self.exclude)
 
 
-def _input(site: Site) -> ir.Value:
-    value = site.anchor.inputs[0]
-    assert value is not None
-    return value
-
-
-def _pass_through(site: Site, rw: Rewriter, x: Activation) -> None:
-    """Let a node run on int8: the same scale and zero point before and behind it."""
-    result = rw.like(site.anchor, x.value)
-    rw.replace(site.anchor.outputs[0], requantize(rw, result, x.scale, x.zero_point).value)
-    rw.erase(site.anchor)
-
-
-def _guard(site: Site, rw: Rewriter, x: Activation) -> None:
-    """Keep a float layer float: the runtime quantizes its weight per tensor behind a scalar scale, not behind equal
-    scales along an axis."""
-    axis = _known_axis(x.value)
-    assert axis is not None
-    rw.set_input(site.anchor, 0, spread(rw, x, axis))
-
-
-def _known_axis(value: ir.Value) -> int | None:
-    dims = ir.known_dims(value)
-    return next((i for i, d in enumerate(dims) if isinstance(d, int) and d > 1), None)
-
-
-_BETWEEN = {"pass": _pass_through, "guard": _guard}
-
-
 def _report(layer: Layer, x: Activation, output: bool) -> dict[str, object]:
     result = "int8" if output else "float"
-    what = f"int8 {layer.form if layer.form != DIRECT else 'MatMul'}, {result} result, input scale {x.step:.3g}"
+    op = layer.form if layer.form != DIRECT else "MatMul"
+    wide = x.integers.dtype is not None and x.integers.dtype.itemsize > 1
+    kind = f"16-bit {op}" if wide else f"int8 {op}"
+    what = f"{kind}, {result} result, input scale {x.step:.3g}"
     return {"name": layer.out.name, "what": what}

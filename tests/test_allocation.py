@@ -119,3 +119,10 @@ def test_unseen_samples_certify_the_result(model: Any, samples: Path) -> None:
     assert found["figure"] == pytest.approx(next(r.error for r in report.parity if r.phase == "lossy"))
     assert found["tries"] >= 1
     assert "rel at most" in report.certainty
+
+
+def test_samples_that_were_fitted_certify_nothing(model: Any, samples: Path) -> None:
+    path = str(samples)
+    report = compiled(model, samples, opt_level=2, budget=0.5, low_rank="ratio=0.5", data=path, calibration=path).report
+    assert not report.certified
+    assert any("nothing is certified" in note for note in report.notes)

@@ -6,12 +6,13 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("onnxruntime")
 
 import fcc
-from fcc.errors import OptionError, TargetError
+from fcc.errors import CalibrationError, OptionError, TargetError
 from fcc.models import path
 
 MLP = path("digits_mlp").read_bytes()
@@ -57,7 +58,9 @@ def test_weights_stay_where_the_float_kernel_is_faster_unless_size_is_the_aim() 
     assert any("int4: no layer was quantized (--explain quantize-weights" in n for n in result.report.notes)
 
 
-@pytest.mark.parametrize(("size", "most", "error"), [("int8", 0.3, 0.01), ("fp16", 0.55, 1e-3)])
+@pytest.mark.parametrize(
+    ("size", "most", "error"), [("int8", 0.3, 0.01), ("fp16", 0.55, 1e-3), ("codebook", 0.3, 0.01)]
+)
 def test_size_stores_weights_that_the_runtime_unpacks(size: str, most: float, error: float) -> None:
     from fcc.runtime import kernels
 
@@ -80,6 +83,10 @@ def test_size_goes_with_a_precision() -> None:
         ("cuda", {"precision": "int8-dynamic"}, "no kernels"),
         ("tensorrt", {"precision": "int8-dynamic"}, "no kernels"),
         ("tensorrt", {"size": "int8"}, "behind Q and DQ"),
+        ("tensorrt", {"size": "codebook"}, "behind Q and DQ"),
+        ("tensorrt", {"precision": "int16"}, "8 bits or fewer"),
+        ("cuda", {"precision": "int16"}, "static int8 is refused"),
+        ("cpu", {"precision": "bf16"}, "does not run faster"),
     ],
 )
 def test_what_a_target_has_no_kernels_for_is_refused(target: str, more: dict[str, Any], because: str) -> None:
@@ -87,7 +94,83 @@ def test_what_a_target_has_no_kernels_for_is_refused(target: str, more: dict[str
         fcc.compile(MLP, target=target, **more)
 
 
-@pytest.mark.parametrize("more", [{"precision": "int5"}, {"size": "int4"}])
+def test_static_int8_of_tensorrt_is_symmetric_and_passes_its_lint() -> None:
+    result = fcc.compile(MLP, target="tensorrt", precision="int8", calibration=FIT, data=DATA, opt_shapes={"N": 64})
+    assert ops(result)["QuantizeLinear"] == len(result.report.layers) == 3
+    assert ops(result)["DequantizeLinear"] == 6
+    assert lossy(result) < 0.02
+    assert [r for r in result.report.lint if r["severity"] == "error"] == []
+    assert not {"fcc.int8", "fcc.isa"} & {p.key for p in result.proto().metadata_props}
+    assert any("int8 by" in n and "one scale for" not in n for n in result.report.notes)
+
+
+def test_cuda_says_why_static_int8_is_refused_and_what_there_is_instead() -> None:
+    with pytest.raises(TargetError) as caught:
+        fcc.compile(MLP, target="cuda", precision="int8", calibration=FIT)
+    assert caught.value.exit_code == 4
+    assert "never fuses static int8" in caught.value.message
+    assert caught.value.hint is not None
+    assert all(f in caught.value.hint for f in ("--precision fp16", "int4", "int8-weights"))
+
+
+@pytest.mark.parametrize("given", [{"data": DATA}, {"calibration": FIT, "data": DATA}, {"calibration": FIT}, {}])
+def test_float16_takes_the_ranges_of_the_data(given: dict[str, Any]) -> None:
+    model = onnx.load_from_string(MLP)
+    scale = onnx.helper.make_node("Mul", [model.graph.input[0].name, "large"], ["scaled"])
+    back = onnx.helper.make_node("Mul", ["scaled", "small"], ["back"])
+    for name, value in (("large", 1e3), ("small", 1e-3)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), name))
+    for node in model.graph.node:
+        node.input[:] = ["back" if i == model.graph.input[0].name else i for i in node.input]
+    square = onnx.helper.make_node("Mul", ["scaled", "scaled"], ["square"])
+    root = onnx.helper.make_node("Sqrt", ["square"], ["root"])
+    back.input[0] = "root"
+    for i, node in enumerate((scale, square, root, back)):
+        model.graph.node.insert(i, node)
+    result = fcc.compile(model, target="cuda", precision="fp16", force=True, opt_level=0, **given)
+    said = [n for n in result.report.notes if "leave the range of float16 in the data" in n]
+    assert bool(said) == bool(given)
+    assert not given or "square" in said[0]
+
+
+@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
+def test_bfloat16_is_judged_by_what_its_kernels_would_give(target: str) -> None:
+    result = fcc.compile(MLP, target=target, precision="bf16", data=DATA)
+    assert result.module.opset() >= 22
+    assert 1e-4 < lossy(result) < 0.02
+    kinds = {str(v.dtype) for n in result.module.graph for v in n.outputs if n.op_type == "Gemm"}
+    assert kinds == {"BFLOAT16"}
+
+
+def test_int16_raises_the_opset_and_says_what_it_costs() -> None:
+    old = onnx.version_converter.convert_version(onnx.load_from_string(MLP), 15)
+    result = fcc.compile(old, precision="int16", calibration=FIT, data=DATA)
+    assert result.module.opset() == 21
+    zeros = [v for n, v in result.module.graph.initializers.items() if n.endswith("zero_point")]
+    assert {str(v.dtype) for v in zeros} == {"UINT16", "INT16"}
+    assert lossy(result) < 0.5 * lossy(fcc.compile(MLP, precision="int8", calibration=FIT, data=DATA))
+    assert any("slower than fp32" in n for n in result.report.notes)
+    assert any(n.startswith("int16 by") for n in result.report.notes)
+
+
+def test_a_scheme_goes_with_static_integers() -> None:
+    result = fcc.compile(MLP, precision="int8", scheme="pow2", calibration=FIT, data=DATA)
+    found = [v for n, v in result.module.graph.initializers.items() if n.endswith("/scale") and "bias" not in n]
+    assert found
+    for value in found:
+        assert value.const_value is not None
+        assert np.all(np.frexp(value.const_value.numpy())[0] == 0.5)
+    for more in ({}, {"precision": "int4"}, {"precision": "fp32", "opt_level": 3}):
+        with pytest.raises(OptionError, match="static integers"):
+            fcc.compile(MLP, scheme="pow2", **more)
+
+
+def test_int16_needs_data() -> None:
+    with pytest.raises(CalibrationError, match="int16 needs calibration data"):
+        fcc.compile(MLP, precision="int16")
+
+
+@pytest.mark.parametrize("more", [{"precision": "int5"}, {"size": "int4"}, {"scheme": "pow3", "precision": "int8"}])
 def test_values_that_do_not_exist(more: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="has no value"):
         fcc.compile(MLP, **more)

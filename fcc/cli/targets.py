@@ -41,7 +41,9 @@ def _lines(specs: list[Any], here: tuple[str, ...]) -> Iterator[str]:
 
 
 def _precisions(spec: Any) -> str:
-    return ", ".join(["fp32", *(["fp16"] if spec.name != "cpu" else []), *(["int8"] if spec.qdq is not None else [])])
+    return ", ".join(
+        ["fp32", *(["fp16", "bf16"] if spec.name != "cpu" else []), *(["int8"] if spec.qdq is not None else [])]
+    )
 
 
 command = make("targets", run, PARAMS)

@@ -95,6 +95,7 @@ def quantize_weight(
     per_channel: bool = True,
     floor: Array | float = 0.0,
     folds: Sequence[Floats] | None = None,
+    pow2: bool = False,
     known: dict[Any, Any] | None = None,
 ) -> Quantized:
     """Quantize a weight per channel, or with one scale of rank 0, to symmetric int8, |q| <= 127, zero point 0.
@@ -104,7 +105,7 @@ def quantize_weight(
     a channel that fails is scaled up until it passes. ``folds`` are X'X / N [group, K, K] of what the weight
     multiplies, K in the order of ``k_orders``: where that lowers the error of the outputs (cross-validated) the weight
     is rounded by GPTQ, at the same scale, and a channel that GPTQ leaves unsafe is rounded to the nearest. ``known``
-    goes with ``folds`` and keeps what came of that.
+    goes with ``folds`` and keeps what came of that. ``pow2`` rounds scales up to powers of two.
     Raises ValueError when the weight holds NaN or infinity, or its scale does not fit float32.
     """
     if not np.all(np.isfinite(weight)):
@@ -112,11 +113,13 @@ def quantize_weight(
     scale = pair_safe_scales(weight, axis) if pair_safe else full_range_scales(weight, axis)
     scale = np.maximum(scale, np.maximum(floor, MIN_SCALE))
     scale = scale if per_channel else np.full_like(scale, scale.max(initial=MIN_SCALE))
+    scale = power_of_two(scale) if pow2 else scale
     values, rounded = _round_weight(weight, scale, axis)
     while pair_safe and not is_pair_safe(values, axis).all():
         excess = largest_pair(values, axis) / (MAX_PAIR - 2)
         scale = np.where(excess > MAX_PAIR / (MAX_PAIR - 2), scale * excess, scale)
         scale = scale if per_channel else np.full_like(scale, scale.max())
+        scale = power_of_two(scale) if pow2 else scale
         values, rounded = _round_weight(weight, scale, axis)
     if folds:
         kept, key = {} if known is None else known, ("rounded", axis, _digest(weight), _digest(rounded))
@@ -130,6 +133,31 @@ def quantize_weight(
     if not per_channel:
         return Quantized(values, np.array(rounded.max(initial=0), np.float32), np.zeros((), np.int8))
     return Quantized(values, rounded, np.zeros(len(rounded), np.int8))
+
+
+def power_of_two(scale: Array | float) -> Floats:
+    """Return the least powers of two that are not below positive scales."""
+    fraction, exponent = np.frexp(np.asarray(scale, np.float64))
+    return np.ldexp(1.0, np.where(fraction == 0.5, exponent - 1, exponent))
+
+
+def quantize_symmetric(weight: Array, axis: int | None, dtype: str = "int8", *, pow2: bool = False) -> Quantized:
+    """Quantize a weight of any shape, one scale per channel along any axis or one for all, to the nearest.
+
+    Symmetric, zero point 0, |q| <= the largest number of the type (int8, int16).
+    Raises ValueError when the weight holds NaN or infinity.
+    """
+    if not np.all(np.isfinite(weight)):
+        raise ValueError("the weight holds NaN or infinity")
+    rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    limit = np.iinfo(np.dtype(dtype)).max
+    scale = np.maximum(_max_abs(rows.astype(np.float64)) / limit, MIN_SCALE)
+    values, stored = _round_weight(rows, power_of_two(scale) if pow2 else scale, 0, dtype)
+    zero = np.zeros(stored.shape, dtype)
+    if axis is None:
+        return Quantized(values.reshape(weight.shape), stored.reshape(()), zero.reshape(()))
+    moved = np.moveaxis(weight, axis, 0).shape
+    return Quantized(np.ascontiguousarray(np.moveaxis(values.reshape(moved), 0, axis)), stored, zero)
 
 
 def _digest(array: Array) -> bytes:
@@ -166,21 +194,30 @@ def bias_shift(weight: Array, quantized: Quantized, axis: int, mean: Floats) -> 
     return shift
 
 
-def activation_params(low: float, high: float, dtype: str = "uint8", *, relu: bool = False) -> ActivationParams:
+def activation_params(
+    low: float, high: float, dtype: str = "uint8", *, relu: bool = False, symmetric: bool = False, pow2: bool = False
+) -> ActivationParams:
     """Return the parameters that cover [low, high] and zero, zero being exact.
 
     scale = (high - low) / 255, zero_point = qmin - low / scale rounded. After a Relu (``relu``) the range starts at 0
-    and the zero point is qmin, which lets the runtime absorb the Relu. An empty range (zeros only) gets scale 1.
-    Raises ValueError unless low <= high, both finite.
+    and the zero point is qmin, which lets the runtime absorb the Relu. ``symmetric``: scale = max(|low|, |high|) / qmax
+    of a signed type, zero point 0. ``pow2`` rounds the scale up to a power of two. An empty range (zeros only) gets
+    scale 1. Raises ValueError unless low <= high, both finite.
     """
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"[{low}, {high}] is no range to quantize")
     limits = np.iinfo(np.dtype(dtype))
     bottom, top = 0.0 if relu else min(float(low), 0.0), max(float(high), 0.0)
+    if symmetric:
+        top, bottom = max(top, -bottom), 0.0
     width = top - bottom
     if not np.isfinite(width):
         raise ValueError(f"[{low}, {high}] is too wide to quantize")
-    scale = np.float32(max(width / (limits.max - limits.min), MIN_SCALE) if width else 1.0)
+    steps = limits.max if symmetric else limits.max - limits.min
+    scale = np.float32(max(width / steps, MIN_SCALE) if width else 1.0)
+    scale = np.float32(power_of_two(float(scale))) if pow2 else scale
+    if symmetric:
+        return ActivationParams(np.array(scale, np.float32), np.zeros((), dtype))
     zero_point = np.clip(np.rint(limits.min - bottom / float(scale)), limits.min, limits.max)
     return ActivationParams(np.array(scale, np.float32), np.array(zero_point, dtype))
 
@@ -199,7 +236,9 @@ def quantize_bias(bias: Array, x_scale: float, w_scale: Array) -> Quantized:
     return Quantized(values.astype(np.int32), scale, np.zeros(scale.shape, np.int32))
 
 
-def _round_weight(weight: Array, scale: Floats, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _round_weight(
+    weight: Array, scale: Floats, axis: int, dtype: str = "int8"
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round with the scale as float32 will store it."""
     with np.errstate(over="ignore"):
         stored = scale.astype(np.float32)
@@ -208,7 +247,8 @@ def _round_weight(weight: Array, scale: Floats, axis: int) -> tuple[NDArray[np.i
     shape = [1] * weight.ndim
     shape[axis] = -1
     quotient = weight.astype(np.float64) / stored.astype(np.float64).reshape(shape)
-    return np.clip(np.rint(quotient), -127, 127).astype(np.int8), stored
+    limit = np.iinfo(np.dtype(dtype)).max
+    return np.clip(np.rint(quotient), -limit, limit).astype(dtype), stored
 
 
 def _pair_sums(rows: Array) -> Floats:

@@ -16,7 +16,7 @@ from fcc.data.spec import Feeds, Outputs, inputs_of, is_float
 from fcc.data.usual import by_input
 from fcc.errors import DataError, FccError
 from fcc.ir import Module
-from fcc.runtime import CPU, Session, Source, available, open_session
+from fcc.runtime import CPU, STAND_IN, Session, Source, available, open_session
 
 from .arbiter import BESIDE, Arbiter
 from .certify import Certified, certify
@@ -68,6 +68,7 @@ class Judge:
     custom_ops: Sequence[str] = ()
     threads: int = 1
     folder: str | None = None
+    bfloat16: bool = False
     _state: _Prepared | str | None = field(default=None, init=False, repr=False)
 
     @cached_property
@@ -200,9 +201,21 @@ class Judge:
 
     def _open(self, model: Source, *, optimize: bool = True, provider: str | None = None, **more: Any) -> Session:
         chosen = provider or (self.provider if self.provider in available() else CPU)
+        if chosen != self.provider:
+            model = self._as_cpu(model)
+            more["options"] = {**STAND_IN, **(more.get("options") or {})}
         return open_session(
             model, provider=chosen, optimize=optimize, threads=self.threads, custom_ops=self.custom_ops, **more
         )
+
+    def _as_cpu(self, model: Source) -> Source:
+        """Return a model that the CPU can run where it stands in for a device with bfloat16."""
+        if not self.bfloat16 or not isinstance(model, bytes):
+            return model
+        from fcc.runtime.emulate import emulated
+        from fcc.runtime.inspect import read_proto
+
+        return bytes(emulated(read_proto(model)).SerializeToString())
 
     def _prepared(self) -> _Prepared | str:
         if self._state is None:

@@ -2,11 +2,12 @@
 
 from .inspect import kernels, tap, tensor_names
 from .ort import RunError, available, require_provider, runtime_version
-from .session import CPU, Session, Source, open_session
+from .session import CPU, STAND_IN, Session, Source, open_session
 from .timing import Timing, measure, race, time_ratio
 
 __all__ = [
     "CPU",
+    "STAND_IN",
     "RunError",
     "Session",
     "Source",

@@ -51,7 +51,7 @@ def encode(thing: Any, arrays: list[Array]) -> Any:
         parts = {"tensors": dict(thing), "grams": thing.grams, "watched": thing.watched}
         return {_STATS: encode(parts, arrays)}
     if type(thing) in _NAMES:
-        return {_NAMES[type(thing)]: [encode(getattr(thing, f.name), arrays) for f in fields(thing)]}
+        return {_NAMES[type(thing)]: [encode(getattr(thing, f.name), arrays) for f in fields(thing) if f.init]}
     raise TypeError(f"{type(thing).__name__} is not kept")
 
 

@@ -16,6 +16,12 @@ from .ort import load_error, ort, require_provider, run_error
 
 CPU = "CPUExecutionProvider"
 Source = bytes | str | os.PathLike[str]
+# Where the CPU stands in for a device, its integer kernels must not saturate (other devices add products in int32), nor
+# may it quantize what is float in the model.
+STAND_IN = {
+    "session.x64quantprecision": "1",
+    "optimization.disable_specified_optimizers": "WeightBiasQuantization",
+}
 _FATAL = 4
 _NATIVE = frozenset("?bBhHiIlLqQefdFDO")  # numpy type codes that onnxruntime converts by itself
 

@@ -6,7 +6,7 @@ from functools import cache
 
 from fcc.errors import OptionError, TargetError, did_you_mean
 from fcc.target.isa import native_isa
-from fcc.target.qdq import ISA_TYPES, cpu_scheme
+from fcc.target.qdq import ISA_TYPES, cpu_scheme, tensorrt_scheme
 from fcc.target.restrictions import (
     activations_differ,
     activations_not,
@@ -159,7 +159,7 @@ def _cuda(isa: str) -> TargetSpec:
         channel_blocks=(32, 8),
         int8_refusal=(
             "onnxruntime's CUDA provider never fuses static int8: every Q and DQ runs around a float kernel",
-            "use --precision fp16, or --target cpu for int8",
+            "use --precision fp16, or int4 or int8-weights (weights only); --target cpu and tensorrt run static int8",
         ),
     )
 
@@ -176,10 +176,7 @@ def _tensorrt(isa: str) -> TargetSpec:
         keep_float=_KEEP_FLOAT,
         options=_TENSORRT_OPTIONS,
         channel_blocks=(32, 8),
-        int8_refusal=(
-            "int8 for tensorrt (symmetric s8, placed differently) is not implemented",
-            "use --precision fp16, or --target cpu for int8",
-        ),
+        qdq=tensorrt_scheme(),
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from fcc.target.kernels import NATIVE, Support, has_function, kernel_table
 from fcc.target.parser_table import parser_table
-from fcc.target.qdq import QdqScheme
+from fcc.target.qdq import QdqScheme, powers_of_two, widened
 from fcc.target.restrictions import NodeFacts, Restriction
 
 
@@ -56,6 +56,15 @@ class TargetSpec:
     channel_blocks: tuple[int, ...] = ()
     qdq: QdqScheme | None = None
     int8_refusal: tuple[str, str] = ("", "")
+
+    def quantizing(self, precision: str | None, scheme: str | None) -> TargetSpec:
+        """Return the target with the static scheme that a precision and ``--scheme`` ask for."""
+        qdq = self.qdq
+        if qdq is not None and precision == "int16":
+            qdq = widened(qdq)
+        if qdq is not None and scheme == "pow2":
+            qdq = powers_of_two(qdq)
+        return self if qdq is self.qdq else replace(self, qdq=qdq)
 
     @property
     def table(self) -> OpTable:

@@ -95,6 +95,8 @@ USAGE = {
     "option": (["net.onnx", "--targt", "cpu"], "did you mean '--target'?"),
     "target": (["net.onnx", "--target", "cuad"], "did you mean 'cuda'?"),
     "precision": (["net.onnx", "--precision", "int9"], "did you mean 'int8'?"),
+    "scheme": (["net.onnx", "--precision", "int8", "--scheme", "pow3"], "did you mean 'pow2'?"),
+    "scheme alone": (["net.onnx", "--scheme", "pow2"], "--precision int8"),
     "disabled pass": (["net.onnx", "--disable", "fold-batchnrm"], "did you mean 'fold-batchnorm'?"),
     "pass list": (["net.onnx", "--passes", "fixpoint(fold-batchnrm)"], "did you mean 'fold-batchnorm'?"),
     "pass option": (["net.onnx", "--passes", "fold-batchnorm{max=1}"], "no option"),
@@ -256,3 +258,15 @@ def test_without_a_runtime_models_compile_and_the_rest_says_why(
     refused(fcc(model, "--require-parity"), 6, "onnxruntime is not installed")
     np.savez("data.npz", x=np.ones((8, 4), np.float32))
     refused(fcc(model, "--precision", "int8", "--calibration", "data.npz"), 4, "onnxruntime", "pip install")
+
+
+@pytest.mark.parametrize("precision", ["int8", "int16"])
+def test_static_integers_on_cuda_are_refused_in_one_line_with_what_it_runs(
+    fcc: Fcc, model: str, precision: str
+) -> None:
+    shown = fcc(model, "--precision", precision, "--target", "cuda", "--calibration", "data.npz")
+    assert shown.code == 4
+    (line,) = shown.errors
+    assert "static int8 is refused for cuda" in line
+    assert "every Q and DQ runs around a float kernel" in line
+    assert all(f"{word}" in shown.err for word in ("hint: ", "--precision fp16", "int4", "int8-weights"))

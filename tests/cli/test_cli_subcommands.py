@@ -170,7 +170,7 @@ def test_version_and_help(fcc: Fcc) -> None:
         assert f"Usage: fcc {name}" in fcc(name, "--help").out
 
 
-CONTRACT = """-o --output -O --target --precision --size --budget --metric --objective --disable --passes --plugin --low-rank
+CONTRACT = """-o --output -O --target --precision --scheme --size --budget --metric --objective --disable --passes --plugin --low-rank
 --prune --calibration --data --state --shape --opt-shape --min-shape --max-shape --verify --require-parity --strict --force
 --allow-growth --allow-cuda-only --custom-ops --cpu-isa --threads --seed --report --explain --print-after --time-passes
 --distill --epochs --rate --curve --skip-bad-data --cluster --cache

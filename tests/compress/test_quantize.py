@@ -19,7 +19,9 @@ from fcc.compress.quantize import (
     is_pair_safe,
     k_orders,
     pair_safe_scales,
+    power_of_two,
     quantize_bias,
+    quantize_symmetric,
     quantize_weight,
 )
 
@@ -215,3 +217,53 @@ def test_empty_range() -> None:
 def test_no_range(low: float, high: float) -> None:
     with pytest.raises(ValueError, match="to quantize"):
         activation_params(low, high)
+
+
+@pytest.mark.parametrize(("low", "high", "largest"), [(-3.0, 1.0, 3.0), (0.5, 2.0, 2.0), (-2.0, -1.0, 2.0)])
+def test_symmetric_activations_reach_the_largest_magnitude(low: float, high: float, largest: float) -> None:
+    scale, zero = activation_params(low, high, "int8", symmetric=True)
+    assert zero == 0
+    assert zero.dtype == np.int8
+    assert scale == np.float32(largest / 127)
+    assert activation_params(0.0, 1e-44, "int8", symmetric=True).zero_point == 0
+
+
+@pytest.mark.parametrize(("scale", "power"), [(0.3, 0.5), (0.5, 0.5), (0.51, 1.0), (1e-3, 2.0**-9), (3.0, 4.0)])
+def test_powers_of_two_are_the_next_above(scale: float, power: float) -> None:
+    assert power_of_two(scale) == power
+
+
+def test_scales_of_powers_of_two() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((6, 16)).astype(np.float32)
+    for found in (
+        quantize_weight(weight, 0, pair_safe=True, pow2=True),
+        quantize_weight(weight, 0, pair_safe=False, per_channel=False, pow2=True),
+        quantize_symmetric(weight, None, pow2=True),
+        quantize_symmetric(weight, 0, pow2=True),
+    ):
+        assert np.all(np.frexp(found.scale)[0] == 0.5)
+        assert np.abs(found.values * found.scale.reshape(-1, 1) - weight).max() <= found.scale.max() / 2
+    scale, zero = activation_params(-1.0, 2.0, pow2=True)
+    assert scale == 2.0**-6
+    assert zero == 64
+    assert is_pair_safe(quantize_weight(weight, 0, pair_safe=True, pow2=True).values, 0).all()
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 3])
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_weights_of_any_shape_along_any_axis(axis: int | None, dtype: str) -> None:
+    sizes = np.logspace(-2, 1, 3).reshape(1, 3, 1, 1)
+    weight = (np.random.default_rng(0).standard_normal((2, 3, 4, 5)) * sizes).astype(np.float32)
+    found = quantize_symmetric(weight, axis, dtype)
+    limit = np.iinfo(np.dtype(dtype)).max
+    assert found.scale.shape == found.zero_point.shape == (() if axis is None else (weight.shape[axis],))
+    assert found.values.dtype == found.zero_point.dtype == np.dtype(dtype)
+    assert found.values.shape == weight.shape
+    scale = found.scale if axis is None else found.scale.reshape([-1 if i == axis else 1 for i in range(4)])
+    assert np.all(np.abs(found.values * scale.astype(np.float64) - weight) <= scale / 2 * 1.001)
+    largest = np.abs(found.values.astype(np.int64)).max(axis=None if axis is None else tuple({0, 1, 2, 3} - {axis}))
+    assert np.all(largest == limit)
+    assert np.all(quantize_symmetric(np.zeros((2, 2), np.float32), None).scale > 0)
+    with pytest.raises(ValueError, match="NaN"):
+        quantize_symmetric(np.array([np.nan]), None)

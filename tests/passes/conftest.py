@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -65,22 +66,46 @@ class Quantized:
     proto = staticmethod(ir_proto)
 
     def __init__(
-        self, text: str, constants: dict[str, Any] | None = None, *, isa: str = "avx2", opset: int = 21, **options: Any
+        self,
+        text: str,
+        constants: dict[str, Any] | None = None,
+        *,
+        target: str = "cpu",
+        isa: str = "avx2",
+        opset: int = 21,
+        symbols: dict[str, int] | None = None,
+        precision: str = "int8",
+        scheme: str | None = None,
+        **options: Any,
     ) -> None:
         self.before = source(text, constants, opset)
         self.module = read(self.before)
         shapes.infer(self.module)
-        p, target = InsertQdq(**options), get_target("cpu", isa=isa)
-        self.names = p.tensors(self.module)
+        p, log = InsertQdq(**options), Log(strict=True, explain=frozenset({InsertQdq.name}))
+        bare = PassContext(get_target(target, isa=isa).quantizing(precision, scheme), log, symbols or {})
+        self.names = p.tensors(self.module, bare)
         self.samples = [feeds(self.before, s) for s in range(4)]
         stats = observed(self.module, self.names, self.samples)
-        self.ctx = PassContext(target, Log(strict=True, explain=frozenset({p.name})), stats=stats)
+        for key, found in p.watch(self.module, bare, stats).items():
+            stats.watched[key] = deepcopy(found.empty)
+            self._watched(found, stats.watched[key])
+        self.ctx = replace(bare, stats=stats)
         self.applied = run_pass(p, self.module, self.ctx)
         ir.verify(self.module)
         self.after = ir_proto(self.module)
         onnx.checker.check_model(self.after)
         again = replace(self.ctx, log=Log(strict=True))
         assert run_pass(p, self.module, again) == 0
+
+    def _watched(self, watch: Any, into: Any) -> None:
+        for fed in self.samples:
+            model = ir_proto(self.module)
+            model.graph.output.append(onnx.ValueInfoProto(name=watch.tensor))
+            del model.graph.value_info[:]
+            found = (
+                ReferenceEvaluator(model).run([watch.tensor], fed)[0] if watch.tensor not in fed else fed[watch.tensor]
+            )
+            into.update(np.asarray(found))
 
     @property
     def ops(self) -> Counter[str]:

@@ -100,7 +100,7 @@ def test_tables_that_stay_elsewhere() -> None:
 CONV = "g (float[N,4,9] x) => (float[N,6,7] y) <float[6,4,3] w, float[6] b> { y = Conv(x, w, b) }"
 
 
-@pytest.mark.parametrize(("axis", "to"), [(0, "int8"), (1, "int8"), (2, "int8"), (0, "fp16")])
+@pytest.mark.parametrize(("axis", "to"), [(0, "int8"), (1, "int8"), (2, "int8"), (0, "fp16"), (0, "codebook")])
 def test_weights_are_stored_along_the_axis_that_loses_least(axis: int, to: str) -> None:
     shape = [1, 1, 1]
     shape[axis] = -1
@@ -111,12 +111,16 @@ def test_weights_are_stored_along_the_axis_that_loses_least(axis: int, to: str) 
     stored = {
         "int8": f"<int8[6,4,3] q, float[{','.join(dims)}] s, float[6] b> {{ c = Cast<to=1>(q) v = Mul(c, s)",
         "fp16": "<float16[6,4,3] q, float[6] b> { v = Cast<to=1>(q)",
+        "codebook": "<uint8[6,4,3] q, float[72] k, float[6] b> { i = Cast<to=6>(q) v = Gather<axis=0>(k, i)",
     }[to]
     after = CONV.partition("<")[0] + stored + " y = Conv(x, v, b) }"
     module = check(ConvertWeights(to=to, least=0), CONV, after, constants={"w": w}, tolerance=0.03)
     found = initializers(module)
     if to == "fp16":
         assert np.array_equal(found["w/half"], w.astype(np.float16))
+        return
+    if to == "codebook":
+        assert np.array_equal(found["w/codebook"][found["w/index"]], w)
         return
     largest = np.abs(w).max(axis=tuple(i for i in range(3) if i != axis))
     assert np.allclose(found["w/scale"].reshape(-1), largest / 127, rtol=1e-6)
@@ -174,7 +178,7 @@ def test_the_form_has_to_exist() -> None:
         ConvertWeights(to="int7")
 
 
-@pytest.mark.parametrize("to", ["int8", "fp16"])
+@pytest.mark.parametrize("to", ["int8", "fp16", "codebook"])
 def test_the_runtime_folds_what_is_stored(to: str) -> None:
     pytest.importorskip("onnxruntime")
     from fcc.runtime import kernels
@@ -199,14 +203,43 @@ def test_look_ups_stay_where_their_indices_are_known() -> None:
 @pytest.mark.parametrize(
     ("p", "text", "what"),
     [
-        (EMBED, TABLE, {"name": "y", "what": "int8 table of 9 x 6"}),
-        (ConvertWeights(least=20), CONV, {"name": "w", "what": "stored as int8: 72 elements"}),
+        (EMBED, TABLE, "int8 table of 9 x 6"),
+        (ConvertWeights(least=20), CONV, "stored as int8: 72 elements in 96 bytes, error 0."),
+        (ConvertWeights(to="fp16", least=20), CONV, "stored as fp16: 72 elements in 144 bytes, error 0.000"),
+        (
+            ConvertWeights(to="codebook", least=20),
+            CONV,
+            "stored as codebook: 72 elements in 360 bytes, error 0 (int8: 0.",
+        ),
     ],
 )
-def test_the_report_says_what_was_stored(p: Any, text: str, what: dict[str, str]) -> None:
+def test_the_report_says_what_was_stored(p: Any, text: str, what: str) -> None:
     module, ctx = start(text), PassContext(get_target("cpu"), Log(strict=True))
     assert run_pass(p, module, ctx) == 1
-    assert ctx.log.layers == [what]
+    (row,) = ctx.log.layers
+    assert row["what"].startswith(what)
+
+
+@pytest.mark.parametrize(("to", "size"), [("int8", 5000 + 400), ("fp16", 10000), ("codebook", 5000 + 1024)])
+def test_the_report_has_the_measured_error_and_bytes(to: str, size: int) -> None:
+    text = "g (float[N,100] x) => (float[N,50] y) <float[100,50] w> { y = MatMul(x, w) }"
+    module, ctx = start(text), PassContext(get_target("cpu"), Log(strict=True))
+    w = initializers(module)["w"].astype(np.float64)
+    assert run_pass(ConvertWeights(to=to), module, ctx) == 1
+    (row,) = ctx.log.layers
+    found = initializers(module)
+    scale = found.get("w/scale", np.float32(1))
+    (stored,) = (found[n] for n in ("w/int", "w/half", "w/index") if n in found)
+    again = found["w/codebook"][stored] if to == "codebook" else stored * scale
+    assert row["weight_error"] == pytest.approx(np.linalg.norm(w - again) / np.linalg.norm(w), rel=1e-4)
+    assert row["bytes"] == size == sum(a.nbytes for a in found.values())
+
+
+def test_zeros_are_stored_without_error() -> None:
+    text = "g (float[N,100] x) => (float[N,50] y) <float[100,50] w> { y = MatMul(x, w) }"
+    module, ctx = start(text, {"w": 0.0}), PassContext(get_target("cpu"), Log(strict=True))
+    assert run_pass(ConvertWeights(to="codebook"), module, ctx) == 1
+    assert ctx.log.layers[0]["weight_error"] == 0
 
 
 def test_equal_losses_take_the_first_axis() -> None:

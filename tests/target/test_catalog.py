@@ -65,11 +65,20 @@ def test_weight_axes() -> None:
     assert scheme.pass_through == {"MaxPool": 12}
 
 
-@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
-def test_int8_is_refused_with_a_way_out(target: str) -> None:
-    spec = get_target(target)
+def test_cuda_refuses_int8_with_a_way_out() -> None:
+    spec = get_target("cuda")
     assert spec.qdq is None
-    assert all(spec.int8_refusal)
+    reason, alternative = spec.int8_refusal
+    assert "never fuses static int8" in reason
+    assert all(word in alternative for word in ("fp16", "int4", "int8-weights"))
+
+
+def test_tensorrt_quantizes_operands_only() -> None:
+    scheme = get_target("tensorrt").qdq
+    assert scheme is not None
+    assert (scheme.activation_dtype, scheme.symmetric, scheme.float_operands) == ("int8", True, True)
+    assert scheme.rules["ConvTranspose"].weight_axis({}, 4) == 1
+    assert not any(rule.needs_output_q or rule.absorbs for rule in scheme.rules.values())
 
 
 def test_options_follow_the_facts() -> None:
