@@ -32,10 +32,10 @@ LAYERS = [  # bottom first
     {"lossy"},
     {"api"},
     {"trust"},
-    {"cli", "__init__", "__main__"},
+    {"cli", "onnx_backend", "__init__", "__main__"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing"}
+ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing", "onnx_backend"}
 RUNTIME_DOORS = {"runtime"}
 
 

@@ -36,7 +36,7 @@ def read(model: Any, *, shapes: Mapping[str, Any] | None = None, max_nodes: int 
     argument is not changed, and must not change while the module is in use.
 
     Raises:
-        LoadError: unreadable, invalid, or outside opset 7..26.
+        LoadError: unreadable, invalid, or outside opset 1..28.
         OptionError: ``shapes`` names no input or symbol, or contradicts a fixed size.
     """
     got = acquire(model)

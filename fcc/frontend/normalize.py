@@ -6,6 +6,7 @@ from fcc import ir
 from fcc.limits import MAX_NODES
 
 from .constants import lift_constants
+from .downgrade import lower_opset
 from .inline import inline_functions
 from .names import name_everything
 from .order import sort_nodes
@@ -17,12 +18,13 @@ from .versions import settle_versions
 def normalize(module: ir.Module, max_nodes: int = MAX_NODES) -> None:
     """Bring a module into the one form all passes rely on, in place. Run once, right after import.
 
-    Constant nodes -> initializers of their graph; functions inlined where legal; opset at least 13 where every node
-    allows it; nodes sorted; names present and unique over all graphs; an output of a graph is an own value of that
-    graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
+    Constant nodes -> initializers of their graph; functions inlined where legal; opset 13 to 26 where every node
+    allows it, at least 7; nodes sorted; names present and unique over all graphs; an output of a graph is an own value
+    of that graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
 
     Raises:
-        LoadError: the graph has a cycle, or more than ``max_nodes`` nodes with its functions inlined.
+        LoadError: the graph has a cycle, more than ``max_nodes`` nodes with its functions inlined, or a node of opset 1
+            to 6 without a newer form.
     """
     own_inputs(module)
     own_outputs(module)
@@ -33,6 +35,7 @@ def normalize(module: ir.Module, max_nodes: int = MAX_NODES) -> None:
     own_outputs(module)
     name_everything(module)
     trim_inputs(module)
+    lower_opset(module)
     settle_versions(module.model)
     module.touch()
 
