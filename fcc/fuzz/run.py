@@ -1,0 +1,180 @@
+"""explore(): seeds one after another in a child process, each compiled in every way; what is wrong is made small."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import onnx
+
+from . import store
+from .generate import random_graph
+from .judge import LEVELS, LOSSY, TARGETS, How, judge, kind
+from .shrink import shrink
+from .source import runs
+
+LIMIT = 240.0  # seconds for one seed in all ways
+SHRINKING = 120.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Levels and targets to compile at, the size of models, and the folder where failures go."""
+
+    levels: tuple[int, ...] = LEVELS
+    targets: tuple[str, ...] = TARGETS
+    steps: int = 14
+    folder: Path | None = None
+    lossy: bool = True
+
+    def of(self, seed: int) -> Iterator[tuple[How, bool]]:
+        """Yield how the model of a seed is compiled, and whether it is compiled again."""
+        for level in self.levels:
+            for k, target in enumerate(self.targets):
+                again = (seed + k) % len(self.targets) == level % len(self.targets)
+                yield How(level, target, whole=again and seed % 8 == 0), again
+        if self.lossy and seed % 12 == 0:
+            name = LOSSY[seed // 12 % len(LOSSY)]
+            yield How(2, "tensorrt" if name == "bf16" else "cpu", name), seed % 5 == 0
+
+
+@dataclass
+class Tally:
+    """What a run did: draws, seeds, problems by kind, how often each pass fired."""
+
+    draws: int = 0
+    seeds: int = 0
+    idle: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    passes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Count what another one counted."""
+        self.draws += other.draws
+        self.seeds += other.seeds
+        self.idle += other.idle
+        self.problems += other.problems
+        self.passes += other.passes
+
+
+def model_of(seed: int, steps: int = 14) -> onnx.ModelProto:
+    """Return the model of a seed; every twentieth is a long chain."""
+    rng = random.Random(seed)
+    return random_graph(rng, steps * 4 if seed % 20 == 19 else steps)
+
+
+def examine(seed: int, ways: Ways, say: Say) -> Tally:
+    """Judge the model of one seed in every way."""
+    tally = Tally(seeds=1)
+    say(f"seed {seed} source")
+    model = model_of(seed, ways.steps)
+    answers = runs(model)
+    if not answers:
+        return Tally(seeds=1, idle=1)
+    seen: set[str] = set()
+    for how, again in ways.of(seed):
+        say(f"seed {seed} {how}")
+        found = judge(model, how, answers, again)
+        tally.draws += 1
+        tally.passes.update(found.passes)
+        for problem in found.problems:
+            tally.problems[kind(problem)] += 1
+            say(f"! seed {seed} {how}: {problem}")
+        for problem in found.problems[:1]:
+            if ways.folder is not None and (same := f"{kind(problem)} {how.target}") not in seen:
+                seen.add(same)
+                keep(model, how, seed, problem, ways.folder, say)
+    return tally
+
+
+def keep(model: onnx.ModelProto, how: How, seed: int, problem: str, folder: Path, say: Say) -> None:
+    """Shrink a failing model and write it where the tests replay it."""
+    say(f"seed {seed} {how} shrinking")
+    wanted = kind(problem)
+
+    def fails(smaller: onnx.ModelProto) -> bool:
+        answers = runs(smaller)
+        found = judge(smaller, how, answers, wanted in store.REPEATED) if answers else None
+        return found is not None and wanted in map(kind, found.problems)
+
+    small = shrink(model, fails, SHRINKING)
+    path = store.write(folder, small, how, f"seed {seed}: {problem.splitlines()[0][:200]}", wanted)
+    say(f"! kept {path}; replay: python -m fcc.fuzz --replay {path}")
+
+
+def _serve(pipe: Connection, ways: Ways) -> None:
+    warnings.simplefilter("ignore")
+    while (seed := pipe.recv()) is not None:
+        pipe.send(examine(seed, ways, pipe.send))
+
+
+class Child:
+    """A process that examines seeds: the runtime can die of a model, and take as long as it likes."""
+
+    def __init__(self, ways: Ways) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, ways), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def examine(self, seed: int, say: Say) -> Tally | str:
+        """Return the tally of a seed, or the last thing that the child said before it died or was too late."""
+        self.pipe.send(seed)
+        last, end = "", time.monotonic() + LIMIT
+        while self.pipe.poll(max(0.0, end - time.monotonic())):
+            try:
+                got = self.pipe.recv()
+            except (EOFError, OSError):
+                return f"death: {last}"
+            if isinstance(got, Tally):
+                return got
+            if got.startswith("!"):
+                say(got)
+            else:
+                last = got
+                end += SHRINKING if got.endswith("shrinking") else 0
+        return f"late: {last}"
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def explore(seeds: Iterator[int], ways: Ways, seconds: float, say: Say) -> Tally:
+    """Examine seeds until the time is over, or there are no more."""
+    total, child = Tally(), None
+    end, shown = time.monotonic() + seconds, time.monotonic()
+    for seed in seeds:
+        if time.monotonic() > end:
+            break
+        child = child or Child(ways)
+        got = child.examine(seed, say)
+        if isinstance(got, str):
+            child.close()
+            child = None
+            say(f"! {got}")
+            source = got.endswith("source")
+            got = Tally(seeds=1, idle=int(source), problems=Counter() if source else Counter([kind(got)]))
+        total.add(got)
+        if time.monotonic() - shown > 60:
+            shown = time.monotonic()
+            say(f"{total.draws} draws of {total.seeds - total.idle} models: {dict(total.problems) or 'nothing found'}")
+    if child is not None:
+        child.close()
+    return total
+
+
+def uncovered(passes: Sequence[str], tally: Tally) -> list[str]:
+    """Return the passes that never fired."""
+    return sorted(set(passes) - set(tally.passes))
