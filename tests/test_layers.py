@@ -31,10 +31,11 @@ LAYERS = [  # bottom first
     {"steps"},
     {"lossy"},
     {"api"},
+    {"fuzz"},
     {"cli", "__init__", "__main__"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing"}
+ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing", "fuzz"}
 RUNTIME_DOORS = {"runtime"}
 
 

@@ -104,7 +104,7 @@ def plain_outputs(model: onnx.ModelProto, rng: random.Random) -> None:
 
 
 def outline(model: onnx.ModelProto, rng: random.Random) -> None:
-    """Move some nodes in a row into a model-local function, and call it; sometimes equal nodes elsewhere call it too."""
+    """Move some nodes in a row into a model-local function, and call it."""
     graph = model.graph
     if len(graph.node) < 2:
         return

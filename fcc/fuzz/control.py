@@ -57,7 +57,9 @@ def branch(d: Draft) -> None:
         if two:
             results.append(body.node("Neg", [x], x.shape))
         graphs.append(body.graph(f"{name}_{d.fresh('g')}", results))
-    several(d, "If", [condition], [(x.shape, x.dtype)] * (2 if two else 1), then_branch=graphs[0], else_branch=graphs[1])
+    several(
+        d, "If", [condition], [(x.shape, x.dtype)] * (2 if two else 1), then_branch=graphs[0], else_branch=graphs[1]
+    )
 
 
 def collect(d: Draft) -> None:
@@ -119,9 +121,7 @@ def scan(d: Draft) -> None:
     more = {"scan_input_directions": [1]} if d.chance(0.4) else {}
     if d.chance(0.3):
         more["scan_output_directions"] = [1]
-    several(
-        d, "Scan", [start, x], [(state.shape, x.dtype), (x.shape, x.dtype)], body=graph, num_scan_inputs=1, **more
-    )
+    several(d, "Scan", [start, x], [(state.shape, x.dtype), (x.shape, x.dtype)], body=graph, num_scan_inputs=1, **more)
 
 
 def optional(d: Draft) -> None:

@@ -35,7 +35,17 @@ ACTIVATIONS: tuple[tuple[str, int, str, dict[str, Sequence[Any]]], ...] = (
     ("LpNormalization", 1, "fd", {"axis": (-1,), "p": (1, 2)}),
 )
 ROUNDING = ("Floor", "Ceil", "Round", "Sign")
-TO = {"float32": 1, "float64": 11, "float16": 10, "bfloat16": 16, "int64": 7, "int32": 6, "int8": 3, "uint8": 2, "bool": 9}
+TO = {
+    "float32": 1,
+    "float64": 11,
+    "float16": 10,
+    "bfloat16": 16,
+    "int64": 7,
+    "int32": 6,
+    "int8": 3,
+    "uint8": 2,
+    "bool": 9,
+}
 
 
 def activation(d: Draft) -> None:
@@ -147,7 +157,7 @@ def extreme(d: Draft) -> None:
 def cumulated(d: Draft) -> None:
     x = d.value(lambda t: t.dtype in ("float32", "float64", "int64", "int32") and t.rank > 0 and 0 not in t.shape)
     if x is not None and d.opset >= 14:
-        more = {k: 1 for k in ("exclusive", "reverse") if d.chance(0.3)}
+        more: dict[str, Any] = {k: 1 for k in ("exclusive", "reverse") if d.chance(0.3)}
         d.node("CumSum", [x, d.constant(d.pick([-1, 0]), "int64")], x.shape, raw=x.raw and not x.is_float, **more)
 
 
@@ -163,10 +173,10 @@ def quantized(d: Draft) -> None:
     if x is None:
         return
     per = d.chance(0.3)
-    scale = np.full((x.shape[1],), 0.05) if per else np.asarray(d.pick([0.1, 0.25]))
+    scale = np.full(int(x.shape[1]), 0.05) if per else np.asarray(d.pick([0.1, 0.25]))
     zero = d.pick([("uint8", 128), ("int8", 0), ("uint8", 0)])
     operands = [d.constant(scale, "float32"), d.constant(np.full(scale.shape, zero[1]), zero[0])]
-    more = {"axis": 1} if per else {}
+    more: dict[str, Any] = {"axis": 1} if per else {}
     q = d.node("QuantizeLinear", [x, *operands], x.shape, dtype=zero[0], **more)
     if d.chance(0.3):
         q = d.node("Reshape", [q, d.constant([0] * x.rank, "int64")], x.shape)
@@ -184,7 +194,13 @@ def normalized(d: Draft) -> None:
     if op == "InstanceNormalization":
         d.node(op, [x, d.weight(c, dtype=x.dtype), d.weight(c, dtype=x.dtype)], x.shape, epsilon=0.1)
     elif op == "GroupNormalization" and d.opset >= 21:
-        d.node(op, [x, d.weight(c, dtype=x.dtype), d.weight(c, dtype=x.dtype)], x.shape, num_groups=d.pick([1, c]), epsilon=0.1)
+        d.node(
+            op,
+            [x, d.weight(c, dtype=x.dtype), d.weight(c, dtype=x.dtype)],
+            x.shape,
+            num_groups=d.pick([1, c]),
+            epsilon=0.1,
+        )
     elif d.opset >= 23:
         d.node("RMSNormalization", [x, d.weight(x.shape[-1], dtype=x.dtype)], x.shape, axis=-1, epsilon=0.1)  # type: ignore[arg-type]
 
@@ -223,7 +239,8 @@ def product(d: Draft) -> None:
     if d.chance(0.6):
         s = d.node(d.pick(["Mul", "Div"]), [s, d.constant(d.pick([0.5, 4.0]), x.dtype)], s.shape)
     if d.chance(0.3):
-        s = d.node("Add", [s, d.constant(np.triu(np.full(s.shape[-2:], -1e4), 1), x.dtype)], s.shape)
+        mask = np.triu(np.full(tuple(map(int, s.shape[-2:])), -1e4), 1)
+        s = d.node("Add", [s, d.constant(mask, x.dtype)], s.shape)
     p = d.node("Softmax", [s], s.shape, axis=-1)
     other = d.value(lambda t: t.dtype == x.dtype and t.shape == x.shape) or x
     d.node("MatMul", [p, other], x.shape)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .draft import Draft
-from .ops import is_float, static
+from .ops import static
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,26 +10,25 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, helper, numpy_helper
 
-Model = onnx.ModelProto
-Fails = Callable[[Model], bool]
+Fails = Callable[[onnx.ModelProto], bool]
 ROUNDS = 6
 
 
-def copy(model: Model) -> Model:
+def copy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model of its own."""
-    made = Model()
+    made = onnx.ModelProto()
     made.CopyFrom(model)
     return made
 
 
-def shrink(model: Model, fails: Fails, seconds: float = 120.0) -> Model:
+def shrink(model: onnx.ModelProto, fails: Fails, seconds: float = 120.0) -> onnx.ModelProto:
     """Return a model that fails, from which no single step can take more away (or the time is over).
 
     ``fails`` must be true of the model; what it raises counts as false. Every candidate is valid to onnx.checker.
     """
     end = time.monotonic() + seconds
 
-    def still(candidate: Model) -> bool:
+    def still(candidate: onnx.ModelProto) -> bool:
         if time.monotonic() > end:
             return False
         try:
@@ -46,7 +46,9 @@ def shrink(model: Model, fails: Fails, seconds: float = 120.0) -> Model:
     return model
 
 
-def _through(model: Model, step: Callable[[Model], Iterator[Model]], still: Fails) -> Model:
+def _through(
+    model: onnx.ModelProto, step: Callable[[onnx.ModelProto], Iterator[onnx.ModelProto]], still: Fails
+) -> onnx.ModelProto:
     """Return a model to which no candidate of a step is left; after a success the rest of the step goes on from it."""
     skip = 0
     while True:
@@ -60,7 +62,7 @@ def _through(model: Model, step: Callable[[Model], Iterator[Model]], still: Fail
             return model
 
 
-def size(model: Model) -> tuple[int, int, int]:
+def size(model: onnx.ModelProto) -> tuple[int, int, int]:
     """Return what shrinking lowers: nodes of all graphs, then bytes."""
     return (sum(1 for _ in _nodes(model.graph)) + sum(len(f.node) for f in model.functions), model.ByteSize(), 0)
 
@@ -81,7 +83,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(a.g)
 
 
-def tidy(model: Model) -> Model:
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove nodes, initializers, inputs and functions that nothing needs (in place)."""
     graph = model.graph
     wanted = {v.name for v in graph.output}
@@ -124,7 +126,7 @@ def _reads(node: onnx.NodeProto) -> set[str]:
 
 
 # -- steps: each yields smaller models -------------------------------------------------------------------------------
-def fewer_outputs(model: Model) -> Iterator[Model]:
+def fewer_outputs(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """One output alone, or one less."""
     outputs = [v.name for v in model.graph.output]
     for keep in [[n] for n in outputs] + [[m for m in outputs if m != n] for n in outputs]:
@@ -136,7 +138,7 @@ def fewer_outputs(model: Model) -> Iterator[Model]:
             yield tidy(made)
 
 
-def _typed(model: Model) -> dict[str, onnx.ValueInfoProto]:
+def _typed(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     try:
         found = onnx.shape_inference.infer_shapes(model, data_prop=False).graph
     except Exception:
@@ -144,7 +146,7 @@ def _typed(model: Model) -> dict[str, onnx.ValueInfoProto]:
     return {v.name: v for v in (*found.value_info, *found.input, *found.output)}
 
 
-def cut(model: Model) -> Iterator[Model]:
+def cut(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """Whole ranges of nodes become inputs: halves first, then smaller ranges."""
     known = _typed(model)
     count = len(model.graph.node)
@@ -167,7 +169,7 @@ def cut(model: Model) -> Iterator[Model]:
         width //= 2
 
 
-def early_outputs(model: Model) -> Iterator[Model]:
+def early_outputs(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """What a node makes is the only output, for each node from the first on."""
     known = _typed(model)
     for n in list(model.graph.node)[:-1]:
@@ -179,7 +181,7 @@ def early_outputs(model: Model) -> Iterator[Model]:
                 yield tidy(made)
 
 
-def bypassed(model: Model) -> Iterator[Model]:
+def bypassed(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """A node goes; its users read one of its operands instead."""
     for k, n in enumerate(model.graph.node):
         for i in range(len([v for v in n.input if v][:3])):
@@ -198,13 +200,11 @@ def bypassed(model: Model) -> Iterator[Model]:
             yield tidy(made)
 
 
-def unnested(model: Model) -> Iterator[Model]:
+def unnested(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """A branch in place of its If; what functions hold in place of their calls."""
     if model.functions:
-        try:
+        with contextlib.suppress(Exception):
             yield tidy(onnx.inliner.inline_local_functions(model))
-        except Exception:
-            pass
     for k, n in enumerate(model.graph.node):
         if n.op_type != "If":
             continue
@@ -213,9 +213,7 @@ def unnested(model: Model) -> Iterator[Model]:
             node = made.graph.node[k]
             body = next(a.g for a in node.attribute if a.name == name)
             inner = [_copied(m) for m in body.node]
-            ends = [
-                helper.make_node("Identity", [v.name], [o]) for v, o in zip(body.output, node.output, strict=False)
-            ]
+            ends = [helper.make_node("Identity", [v.name], [o]) for v, o in zip(body.output, node.output, strict=False)]
             made.graph.initializer.extend(body.initializer)
             nodes = [*map(_copied, made.graph.node[:k]), *inner, *ends, *map(_copied, made.graph.node[k + 1 :])]
             del made.graph.node[:]
@@ -223,7 +221,7 @@ def unnested(model: Model) -> Iterator[Model]:
             yield tidy(made)
 
 
-def inner_nodes(model: Model) -> Iterator[Model]:
+def inner_nodes(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """A node in a body goes; its users there read an operand instead."""
     graphs = list(_graphs(model.graph))
     for g in range(1, len(graphs)):
@@ -242,7 +240,7 @@ def inner_nodes(model: Model) -> Iterator[Model]:
                 yield tidy(made)
 
 
-def constants(model: Model) -> Iterator[Model]:
+def constants(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """An initializer becomes zeros, ones or round numbers; an overridable one a plain one; a computed one goes."""
     inputs = {v.name for v in model.graph.input}
     for k, t in enumerate(model.graph.initializer):
@@ -265,7 +263,7 @@ def constants(model: Model) -> Iterator[Model]:
                     yield made
 
 
-def attributes(model: Model) -> Iterator[Model]:
+def attributes(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """An attribute goes: its default holds."""
     for k, n in enumerate(model.graph.node):
         for i, a in enumerate(n.attribute):
@@ -281,7 +279,7 @@ def attributes(model: Model) -> Iterator[Model]:
             yield tidy(made)
 
 
-def sizes(model: Model) -> Iterator[Model]:
+def sizes(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """A size becomes 1 or 2 wherever it stands; a symbol becomes a size."""
     values = [*model.graph.input, *model.graph.output]
     found = {d.dim_value for v in values for d in v.type.tensor_type.shape.dim if d.HasField("dim_value")}
@@ -299,7 +297,7 @@ def sizes(model: Model) -> Iterator[Model]:
         yield made
 
 
-def _resized(model: Model, old: int, new: int) -> Model:
+def _resized(model: onnx.ModelProto, old: int, new: int) -> onnx.ModelProto:
     made = copy(model)
     for v in (*made.graph.input, *made.graph.output):
         for d in v.type.tensor_type.shape.dim:
@@ -315,7 +313,7 @@ def _resized(model: Model, old: int, new: int) -> Model:
     return made
 
 
-def plain(model: Model) -> Iterator[Model]:
+def plain(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     """Names of nodes and of what nothing needs to have one go."""
     made = copy(model)
     for n in _nodes(made.graph):

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 
 from fcc.runtime.protos import dims, nodes
-from fcc.testing.oracle import Array, Evaluator, Feeds, difference
 from fcc.testing.differential import DEADLY
+from fcc.testing.oracle import Array, Evaluator, Feeds, difference
 from fcc.testing.sources import SPECIAL, is_empty
 
 TOLERANCE = {"float64": 1e-7, "float32": 2e-4, "float16": 3e-2, "bfloat16": 1e-1}

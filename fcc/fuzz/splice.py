@@ -98,7 +98,7 @@ def splice(d: Draft) -> None:
 
 
 def rename(graph: onnx.GraphProto, prefix: str, names: Mapping[str, str]) -> None:
-    """Put a prefix before every name and symbol of a graph and of those nested in it, but for those that have others."""
+    """Put a prefix before every name and symbol of a graph and of those nested in it; some names are given."""
 
     def name(old: str) -> str:
         return names.get(old, prefix + old) if old else old
