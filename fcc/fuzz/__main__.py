@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=None, help="how long (default: until --count)")
     parser.add_argument("--count", type=int, default=None, help="how many models (default: 200, or until --minutes)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first model")
-    parser.add_argument("--steps", type=int, default=14, help="operators in a model, about")
+    parser.add_argument("--steps", type=int, default=8, help="operators in a model, about")
     parser.add_argument("--levels", type=int, nargs="+", default=list(LEVELS))
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--exact", action="store_true", help="leave out level 3 and precisions")

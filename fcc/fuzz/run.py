@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import onnx
 
 from . import store
+from .child import Child, Ended, Say
 from .generate import random_graph
 from .judge import LEVELS, LOSSY, TARGETS, How, judge, kind
 from .shrink import shrink
 from .source import runs
 
-LIMIT = 240.0  # seconds for one seed in all ways
-SHRINKING = 120.0
-Say = Callable[[str], None]
+LIMIT = 240.0  # seconds for one compile, or for shrinking
+SHRINKING = 60.0  # of processor time
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Ways:
 
     levels: tuple[int, ...] = LEVELS
     targets: tuple[str, ...] = TARGETS
-    steps: int = 14
+    steps: int = 8
     folder: Path | None = None
     lossy: bool = True
 
@@ -65,7 +62,7 @@ class Tally:
         self.passes += other.passes
 
 
-def model_of(seed: int, steps: int = 14) -> onnx.ModelProto:
+def model_of(seed: int, steps: int = 8) -> onnx.ModelProto:
     """Return the model of a seed; every twentieth is a long chain."""
     rng = random.Random(seed)
     return random_graph(rng, steps * 4 if seed % 20 == 19 else steps)
@@ -110,45 +107,9 @@ def keep(model: onnx.ModelProto, how: How, seed: int, problem: str, folder: Path
     say(f"! kept {path}; replay: python -m fcc.fuzz --replay {path}")
 
 
-def _serve(pipe: Connection, ways: Ways) -> None:
-    warnings.simplefilter("ignore")
-    while (seed := pipe.recv()) is not None:
-        pipe.send(examine(seed, ways, pipe.send))
-
-
-class Child:
-    """A process that examines seeds: the runtime can die of a model, and take as long as it likes."""
-
-    def __init__(self, ways: Ways) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, ways), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def examine(self, seed: int, say: Say) -> Tally | str:
-        """Return the tally of a seed, or the last thing that the child said before it died or was too late."""
-        self.pipe.send(seed)
-        last, end = "", time.monotonic() + LIMIT
-        while self.pipe.poll(max(0.0, end - time.monotonic())):
-            try:
-                got = self.pipe.recv()
-            except (EOFError, OSError):
-                return f"death: {last}"
-            if isinstance(got, Tally):
-                return got
-            if got.startswith("!"):
-                say(got)
-            else:
-                last = got
-                end += SHRINKING if got.endswith("shrinking") else 0
-        return f"late: {last}"
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
+def begin(ways: Ways) -> Callable[[int, Say], Tally]:
+    """Return what a child does with a seed."""
+    return lambda seed, say: examine(seed, ways, say)
 
 
 def explore(seeds: Iterator[int], ways: Ways, seconds: float, say: Say) -> Tally:
@@ -158,15 +119,15 @@ def explore(seeds: Iterator[int], ways: Ways, seconds: float, say: Say) -> Tally
     for seed in seeds:
         if time.monotonic() > end:
             break
-        child = child or Child(ways)
-        got = child.examine(seed, say)
-        if isinstance(got, str):
+        child = child or Child(begin, ways)
+        try:
+            total.add(child.ask(seed, LIMIT, lambda words: say(words) if words.startswith("!") else None))
+        except Ended as why:
             child.close()
             child = None
-            say(f"! {got}")
-            source = got.endswith("source")
-            got = Tally(seeds=1, idle=int(source), problems=Counter() if source else Counter([kind(got)]))
-        total.add(got)
+            say(f"! {why}")
+            source = str(why).endswith("source")  # onnxruntime died of a model that fcc never saw
+            total.add(Tally(seeds=1, idle=int(source), problems=Counter() if source else Counter([kind(str(why))])))
         if time.monotonic() - shown > 60:
             shown = time.monotonic()
             say(f"{total.draws} draws of {total.seeds - total.idle} models: {dict(total.problems) or 'nothing found'}")
