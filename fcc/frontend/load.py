@@ -47,6 +47,8 @@ def read(model: Any, *, shapes: Mapping[str, Any] | None = None) -> ir.Module:
 
 def _read(got: Acquired, shapes: Mapping[str, Any] | None) -> ir.Module:
     graph, inputs, outputs = _import(got)
+    if not graph.graph.outputs:
+        raise LoadError(f"{got.where} has no outputs: nothing of it is needed", "declare at least one graph output")
     loosen(graph)
     if shapes:
         inputs, outputs = bind_shapes(graph, shapes, inputs, outputs)

@@ -10,6 +10,7 @@ small, and written into the folder as a text file, with the command that replays
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import re
 import sys
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     count = given.count if given.count is not None or given.minutes is not None else 200
     seconds = float("inf") if given.minutes is None else 60 * given.minutes
     begin = time.monotonic()
-    tally = explore(itertools.islice(itertools.count(given.seed), count), ways, seconds, _say)
+    tally = Tally()
+    with contextlib.suppress(KeyboardInterrupt):
+        explore(itertools.islice(itertools.count(given.seed), count), ways, seconds, _say, tally)
     report(tally, time.monotonic() - begin)
     return int(bool(tally.problems))
 

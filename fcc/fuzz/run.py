@@ -112,9 +112,9 @@ def begin(ways: Ways) -> Callable[[int, Say], Tally]:
     return lambda seed, say: examine(seed, ways, say)
 
 
-def explore(seeds: Iterator[int], ways: Ways, seconds: float, say: Say) -> Tally:
-    """Examine seeds until the time is over, or there are no more."""
-    total, child = Tally(), None
+def explore(seeds: Iterator[int], ways: Ways, seconds: float, say: Say, total: Tally) -> None:
+    """Examine seeds until the time is over, or there are no more; ``total`` counts what they did."""
+    child = None
     end, shown = time.monotonic() + seconds, time.monotonic()
     for seed in seeds:
         if time.monotonic() > end:
@@ -133,7 +133,6 @@ def explore(seeds: Iterator[int], ways: Ways, seconds: float, say: Say) -> Tally
             say(f"{total.draws} draws of {total.seeds - total.idle} models: {dict(total.problems) or 'nothing found'}")
     if child is not None:
         child.close()
-    return total
 
 
 def uncovered(passes: Sequence[str], tally: Tally) -> list[str]:
