@@ -349,6 +349,15 @@ class TestAccepted:
         assert emitted.graph.output[0] == proto.graph.output[0]
         onnx.checker.check_model(emitted)
 
+    @pytest.mark.parametrize("field", ["input", "initializer"])
+    def test_values_without_a_name_are_refused(self, field: str) -> None:
+        proto = graph("(float[N,2] x, float[2] z) => (float[N,2] y) <float[2] w = {1, 2}> { y = Add(x, w) }")
+        getattr(proto.graph, field)[-1].name = ""
+        for v in proto.graph.node[0].input[1:] if field == "initializer" else ():
+            proto.graph.node[0].input.remove(v)
+        with pytest.raises(LoadError, match="an initializer without a name"):
+            read(proto)
+
     def test_a_model_without_outputs_is_refused(self) -> None:
         proto = graph("(float[N,2] x) => (float[N,2] y) { y = Relu(x) }")
         del proto.graph.output[:]
