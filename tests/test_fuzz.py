@@ -22,7 +22,7 @@ from fcc.fuzz.source import Run, runs
 KEPT = Path(__file__).parent / "fuzz"
 
 
-@pytest.mark.parametrize("path", store.files(KEPT), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", list(store.files(KEPT)), ids=lambda p: p.stem)
 def test_what_failed_once(path: Path) -> None:
     kept = store.read(path)
     answers = runs(kept.model)
