@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 
 from fcc.fuzz import store
 from fcc.fuzz.__main__ import main
-from fcc.fuzz.judge import TARGETS, How, differences, judge
+from fcc.fuzz.judge import TARGETS, How, contract, differences, judge, kind
 from fcc.fuzz.run import Ways, examine, model_of
 from fcc.fuzz.shrink import shrink, size
 from fcc.fuzz.source import Run, runs
+from fcc.testing import model_from
 
 KEPT = Path(__file__).parent / "fuzz"
 
@@ -56,11 +56,17 @@ def test_most_models_run() -> None:
     assert sum(1 for _ in models()) > 70
 
 
-def test_the_judge_sees_a_wrong_answer() -> None:
-    model, answers = next((m, r) for m, r in models() if r[0].outputs[0].size and r[0].outputs[0].dtype == np.float32)
-    wrong = [Run(r.feeds, [y + np.float32(1) if y.dtype == np.float32 else y for y in r.outputs]) for r in answers]
-    assert list(differences(model, model.SerializeToString(), answers)) == []
-    assert len(list(differences(model, model.SerializeToString(), wrong))) == 2
+def test_the_judge_sees_what_is_wrong() -> None:
+    relu, other = (model_from(f"g (float[N,2] x) => (float[N,2] y) {{ y = {op}(x) }}", 17) for op in ("Relu", "Abs"))
+    answers = runs(relu)
+    right, wrong = (m.SerializeToString() for m in (relu, other))
+    assert list(differences(relu, right, answers)) == []
+    assert [kind(w) for w in differences(relu, wrong, answers)] == ["answer", "answer"]
+    del other.graph.node[:]
+    assert [kind(w) for w in differences(relu, other.SerializeToString(), answers)] == ["load", "load"]
+    other.CopyFrom(relu)
+    other.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    assert [kind(w) for w in contract(relu, other.SerializeToString())] == ["checker", "declarations"]
 
 
 def test_a_failure_is_made_small_kept_and_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,13 +4,12 @@ Long runs: python -m fcc.fuzz.hostile --count 200 MODEL ... (docs/fuzzing.md).
 """
 
 import random
-import signal
 from pathlib import Path
 
 import onnx
 import pytest
 
-from fcc.fuzz.child import Child, Ended, Say
+from fcc.fuzz.child import Child, Ended, mortal
 from fcc.fuzz.damage import DAMAGES, broken, damaged
 from fcc.fuzz.hostile import ask, main
 from fcc.testing import model_from
@@ -66,29 +65,15 @@ def test_the_command_counts_and_keeps(model: bytes, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "kept").exists()
 
 
-def mortal(limit: int) -> object:
-    """Answer numbers below a limit; die of it, and sleep beyond."""
-
-    def answer(job: int, say: Say) -> int:
-        say(f"at {job}")
-        if job == limit:
-            signal.raise_signal(signal.SIGKILL)
-        if job > limit:
-            signal.pause()
-        return job + 1
-
-    return answer
-
-
 def test_a_child_answers_dies_and_is_late() -> None:
     said: list[str] = []
-    child = Child(mortal, 5)  # type: ignore[arg-type]
+    child = Child(mortal, 5)
     assert [child.ask(n, 60, said.append) for n in (1, 2)] == [2, 3]
     assert said == ["at 1", "at 2"]
     with pytest.raises(Ended, match="death: exit code -9, at 5"):
         child.ask(5, 60)
     child.close()
-    child = Child(mortal, 5)  # type: ignore[arg-type]
+    child = Child(mortal, 5)
     assert child.ask(4, 60) == 5
     with pytest.raises(Ended, match="late: at 6"):
         child.ask(6, 4)

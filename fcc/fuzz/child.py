@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -62,3 +63,17 @@ class Child:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+def mortal(limit: int) -> Answer:
+    """Return what answers numbers below a limit, dies of it, and sleeps beyond: a child to try this module with."""
+
+    def answer(job: int, say: Say) -> int:
+        say(f"at {job}")
+        if job == limit:
+            signal.raise_signal(signal.SIGKILL)
+        if job > limit:
+            signal.pause()
+        return job + 1
+
+    return answer
