@@ -31,11 +31,11 @@ LAYERS = [  # bottom first
     {"steps"},
     {"lossy"},
     {"api"},
-    {"trust"},
+    {"trust", "fuzz"},
     {"cli", "onnx_backend", "__init__", "__main__"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing", "onnx_backend"}
+ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing", "fuzz", "onnx_backend"}
 RUNTIME_DOORS = {"runtime"}
 
 

@@ -51,6 +51,8 @@ def read(model: Any, *, shapes: Mapping[str, Any] | None = None, max_nodes: int 
 
 def _read(got: Acquired, shapes: Mapping[str, Any] | None, max_nodes: int) -> ir.Module:
     graph, inputs, outputs = _import(got, max_nodes)
+    if not graph.graph.outputs:
+        raise LoadError(f"{got.where} has no outputs: nothing of it is needed", "declare at least one graph output")
     loosen(graph)
     if shapes:
         inputs, outputs = bind_shapes(graph, shapes, inputs, outputs)

@@ -56,6 +56,8 @@ def _check_graph(graph: onnx.GraphProto, outer: list[set[str]], budget: _Budget)
     for name in (graph.name, *names, *(v.name for v in graph.output), *(t.name for t in graph.initializer)):
         if not isinstance(name, str):
             raise LoadError(f"{where} holds a name that is not UTF-8: {name!r}", _INVALID)
+    if "" in names or any(not t.name for t in graph.initializer):
+        raise LoadError(f"{where} has an input or an initializer without a name", _INVALID)
     defined = set(names)
     if len(defined) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
