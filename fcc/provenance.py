@@ -32,7 +32,8 @@ class Recalled:
 def record(options: Options, pipeline: str | None = None) -> str:
     """Return the options that are not the defaults and decide the bytes of an output, as one line of JSON.
 
-    ``pipeline`` is that of the level, which ``passes`` need not repeat. Files and objects are named, not held. A plan is not: a replay gives the bytes of the compile that wrote it.
+    ``pipeline`` is that of the level, which ``passes`` need not repeat. Files and objects are named, not held. A plan
+    is not: a replay gives the bytes of the compile that wrote it.
     """
     defaults = Options()
     found = {n: getattr(options, n) for n in _PLAIN if getattr(options, n) != getattr(defaults, n)}
