@@ -110,7 +110,7 @@ class Driver:
             self.pipeline: Pipeline = passes.pipeline(o.opt_level, o.passes, rest, self.plugins)
             _require_exact(self.pipeline, o)
             self.asked = self.asked or o
-            self._asked = {"fcc.options": record(self.asked)}
+            self._asked = {"fcc.options": record(self.asked, str(passes.pipeline(self.asked.opt_level)))}
             self._meta = {"fcc.level": str(o.opt_level)}
             chosen = o.passes is not None or bool(rest) or bool(self.plugins)
             if chosen and str(self.pipeline) != str(passes.pipeline(o.opt_level)):  # else the level tells it

@@ -17,27 +17,29 @@ _PLAIN = (
     "skip_bad_data",
 )
 _SIZES = frozenset({"shapes", "opt_shapes", "min_shapes", "max_shapes"})
-_OBJECTS = ("calibration", "data", "plan", "plugins", "custom_ops", "table")
+_OBJECTS = ("calibration", "data", "plugins", "custom_ops")
 _NEEDS = "needs"
 
 
 @dataclass(frozen=True)
 class Recalled:
-    """The options of a compile, without what cannot be written down; ``needs`` names that: data, plans, plugins."""
+    """The options of a compile, without what cannot be written down; ``needs`` names that: data, plugins, libraries."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
 
-def record(options: Options) -> str:
+def record(options: Options, pipeline: str | None = None) -> str:
     """Return the options that are not the defaults and decide the bytes of an output, as one line of JSON.
 
-    Files and objects are named, not held. A compile that measures is replayed by its plan.
+    ``pipeline`` is that of the level, which ``passes`` need not repeat. Files and objects are named, not held. A plan
+    is not: a replay gives the bytes of the compile that wrote it.
     """
     defaults = Options()
     found = {n: getattr(options, n) for n in _PLAIN if getattr(options, n) != getattr(defaults, n)}
+    if options.passes is not None and options.passes == pipeline:
+        del found["passes"]
     needs = {n for n in _OBJECTS if getattr(options, n) not in (None, ())}
-    needs |= {"plan"} if options.tune_seconds else set()
     if needs:
         found[_NEEDS] = sorted(needs)
     return json.dumps(found, sort_keys=True, separators=(",", ":"), default=_plain)

@@ -33,7 +33,7 @@ def run(context: click.Context, /, output: str, against: str, debug: bool, **giv
     """Compile SOURCE again as the metadata of OUT says, compare the bytes, and judge OUT against SOURCE.
 
     Exit 0 when the bytes are the same and the answers hold, 1 when the bytes differ (what differs and why is said), 4
-    when data or a plan is needed and not given, 6 when the bytes are the same and the answers do not hold.
+    when data or passes are needed and not given, 6 when the bytes are the same and the answers do not hold.
     """
     import fcc
 

@@ -83,7 +83,18 @@ class Parts:
         graph.output.extend(self._declared.get(n, onnx.ValueInfoProto(name=n)) for n in ends)
         inner = {o for k in kept for o in source.node[k].output} - set(ends)
         graph.value_info.extend(v for v in source.value_info if v.name in inner)
+        self._type(made)
         return bytes(made.SerializeToString())
+
+    @staticmethod
+    def _type(made: Any) -> None:
+        """Declare the types of outputs that the model did not, as far as inference knows them."""
+        if all(o.HasField("type") for o in made.graph.output):
+            return
+        known = {o.name: o for o in onnx.shape_inference.infer_shapes(made).graph.output if o.HasField("type")}
+        for output in made.graph.output:
+            if not output.HasField("type") and output.name in known:
+                output.CopyFrom(known[output.name])
 
     def _ends(self, name: str, kept: set[int]) -> bool:
         readers = self._readers.get(name, set())

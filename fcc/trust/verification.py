@@ -24,11 +24,13 @@ from ..version import __version__
 _SAID = {
     "calibration": "calibration data (--calibration)",
     "data": "the data it was judged on (--data)",
-    "plan": "its plan (--from-plan)",
     "plugins": "passes of the user (--plugin)",
     "custom_ops": "a library of operators (--custom-ops)",
-    "table": "its table of measurements (--table)",
 }
+
+
+_UNKNOWN = "the file was changed after the compile, or made by a plan that is not given (--from-plan)"
+_MEASURED = "choices were measured: its plan (--from-plan) or table (--table) has them"
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def verify(
             raise
         differs = [f"it does not compile now: {error.message}"]
     if differs and not causes:
-        causes.append("the file was changed after the compile, or the compile depends on more than its metadata says")
+        causes.append(_UNKNOWN if "fcc.table" not in meta or given.keys() & {"plan", "table"} else _MEASURED)
     verdict = _judge(output, against, recalled, given)
     notes = [*causes] if not differs else []
     return Verification(output, against, tuple(causes if differs else ()), tuple(differs), verdict, tuple(notes))
@@ -107,10 +109,10 @@ def _recalled(output: str, meta: Mapping[str, str]) -> Recalled:
 
 
 def _require(recalled: Recalled, given: Mapping[str, Any]) -> None:
-    missing = [_SAID[n] for n in recalled.needs if n not in given and n != "table"]
+    missing = [_SAID[n] for n in recalled.needs if n not in given]
     if missing:
         raise DataError(f"the compile had {' and '.join(missing)}: give it to verify", "the file cannot hold it")
-    extra = [n for n in given if n in _SAID and n not in (*recalled.needs, "data", "table", "custom_ops")]
+    extra = [n for n in given if n in _SAID and n not in (*recalled.needs, "data", "custom_ops")]
     if extra:
         raise OptionError(f"the compile had no {_SAID[extra[0]]}", "leave it out")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from fcc.data.adversarial import FILLS, adversarial
 from fcc.ir.text import parse
 
 TEXT = "g (float[2,3] x, float16[4] h, int64[2] i, float[9,3] t) => (float[2,3] y, float16[4] z) { y = Exp(x) z = Neg(h) u = Gather(t, i) }"
-BASE = {
+BASE: dict[str, np.ndarray[Any, Any]] = {
     "x": np.ones((2, 3), np.float32),
     "h": np.ones(4, np.float16),
     "i": np.array([1, 2]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,21 @@ def test_data_outside_is_compared(net: Path) -> None:
     found = fcc.verify("out.onnx", "big.onnx")
     assert found.differs == (f"its data {data.name} differs",)
     assert not found.verdict.ok
+
+
+def test_a_plan_is_given_again(net: Path) -> None:
+    plan = {"schema": 1, "target": "cpu", "choices": [], "skip": [{"pass_name": "eliminate-identity", "site": "i"}]}
+    Path("p.json").write_text(json.dumps(plan))
+    fcc.compile(net, plan="p.json").save("out.onnx")
+    found = fcc.verify("out.onnx", net)
+    assert found.causes == (
+        "the file was changed after the compile, or made by a plan that is not given (--from-plan)",
+    )
+    assert fcc.verify("out.onnx", net, plan="p.json").same
+    changed = onnx.load("out.onnx")
+    changed.metadata_props.add(key="fcc.table", value="1234")
+    onnx.save(changed, "out.onnx")
+    assert "choices were measured" in fcc.verify("out.onnx", net).causes[0]
 
 
 def test_another_source_is_the_cause(net: Path) -> None:
@@ -204,6 +220,8 @@ def test_the_same_bytes_with_other_answers_are_exit_6(
 
 def test_options_are_recorded_and_recalled() -> None:
     assert record(Options()) == "{}"
+    assert record(Options(passes="a,b", seed=1), "a,b") == '{"seed":1}'
+    assert record(Options(passes="a,b"), "a") == '{"passes":"a,b"}'
     given = Options(
         target="cuda", disable=("fold-pad",), shapes={"x": (1, None), "N": 2}, budget=0.1, low_rank={"rank": 2}
     )
@@ -211,7 +229,7 @@ def test_options_are_recorded_and_recalled() -> None:
     assert Options(**found.options) == given
     assert found.needs == ()
     needs = recall(record(Options(calibration="c.npz", data="d.npz", plugins=("p.py",), tune_seconds=2.0)))
-    assert needs == Recalled({}, ("calibration", "data", "plan", "plugins"))
+    assert needs == Recalled({}, ("calibration", "data", "plugins"))
     assert record(Options(rewrite_limit=np.int64(3))) == '{"rewrite_limit":3}'  # type: ignore[arg-type]
     assert recall(record(Options(state={"h": "h0"}))).options == {"state": {"h": "h0"}}
 
