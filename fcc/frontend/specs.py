@@ -82,9 +82,7 @@ def strip_exotic_types(graph: onnx.GraphProto) -> None:
     for info in infos:
         rank = len(info.type.tensor_type.shape.dim) if info.type.HasField("tensor_type") else 0
         if rank > MAX_RANK:
-            raise LoadError(
-                f"{info.name!r} is declared with {rank} axes, more than {MAX_RANK}", "export the model again"
-            )
+            raise LoadError(f"{info.name!r} has {rank} axes, more than {MAX_RANK}", "export the model again")
         if _exotic(info.type):
             info.ClearField("type")
 

@@ -24,7 +24,8 @@ def check_tensors(model: onnx.ModelProto) -> None:
     """Check initializers and tensor attributes of every graph and function.
 
     Raises:
-        LoadError: unknown element type, a negative size, more than 64 axes, or data of another length than the shape says.
+        LoadError: unknown element type, a negative size, more than 64 axes, or data of another length than the
+            shape says.
     """
     for nodes in (model.graph.node, *(f.node for f in model.functions)):
         for tensor in _attribute_tensors(nodes):
