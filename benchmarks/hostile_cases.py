@@ -234,8 +234,8 @@ SAMPLES = (
     refused("samples are a FIFO", f.samples_at(os.mkfifo), "s.npz", DATA),
     refused("samples are /dev/zero", f.samples_at(lambda p: p.symlink_to("/dev/zero")), "s.npz", DATA),
     refused("samples are missing", f.samples_at(lambda p: None), "does not exist", DATA),
-    refused("one bad file among samples", f.one_bad(), "1.npz", DATA),
-    Case("one bad file, left out", f.one_bad("--skip-bad-data")),
+    refused("one bad file among samples", f.one_bad("--data"), "1.npz", DATA),
+    Case("one bad file, left out", f.one_bad("--calibration", "--skip-bad-data")),
 )
 
 OUTPUTS = (
