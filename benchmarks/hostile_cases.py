@@ -154,9 +154,9 @@ AMOUNTS = (
     refused("10^6 nodes in a branch", m.many_in_branches(10**6), "nodes"),
     refused("101 nodes, 100 allowed", m.many(101), "nodes", LOAD, "--max-nodes", "100"),
     Case("100 nodes, 100 allowed", m.many(100), words=("--max-nodes", "100")),
-    Case("2 * 10^5 initializers", writes(m.many_initializers), (0, LOAD)),
+    Case("2 * 10^5 initializers", writes(m.many_initializers), (0, TIME), words=("--timeout", "20")),
     Case("10^5 operands", writes(m.many_inputs), (0, LOAD)),
-    Case("2 * 10^4 outputs", writes(m.many_outputs), (0, LOAD)),
+    Case("2 * 10^4 outputs", writes(m.many_outputs), (0, TIME), words=("--timeout", "20")),
     refused("10^6 axes", writes(m.rank_million), "axes"),
     refused("10^5 axes of an input", writes(m.many_sizes), "axes"),
 )
