@@ -31,8 +31,8 @@ LAYERS = [  # bottom first
     {"steps"},
     {"lossy"},
     {"api"},
-    {"fuzz"},
     {"cli", "__init__", "__main__"},
+    {"fuzz"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing", "fuzz"}
