@@ -15,7 +15,9 @@ from .data.dataset import Data
 from .driver import Driver
 from .recipe import outputs_of
 
-_DIFFER = 3.0  # over the root of the number of samples: how much more unseen ones may lose (few lose most)
+_TAIL = 3.0  # times the budget that a single sample may lose: what breaks rare samples breaks rare ones unseen
+_LEAST_SIZE = 0.1  # of the mean square of the outputs: smaller samples have no relative error
+_DIFFER = 1.5  # over the root of the number of samples: how much more unseen ones may lose
 SLOWER = 1.02  # of the latency: above it a module is slower
 LEAST_GAIN = 2.0  # standard errors by which a module must be faster
 _SECONDS = 0.2  # to time one module
@@ -56,14 +58,14 @@ class Gauge:
         return self.driver.options.objective == "size"
 
     def error(self, module: ir.Module) -> float:
-        """Return the relative error of the worst output, on the samples held back or on all: what is larger."""
+        """Return the relative error of the worst output: on samples held back, on all, or a third of one sample's."""
         held, seen = self._compared(module)
-        return max(_worst(held), _worst([*held, *seen]))
+        return max(_worst(held), _worst([*held, *seen]), _tail([*held, *seen]))
 
     def used(self, module: ir.Module) -> tuple[float, float]:
         """Return the share of the budget that a module uses up, and its relative error.
 
-        Of a relative error the bound at 95 % over all samples counts too: where a few samples lose most, others will.
+        Of a relative error the bound at 95 % over all samples counts too, and a third of what one sample loses.
         """
         from .parity.compare import measure, without_state
         from .parity.metrics import metric
@@ -75,7 +77,8 @@ class Gauge:
         if budget is None:  # without one, what is always asked for: 10 dB
             return self.reserve * rel / 10**-0.5, rel
         if o.metric == "rel":
-            return max(self.reserve * rel, _bound([*held, *seen])) / budget if budget > 0 else _all_or_none(rel), rel
+            most = max(self.reserve * rel, _bound([*held, *seen]), _tail([*held, *seen]))
+            return most / budget if budget > 0 else _all_or_none(rel), rel
         meters, _ = measure(held)
         own = [kind.call(a, b) for a, b in held] if kind.per_feed is not None else []
         figure = kind.value(without_state((m.row(0.0) for m in meters), self.held), own)
@@ -155,15 +158,31 @@ def _worst(pairs: Sequence[Pair]) -> float:
     return max((m.row(0.0).rel for m in meters), default=0.0)
 
 
-def _bound(pairs: Sequence[Pair]) -> float:
-    """Return what the relative error of the worst output is at most, at 95 %."""
+def _by_output(pairs: Sequence[Pair]) -> list[tuple[list[float], list[float]]]:
+    """Return ||y - y0||^2 and ||y0||^2 of every sample, by output."""
     from .parity.compare import measure
 
-    by_output: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, tuple[list[float], list[float]]] = {}
     for pair in pairs:
         for m in measure([pair])[0]:
-            by_output.setdefault(m.name, []).append((m.square, m.reference))
-    return max((mean_bound([e for e, _ in r], [n for _, n in r]) for r in by_output.values()), default=0.0)
+            squares, sizes = found.setdefault(m.name, ([], []))
+            squares.append(m.square)
+            sizes.append(m.reference)
+    return list(found.values())
+
+
+def _bound(pairs: Sequence[Pair]) -> float:
+    """Return what the relative error of the worst output is at most, at 95 %."""
+    return max((mean_bound(squares, sizes) for squares, sizes in _by_output(pairs)), default=0.0)
+
+
+def _tail(pairs: Sequence[Pair]) -> float:
+    """Return the relative error of the sample that loses most, over 3; samples near zero tell nothing."""
+    found = [0.0]
+    for squares, sizes in _by_output(pairs):
+        least = _LEAST_SIZE * math.fsum(sizes) / len(sizes)
+        found += [math.sqrt(e / n) for e, n in zip(squares, sizes, strict=True) if n > least]
+    return max(found) / _TAIL
 
 
 def _all_or_none(error: float) -> float:
