@@ -7,8 +7,9 @@ import importlib
 import importlib.machinery
 import json
 import os
-import signal
+import resource
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -34,16 +35,24 @@ def files_of(tests: list[Path], names: list[str]) -> list[str]:
 
 
 class Session:
-    """A pytest plugin that hands the collected tests to ``drive`` instead of running them."""
+    """A pytest plugin that hands the collected tests to ``drive`` instead of running them.
 
-    def __init__(self, drive: Callable[[Session], None]) -> None:
-        self.drive, self.items, self.failed = drive, [], ""
+    A test may take ``seconds`` of CPU time, then its process ends: other work on the machine kills no mutant.
+    """
+
+    def __init__(self, drive: Callable[[Session], None], seconds: int = 0) -> None:
+        self.drive, self.items, self.failed, self.seconds = drive, [], "", seconds
         self.killers: Counter[str] = Counter()
 
     def pytest_runtestloop(self, session: Any) -> bool:
         self.items = list(session.items)
         self.drive(self)
         return True
+
+    def pytest_runtest_logstart(self) -> None:
+        if self.seconds:
+            limit = int(time.process_time()) + self.seconds
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self.failed:
@@ -53,11 +62,10 @@ class Session:
         """Return the tests that are tried first."""
         return [t for t, _ in self.killers.most_common(LIKELY)]
 
-    def run(self, patched: list[tuple[Any, CodeType]], seconds: int) -> str:
+    def run(self, patched: list[tuple[Any, CodeType]]) -> str:
         """Run the tests in a fork with other code in some functions, up to the first failure."""
 
         def answer() -> str:
-            signal.alarm(seconds)
             for function, code in patched:
                 function.__code__ = code
             first = self.likely()
@@ -125,14 +133,15 @@ class Zygote:
 
     def __init__(self, file: File, path: Path, tests: list[Path], names: list[str], seconds: int) -> None:
         self.requests, self.answers = os.pipe(), os.pipe()
+        self.sound: set[str] = set()
         if os.fork() == 0:
             os.close(self.requests[1])
             with os.fdopen(self.requests[0]) as requests, os.fdopen(self.answers[1], "w") as answers:
                 for line in requests:
-                    index, likely, parity = json.loads(line)
+                    index, likely, what = json.loads(line)
                     code = compile(path.read_text(), str(path), "exec")
                     code = code if index is None else file.code(file.mutants[index], str(path))
-                    answer = answer_of(*forked(partial(fresh, path, code, tests, names, likely, seconds, parity)))
+                    answer = answer_of(*forked(partial(fresh, path, code, tests, names, likely, seconds, what)))
                     answers.write(json.dumps(answer) + "\n")
                     answers.flush()
             os._exit(0)
@@ -140,11 +149,25 @@ class Zygote:
         os.close(self.answers[1])
         self.writer, self.reader = os.fdopen(self.requests[1], "w"), os.fdopen(self.answers[0])
 
-    def ask(self, index: int | None, likely: list[str], parity: bool = False) -> str:
-        """Return what became of a mutant (None: the file as it is), or what parity said of it."""
-        self.writer.write(json.dumps([index, likely, parity]) + "\n")
+    def ask(self, index: int | None, likely: list[str], what: str = "tests") -> str:
+        """Return what became of a mutant (None: the file as it is): all tests, the likely only, or parity."""
+        self.writer.write(json.dumps([index, likely, what]) + "\n")
         self.writer.flush()
         return str(json.loads(self.reader.readline()))
+
+    def tests(self, index: int, session: Session) -> str:
+        """Return what became of a mutant.
+
+        Raises:
+            SystemExit: the test that failed also fails without the mutant when the file is imported anew.
+        """
+        answer = session.counted(self.ask(index, session.likely()))
+        killer = answer.removeprefix("killed: ")
+        if "::" in killer and killer not in self.sound:
+            if self.ask(None, [killer], "likely") != "survived":
+                raise SystemExit(f"{killer} fails without a mutant")
+            self.sound.add(killer)
+        return answer
 
 
 def replace_source(path: Path, code: object) -> None:
@@ -159,22 +182,21 @@ def replace_source(path: Path, code: object) -> None:
 
 
 def fresh(
-    path: Path, code: object, tests: list[Path], names: list[str], likely: list[str], seconds: int, parity: bool
+    path: Path, code: object, tests: list[Path], names: list[str], likely: list[str], seconds: int, what: str
 ) -> str:
     """Import a file with other code and run its tests, or judge it by parity; return the answer."""
     import pytest
 
     replace_source(path, code)
     forget(path)
-    if parity:
+    if what == "parity":
         sys.path[:0] = [str(ROOT / "benchmarks")]
         from mutant_parity import judged
 
         return judged(names)
 
-    signal.alarm(seconds)
-    for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names)]:
-        session = Session(lambda s: None)
+    for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names) if what == "tests"]:
+        session = Session(lambda s: None, seconds)
         session.pytest_runtestloop = None  # type: ignore[assignment,method-assign]
         if pytest.main([*OPTIONS, *some], [session]) not in (0, 5):
             return f"killed: {session.failed}"
@@ -205,7 +227,7 @@ def answer_of(pid: int, reader: int) -> str:
     with os.fdopen(reader) as pipe:
         text = pipe.read()
     os.waitpid(pid, 0)
-    return text or "killed: the process died"
+    return text or "killed: the process died, or ran out of time"
 
 
 def imports(path: Path) -> set[str]:
@@ -261,7 +283,7 @@ def drive(
     tests: list[Path],
     names: list[str],
     plan: Callable[[Callable[[Mutant], bool]], None],
-    tell: Callable[[Mutant, bool, str], None],
+    tell: Callable[[Mutant, str, str], None],
     seconds: int,
     parity: bool,
     first: bool,
@@ -282,7 +304,7 @@ def drive(
     numbers = {id(m): i for i, m in enumerate(file.mutants)}
 
     def loop(session: Session) -> None:
-        if first and session.run([], 10 * seconds) != "survived":
+        if first and session.run([]) != "survived":
             raise SystemExit(f"the tests of {path.name} fail without a mutant: {session.killers}")
 
         def attempt(mutant: Mutant) -> bool:
@@ -293,12 +315,12 @@ def drive(
             assert isinstance(code, CodeType)
             patched = patches(plain, code, module)
             number = numbers[id(mutant)]
-            answer = session.run(patched, seconds) if patched else session.counted(zygote.ask(number, session.likely()))
-            tell(mutant, answer != "survived", zygote.ask(number, [], True) if parity else "")
+            answer = session.run(patched) if patched else zygote.tests(number, session)
+            tell(mutant, answer, zygote.ask(number, [], "parity") if parity else "")
             return answer != "survived"
 
         plan(attempt)
 
-    code = pytest.main([*OPTIONS, *files_of(tests, names)], [Session(loop)])
+    code = pytest.main([*OPTIONS, *files_of(tests, names)], [Session(loop, seconds)])
     if code not in (0, 5):
         raise SystemExit(f"pytest cannot collect the tests of {path.name}: {code}")

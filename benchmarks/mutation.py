@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -75,6 +76,15 @@ class File:
             return compile(ast.fix_missing_locations(self.tree), filename, "exec", dont_inherit=True)
         finally:
             undo()
+
+    def diff(self, mutant: Mutant) -> str:
+        """Return what a mutant changes, as a diff of the file without its comments."""
+        before = ast.unparse(self.tree).splitlines()
+        undo = mutant.apply()
+        after = ast.unparse(ast.fix_missing_locations(self.tree)).splitlines()
+        undo()
+        lines = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
+        return "\n".join(line for line in lines if not line.startswith("@@"))
 
     def _all(self) -> Iterator[Mutant]:
         for node in ast.walk(self.tree):
