@@ -1,6 +1,7 @@
 """Break the passes on purpose and report which changes their tests, and parity at compile time, notice.
 
     python benchmarks/mutants.py [--pass FILE ...] [--sample N | --lines | --all] [--seed S] [--jobs J] [--parity]
+        [--json FILE] [--again FILE]
 
 A mutant is one change of one file of passes/ or backends/lower_*.py: an operator, a comparison, a constant, a
 condition, an argument, a statement or a result that goes (benchmarks/mutation.py). It runs the tests of its own pass
@@ -182,6 +183,17 @@ def report(rows: list[Row]) -> None:
     sys.stdout.flush()
 
 
+def planned(paths: list[Path], given: argparse.Namespace) -> dict[Path, list[str] | None]:
+    """Return the keys of mutants to run by file, None for those that ``--lines`` and ``--all`` choose."""
+    if given.lines or given.all:
+        return dict.fromkeys(paths)
+    if given.again is None:
+        return sample(paths, given.sample, given.seed)
+    rows = [Row(**row) for row in json.loads(given.again.read_text())]
+    open_ = [r for r in rows if not r.killed or r.parity.startswith("missed")]
+    return {p: keys for p in paths if (keys := [r.key for r in open_ if ROOT / r.path == p])}
+
+
 def sample(paths: list[Path], count: int, seed: str) -> dict[Path, list[str] | None]:
     """Return the keys of mutants to run: one of every file, and the rest of all files alike."""
     skip, rng = equivalent(), random.Random(seed)
@@ -203,12 +215,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--unchecked", action="store_true", help="the tests are known to pass without a mutant")
     parser.add_argument("--parity", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser.add_argument("--again", type=Path, help="such a file: what survived or was missed in it is run again")
     given = parser.parse_args()
     os.chdir(ROOT)
     begin = time.perf_counter()
     paths = [p for p in sources() if not given.passes or p.stem in given.passes]
-    plan = dict.fromkeys(paths) if given.lines or given.all else sample(paths, given.sample, given.seed)
+    plan = planned(paths, given)
     warm()
     if not given.lines and not given.all and not given.unchecked:
         tests = [str(ROOT / "tests" / t) for t in ("passes", "backends")]
