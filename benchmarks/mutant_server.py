@@ -26,6 +26,7 @@ OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--no-header"
 OPTIONS += ["-Wignore::pytest.PytestAssertRewriteWarning", f"--rootdir={ROOT}"]
 VARIED = ROOT / "tests" / "passes" / "test_varied.py"
 VARYING = ("test_neighbours", "test_instances")
+NOT_RUN = "not run"
 LIKELY = 6  # tests that killed most mutants of a file so far are tried first
 
 
@@ -190,10 +191,9 @@ def fresh(
     replace_source(path, code)
     forget(path)
     if what == "parity":
-        sys.path[:0] = [str(ROOT / "benchmarks")]
-        from mutant_parity import judged
+        from mutant_parity import judged, seeds_of
 
-        return judged(names)
+        return judged(seeds_of(names))
 
     for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names) if what == "tests"]:
         session = Session(lambda s: None, seconds)
@@ -298,10 +298,18 @@ def drive(
     import pytest
 
     zygote = Zygote(file, path, tests, names, seconds)
+    numbers = {id(m): i for i, m in enumerate(file.mutants)}
+
+    def judge(mutant: Mutant) -> bool:
+        tell(mutant, NOT_RUN, zygote.ask(numbers[id(mutant)], [], "parity"))
+        return True
+
+    if parity:
+        plan(judge)
+        return
     package = "fcc.passes" if path.parent.name == "passes" else "fcc.backends"
     module = importlib.import_module(f"{package}.{path.stem}")
     plain = compile(ast.fix_missing_locations(file.tree), str(path), "exec", dont_inherit=True)
-    numbers = {id(m): i for i, m in enumerate(file.mutants)}
 
     def loop(session: Session) -> None:
         if first and session.run([]) != "survived":
@@ -316,7 +324,7 @@ def drive(
             patched = patches(plain, code, module)
             number = numbers[id(mutant)]
             answer = session.run(patched) if patched else zygote.tests(number, session)
-            tell(mutant, answer, zygote.ask(number, [], "parity") if parity else "")
+            tell(mutant, answer, "")
             return answer != "survived"
 
         plan(attempt)

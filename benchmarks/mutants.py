@@ -9,8 +9,8 @@ only: the files of tests/passes and tests/backends that import the module, or a 
 varied instances of the pass; in a forked child, up to the first failure, or a test that takes ``--seconds`` of CPU.
 ``--lines`` takes a mutant a line, and another one when it lives, up to three; ``--sample`` draws one of every file and
 the rest of all files alike, ``--all`` runs all. Survivors are printed as a diff of the file without its comments.
-``--parity`` compiles graphs of the corpus on which the pass applies with the mutant in place, and says whether a wrong
-result was noticed.
+``--parity`` runs no tests: it compiles graphs of the corpus on which the pass applies with the mutant in place, and
+says whether a wrong result was noticed (benchmarks/mutant_parity.py).
 Mutants listed in equivalent_mutants.txt change nothing that can be observed, each with its reason.
 """
 
@@ -234,9 +234,12 @@ def main() -> int:
     killed, died = sum(r.killed for r in total), sum("::" not in r.answer and r.killed for r in total)
     share = 100 * killed / max(1, len(total))
     seconds = time.perf_counter() - begin
-    print(f"{len(total)} mutants in {seconds:.0f} s, {killed} killed ({share:.1f} %), {died} by a crash or slowness")
     if given.parity:
-        print("parity:", dict(Counter(r.parity.partition(":")[0] for r in total)))
+        print(f"parity, {seconds:.0f} s:", dict(Counter(r.parity.partition(":")[0] for r in total)))
+    else:
+        print(
+            f"{len(total)} mutants in {seconds:.0f} s, {killed} killed ({share:.1f} %), {died} by a crash or slowness"
+        )
     if given.json:
         given.json.write_text(json.dumps([asdict(r) for r in total], indent=1))
     return int(share < 95)
