@@ -293,7 +293,7 @@ def test_causal(name: str) -> None:
     assert len(list(module.nodes())) == 1
 
 
-@pytest.mark.parametrize("shape", ["5,5", "1,1,5,5", "1,5,5"])
+@pytest.mark.parametrize("shape", ["5,5", "1,1,5,5", "1,5,5", "2,5,5"])
 def test_causal_constants(shape: str) -> None:
     for fill in (-np.inf, LOWEST, -1e9):
         masks(before("u = Add(s, m)", s="5", t="5", constants=f"float[{shape}] m"), after(s="5", t="5", more=", is_causal=1"),
