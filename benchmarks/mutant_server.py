@@ -30,9 +30,10 @@ NOT_RUN = "not run"
 LIKELY = 6  # tests that killed most mutants of a file so far are tried first
 
 
-def files_of(tests: list[Path], names: list[str]) -> list[str]:
-    """Return what pytest is given: test files, then the varied instances of the passes."""
-    return [str(t) for t in tests if t != VARIED] + [f"{VARIED}::{t}[{n}]" for n in names for t in VARYING]
+def files_of(tests: list[Path], names: list[str], quick: bool) -> list[str]:
+    """Return what pytest is given: test files, then the neighbours of the passes, last their varied instances."""
+    varying = [f"{VARIED}::{t}[{n}]" for t in VARYING[: 1 if quick else None] for n in names]
+    return [str(t) for t in tests if t != VARIED] + varying
 
 
 class Session:
@@ -132,7 +133,7 @@ def _nested(code: CodeType) -> list[CodeType]:
 class Zygote:
     """A process from before the tests were collected; forks children that import the mutated file anew."""
 
-    def __init__(self, file: File, path: Path, tests: list[Path], names: list[str], seconds: int) -> None:
+    def __init__(self, file: File, path: Path, tests: list[Path], names: list[str], seconds: int, quick: bool) -> None:
         self.requests, self.answers = os.pipe(), os.pipe()
         self.sound: set[str] = set()
         if os.fork() == 0:
@@ -142,7 +143,7 @@ class Zygote:
                     index, likely, what = json.loads(line)
                     code = compile(path.read_text(), str(path), "exec")
                     code = code if index is None else file.code(file.mutants[index], str(path))
-                    answer = answer_of(*forked(partial(fresh, path, code, tests, names, likely, seconds, what)))
+                    answer = answer_of(*forked(partial(fresh, path, code, tests, names, likely, seconds, quick, what)))
                     answers.write(json.dumps(answer) + "\n")
                     answers.flush()
             os._exit(0)
@@ -183,7 +184,14 @@ def replace_source(path: Path, code: object) -> None:
 
 
 def fresh(
-    path: Path, code: object, tests: list[Path], names: list[str], likely: list[str], seconds: int, what: str
+    path: Path,
+    code: object,
+    tests: list[Path],
+    names: list[str],
+    likely: list[str],
+    seconds: int,
+    quick: bool,
+    what: str,
 ) -> str:
     """Import a file with other code and run its tests, or judge it by parity; return the answer."""
     import pytest
@@ -195,7 +203,7 @@ def fresh(
 
         return judged(seeds_of(names))
 
-    for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names) if what == "tests"]:
+    for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names, quick) if what == "tests"]:
         session = Session(lambda s: None, seconds)
         session.pytest_runtestloop = None  # type: ignore[assignment,method-assign]
         if pytest.main([*OPTIONS, *some], [session]) not in (0, 5):
@@ -285,6 +293,7 @@ def drive(
     plan: Callable[[Callable[[Mutant], bool]], None],
     tell: Callable[[Mutant, str, str], None],
     seconds: int,
+    quick: bool,
     parity: bool,
     first: bool,
 ) -> None:
@@ -297,7 +306,7 @@ def drive(
     """
     import pytest
 
-    zygote = Zygote(file, path, tests, names, seconds)
+    zygote = Zygote(file, path, tests, names, seconds, quick)
     numbers = {id(m): i for i, m in enumerate(file.mutants)}
 
     def judge(mutant: Mutant) -> bool:
@@ -329,6 +338,6 @@ def drive(
 
         plan(attempt)
 
-    code = pytest.main([*OPTIONS, *files_of(tests, names)], [Session(loop, seconds)])
+    code = pytest.main([*OPTIONS, *files_of(tests, names, quick)], [Session(loop, seconds)])
     if code not in (0, 5):
         raise SystemExit(f"pytest cannot collect the tests of {path.name}: {code}")

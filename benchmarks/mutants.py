@@ -137,7 +137,7 @@ def work(path: Path, text: str, picked: list[str] | None, given: argparse.Namesp
 
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
-    drive(file, path, tests, pass_names(served), plan, tell, given.seconds, given.parity, picked is None)
+    drive(file, path, tests, pass_names(served), plan, tell, given.seconds, given.quick, given.parity, picked is None)
 
 
 def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tuple[Path, int, int]:
@@ -214,6 +214,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--unchecked", action="store_true", help="the tests are known to pass without a mutant")
+    parser.add_argument("--quick", action="store_true", help="without the varied instances, which take longest")
     parser.add_argument("--parity", action="store_true")
     parser.add_argument("--json", type=Path, help="where to write the rows")
     parser.add_argument("--again", type=Path, help="such a file: what survived or was missed in it is run again")
