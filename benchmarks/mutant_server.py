@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -238,7 +238,8 @@ def answer_of(pid: int, reader: int) -> str:
     return text or "killed: the process died, or ran out of time"
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Return the modules of passes/ and backends/ that a file imports, by their last name."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -246,11 +247,11 @@ def imports(path: Path) -> set[str]:
             parts = (node.module or "").split(".")
             if node.level or parts[:2] in (["fcc", "passes"], ["fcc", "backends"]):
                 found |= {parts[-1]} if parts[-1] not in ("passes", "backends", "") else {a.name for a in node.names}
-    return found
+    return frozenset(found)
 
 
 def warm() -> None:
-    """Import in the parent what every child needs."""
+    """Import, read and collect in the parent what every child needs."""
     import gc
 
     import hypothesis  # noqa: F401
@@ -260,6 +261,8 @@ def warm() -> None:
 
     import fcc.testing  # noqa: F401
 
+    for path in (*(ROOT / "passes").glob("*.py"), *BACKENDS):
+        imports(path)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     collected = Session(lambda session: None)
     pytest.main([*OPTIONS, *(str(ROOT / "tests" / t) for t in ("passes", "backends"))], [collected])

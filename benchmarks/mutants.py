@@ -88,11 +88,10 @@ def _named_after(test: Path, stems: list[str]) -> str:
 def pass_names(files: set[str]) -> list[str]:
     """Return the kebab-case names of the passes in some files."""
     found = []
-    for path in sources():
-        if path.stem in files:
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name" and node.value is not None:
-                    found.append(str(ast.literal_eval(node.value)))
+    for path in (p for p in sources() if p.stem in files):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name" and node.value is not None:
+                found.append(str(ast.literal_eval(node.value)))
     return found
 
 
@@ -224,6 +223,8 @@ def main() -> int:
     paths = [p for p in sources() if not given.passes or p.stem in given.passes]
     plan = planned(paths, given)
     warm()
+    for test in TESTS:
+        imports(test)
     if not given.lines and not given.all and not given.unchecked:
         tests = [str(ROOT / "tests" / t) for t in ("passes", "backends")]
         if subprocess.run([sys.executable, "-P", "-m", "pytest", "-q", *tests], stdout=subprocess.DEVNULL).returncode:

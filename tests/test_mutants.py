@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +24,7 @@ def f(x, axis):
 @pytest.fixture(scope="module")
 def mutation() -> Iterator[Any]:
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    import mutation
-
-    yield mutation
+    yield importlib.import_module("mutation")
     sys.path.remove(str(ROOT / "benchmarks"))
 
 
