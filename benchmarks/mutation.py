@@ -97,12 +97,17 @@ class File:
             yield from self._inside(node)
 
     def _computes(self, node: ast.AST) -> bool:
-        """Whether a node is evaluated for what it computes: no annotation, message, docstring, assertion or import."""
+        """Whether a node is evaluated for what it computes: no annotation, message, docstring, assertion or import.
+
+        ``strict`` of zip is an assertion.
+        """
         if isinstance(node, ast.Import | ast.ImportFrom | ast.Assert | ast.alias | ast.Raise):
             return False
         child = node
         while (parent := self.parents.get(child)) is not None:
             if isinstance(parent, ast.Assert | ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom):
+                return False
+            if isinstance(parent, ast.keyword) and parent.arg == "strict":
                 return False
             if isinstance(parent, ast.AnnAssign | ast.arg) and parent.annotation is child:
                 return False
