@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -36,14 +37,31 @@ def files_of(tests: list[Path], names: list[str], quick: bool) -> list[str]:
     return [str(t) for t in tests if t != VARIED] + varying
 
 
+@dataclass(frozen=True)
+class How:
+    """CPU seconds that a test may take, and after which a mutant that lives is given up; which tests run, or parity."""
+
+    seconds: int
+    budget: int
+    quick: bool
+    parity: bool
+
+
+def spent() -> float:
+    """Return the CPU seconds of this process and its children."""
+    now = os.times()
+    return now.user + now.system + now.children_user + now.children_system
+
+
 class Session:
     """A pytest plugin that hands the collected tests to ``drive`` instead of running them.
 
     A test may take ``seconds`` of CPU time, then its process ends: other work on the machine kills no mutant.
     """
 
-    def __init__(self, drive: Callable[[Session], None], seconds: int = 0) -> None:
-        self.drive, self.items, self.failed, self.seconds = drive, [], "", seconds
+    def __init__(self, drive: Callable[[Session], None], how: How | None = None) -> None:
+        self.drive, self.items, self.failed = drive, [], ""
+        self.seconds, self.budget = (how.seconds, how.budget) if how is not None else (0, 0)
         self.killers: Counter[str] = Counter()
 
     def pytest_runtestloop(self, session: Any) -> bool:
@@ -75,6 +93,8 @@ class Session:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
                 if self.failed:
                     return f"killed: {self.failed}"
+                if spent() > self.budget:
+                    break
             return "survived"
 
         return self.counted(answer_of(*forked(answer)))
@@ -133,7 +153,7 @@ def _nested(code: CodeType) -> list[CodeType]:
 class Zygote:
     """A process from before the tests were collected; forks children that import the mutated file anew."""
 
-    def __init__(self, file: File, path: Path, tests: list[Path], names: list[str], seconds: int, quick: bool) -> None:
+    def __init__(self, file: File, path: Path, tests: list[Path], names: list[str], how: How) -> None:
         self.requests, self.answers = os.pipe(), os.pipe()
         self.sound: set[str] = set()
         if os.fork() == 0:
@@ -143,7 +163,7 @@ class Zygote:
                     index, likely, what = json.loads(line)
                     code = compile(path.read_text(), str(path), "exec")
                     code = code if index is None else file.code(file.mutants[index], str(path))
-                    answer = answer_of(*forked(partial(fresh, path, code, tests, names, likely, seconds, quick, what)))
+                    answer = answer_of(*forked(partial(fresh, path, code, tests, names, likely, how, what)))
                     answers.write(json.dumps(answer) + "\n")
                     answers.flush()
             os._exit(0)
@@ -203,8 +223,10 @@ def fresh(
 
         return judged(seeds_of(names))
 
-    for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names, quick) if what == "tests"]:
-        session = Session(lambda s: None, seconds)
+    for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names, how.quick) if what == "tests"]:
+        if spent() > how.budget:
+            break
+        session = Session(lambda s: None, how)
         session.pytest_runtestloop = None  # type: ignore[assignment,method-assign]
         if pytest.main([*OPTIONS, *some], [session]) not in (0, 5):
             return f"killed: {session.failed}"
@@ -295,9 +317,7 @@ def drive(
     names: list[str],
     plan: Callable[[Callable[[Mutant], bool]], None],
     tell: Callable[[Mutant, str, str], None],
-    seconds: int,
-    quick: bool,
-    parity: bool,
+    how: How,
     first: bool,
 ) -> None:
     """Collect the tests of a file and let ``plan`` run mutants; ``tell`` hears what became of each.
@@ -309,14 +329,14 @@ def drive(
     """
     import pytest
 
-    zygote = Zygote(file, path, tests, names, seconds, quick)
+    zygote = Zygote(file, path, tests, names, how)
     numbers = {id(m): i for i, m in enumerate(file.mutants)}
 
     def judge(mutant: Mutant) -> bool:
         tell(mutant, NOT_RUN, zygote.ask(numbers[id(mutant)], [], "parity"))
         return True
 
-    if parity:
+    if how.parity:
         plan(judge)
         return
     package = "fcc.passes" if path.parent.name == "passes" else "fcc.backends"
@@ -341,6 +361,6 @@ def drive(
 
         plan(attempt)
 
-    code = pytest.main([*OPTIONS, *files_of(tests, names, quick)], [Session(loop, seconds)])
+    code = pytest.main([*OPTIONS, *files_of(tests, names, how.quick)], [Session(loop, how)])
     if code not in (0, 5):
         raise SystemExit(f"pytest cannot collect the tests of {path.name}: {code}")

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mutant_server import drive, imports, warm
+from mutant_server import How, drive, imports, warm
 from mutation import File, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,9 +134,10 @@ def work(path: Path, text: str, picked: list[str] | None, given: argparse.Namesp
                 if picked is None and not given.all and k + 1 == TRIES:
                     break
 
+    how = How(given.seconds, given.budget, given.quick, given.parity)
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
-    drive(file, path, tests, pass_names(served), plan, tell, given.seconds, given.quick, given.parity, picked is None)
+    drive(file, path, tests, pass_names(served), plan, tell, how, picked is None)
 
 
 def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tuple[Path, int, int]:
@@ -212,6 +213,7 @@ def main() -> int:
     parser.add_argument("--seed", default="0")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--budget", type=int, default=1200, help="CPU seconds, then a mutant counts as alive")
     parser.add_argument("--unchecked", action="store_true", help="the tests are known to pass without a mutant")
     parser.add_argument("--quick", action="store_true", help="without the varied instances, which take longest")
     parser.add_argument("--parity", action="store_true")
