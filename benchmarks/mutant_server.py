@@ -185,9 +185,9 @@ class Zygote:
         """
         answer = session.counted(self.ask(index, session.likely()))
         killer = answer.removeprefix("killed: ")
-        if "::" in killer and killer not in self.sound:
-            if self.ask(None, [killer], "likely") != "survived":
-                raise SystemExit(f"{killer} fails without a mutant")
+        if answer != "survived" and killer not in self.sound:
+            if self.ask(None, [killer] if "::" in killer else [], "likely") != "survived":
+                raise SystemExit(f"{killer}: so without a mutant")
             self.sound.add(killer)
         return answer
 
@@ -209,8 +209,7 @@ def fresh(
     tests: list[Path],
     names: list[str],
     likely: list[str],
-    seconds: int,
-    quick: bool,
+    how: How,
     what: str,
 ) -> str:
     """Import a file with other code and run its tests, or judge it by parity; return the answer."""
