@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 _PROC = "/proc/self/fd"
+_LABEL_BYTES = 200  # of a name's 255, the rest tells temporary files apart
+_PATIENCE_S = 10.0
 
 
 class Pending:
@@ -18,7 +21,8 @@ class Pending:
 
     def __init__(self, folder: str, label: str) -> None:
         self._folder = folder
-        self._temporary = os.path.join(folder, f".{label}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+        kept = os.fsencode(label)[:_LABEL_BYTES].decode(errors="ignore")
+        self._temporary = os.path.join(folder, f".{kept}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
         self._named = True
         descriptor = self._anonymous()
         if descriptor is None:
@@ -73,3 +77,35 @@ def pending(folder: str, label: str) -> Iterator[Pending]:
         yield made
     finally:
         made.discard()
+
+
+@contextlib.contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """Keep other savers out of a folder, where the system can lock one; for the moment in which names change.
+
+    A holder that does not let go within 10 s is passed by: it has stopped between two renames.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        end = time.monotonic() + _PATIENCE_S
+        while not _locked(fcntl, descriptor) and time.monotonic() < end:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(fcntl: Any, descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # the file system has no locks
+        return True
+    return True

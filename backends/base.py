@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 
 from fcc import ir
 from fcc.rewrite import PassContext
@@ -94,8 +97,18 @@ class Backend:
         return unchanged_source(module, {**_identity(module, self.target), **(meta or {})}, self.target.providers)
 
 
+@functools.cache
+def libraries() -> str:
+    """Return the versions of the libraries that decide the bytes of an output: ``numpy 2.1, onnx 1.19, ...``."""
+    found = []
+    for name in ("numpy", "onnx", "onnx_ir", "onnxruntime"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)
+
+
 def _identity(module: ir.Module, target: TargetSpec) -> dict[str, str]:
-    found = {"fcc.version": __version__, "fcc.target": target.name}
+    found = {"fcc.version": __version__, "fcc.target": target.name, "fcc.libraries": libraries()}
     if target.name == "cpu" and any(n.op_type == "QuantizeLinear" for n in module.nodes()):
         found["fcc.isa"] = target.isa
     return found

@@ -11,6 +11,7 @@ from .lint import borders, missing_kernels, opset_window, static_int8
 from .lower_activations import LowerActivations
 from .lower_borders import LowerBorders
 from .lower_normalization import LowerNormalization
+from .lower_ranges import LowerRanges
 from .lower_reductions import LowerReductions
 from .lower_shape_chains import LowerShapeChains
 from .lower_trigonometry import LowerTrigonometry
@@ -27,6 +28,7 @@ def backend(target: TargetSpec) -> Backend:
             LowerNormalization(),
             LowerTrigonometry(),
             LowerWindows(),
+            LowerRanges(),
             LowerShapeChains(),
             LowerBorders(),
         )

@@ -75,7 +75,7 @@ def engines(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
 
 
 def opset_window(module: ir.Module, spec: TargetSpec) -> Iterator[LintRow]:
-    """An opset of ai.onnx outside the provider's window; it is never downgraded."""
+    """An opset of ai.onnx outside the provider's window; what the frontend could not bring into it."""
     low, high = spec.opsets
     opset = module.opset()
     if not low <= opset <= high:

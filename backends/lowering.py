@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fcc import ir
+from fcc.frontend.versions import MEANT
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 from fcc.target import TargetSpec
 
@@ -103,6 +104,8 @@ class Lowering(SitePass):
 
     def check(self, site: Site) -> str | None:
         node, target = site.anchor, site.ctx.target
+        if (ir.since_version(node, site.module.model.opset_imports) or 0) > MEANT[1] and node.domain == "":
+            return f"no table says what {target.name} has for {node.op_type} of opset {site.module.opset()}"
         if support_of(node, site.module, target).verdict == "native":
             return f"{target.name} has a kernel for {node.op_type}"
         row = self.rows[node.op_type]

@@ -14,6 +14,7 @@ from .fp16 import ConvertFp16
 from .lower_activations import LowerActivations
 from .lower_contrib import LowerContrib, LowerSimplified
 from .lower_normalization import LowerNormalization
+from .lower_ranges import LowerRanges
 from .lower_reductions import LowerReductions
 from .lower_shape_chains import LowerShapeChains
 from .lower_trigonometry import LowerTrigonometry
@@ -34,6 +35,7 @@ PASSES: tuple[type[Pass], ...] = (
     LowerNormalization,
     LowerTrigonometry,
     LowerWindows,
+    LowerRanges,
     LowerShapeChains,
     ConvertFp16,
 )

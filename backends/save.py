@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from fcc.errors import SaveError
 
-from .atomic import Pending, pending
+from .atomic import Pending, alone, pending
 from .emit import Emitted
 from .size import opened
 from .weights import Place
@@ -22,6 +22,8 @@ _HINTS = {
     errno.EDQUOT: "free some space, or write to another disk with -o",
     errno.EACCES: "choose a folder you may write to with -o",
     errno.EPERM: "choose a folder you may write to with -o",
+    errno.EFBIG: "write to another disk with -o",
+    errno.ENAMETOOLONG: "choose a shorter name with -o",
     errno.EROFS: "choose a folder you may write to with -o",
 }
 
@@ -31,7 +33,8 @@ def save(emitted: Emitted, path: str | os.PathLike[str]) -> list[str]:
 
     Complete or not at all: an existing file is replaced at the end in one step, and a failed save leaves it as it was.
     Weights above 1.5 GiB, or of a source with external data, go to ``NAME.<hash of the contents>.data`` beside it;
-    the data file of the replaced output is removed. One tensor is in memory at a time.
+    the data file of the replaced output is removed. Two saves to one path follow each other. One tensor is in memory
+    at a time.
 
     Raises:
         SaveError: no such folder, not writable, disk full, or the path is the input itself or a data file of it.
@@ -43,9 +46,11 @@ def save(emitted: Emitted, path: str | os.PathLike[str]) -> list[str]:
         if not emitted.external:
             with pending(folder, name) as model:
                 model.file.writelines(emitted.chunks())
-                stale = _stale(emitted, target)
-                model.publish(target)
-            _remove(folder, stale)
+                model.file.flush()
+                with alone(folder):
+                    stale = _stale(emitted, target)
+                    model.publish(target)
+                    _remove(folder, stale)
             return [target]
         return _save_external(emitted, folder, name)
     except OSError as error:
@@ -64,17 +69,17 @@ def _save_external(emitted: Emitted, folder: str, name: str) -> list[str]:
         data_name = f"{name}.{digest}.data"
         model.file.writelines(emitted.chunks({k: Place(data_name, *place) for k, place in places.items()}))
         model.file.flush()
-        stale = _stale(emitted, target) - {data_name}
-        fresh = not os.path.exists(os.path.join(folder, data_name))
-        if fresh:
+        with alone(folder):  # else what another compile finds stale could be what this one is about to name
+            stale = _stale(emitted, target) - {data_name}
+            fresh = not os.path.exists(os.path.join(folder, data_name))
             data.publish(os.path.join(folder, data_name))
-        try:
-            model.publish(target)
-        except BaseException:
-            if fresh:
-                _remove(folder, {data_name})
-            raise
-    _remove(folder, stale)
+            try:
+                model.publish(target)
+            except BaseException:
+                if fresh:
+                    _remove(folder, {data_name})
+                raise
+            _remove(folder, stale)
     return [target, os.path.join(folder, data_name)]
 
 
@@ -104,6 +109,8 @@ def _check(emitted: Emitted, target: str) -> None:
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise SaveError(f"cannot write {target}: the folder {folder} does not exist", "create it first")
+    if os.path.islink(target):  # what is left of links in a circle
+        raise SaveError(f"cannot write {target}: it is a link to itself", "choose another path with -o")
     if os.path.isdir(target):
         raise SaveError(f"cannot write {target}: it is a folder", "give the name of a file with -o")
     if os.path.exists(target) and not os.path.isfile(target):

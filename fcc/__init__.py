@@ -13,17 +13,31 @@ if TYPE_CHECKING:
     from .errors import FccError
     from .frontend import read
     from .passes.graphsurgeon import GraphSurgeonPass
+    from .trust import bisect, verify
 
 _LAZY = {
     "CompiledModel": "compiled",
     "FccError": "errors",
     "GraphSurgeonPass": "passes.graphsurgeon",
+    "bisect": "trust",
     "compile": "api",
     "optimize": "api",
     "read": "frontend",
     "sensitivity": "api",
+    "verify": "trust",
 }
-__all__ = ["CompiledModel", "FccError", "GraphSurgeonPass", "__version__", "compile", "optimize", "read", "sensitivity"]
+__all__ = [
+    "CompiledModel",
+    "FccError",
+    "GraphSurgeonPass",
+    "__version__",
+    "bisect",
+    "compile",
+    "optimize",
+    "read",
+    "sensitivity",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

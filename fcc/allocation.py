@@ -10,7 +10,7 @@ from typing import Any
 
 from . import ir
 from .allocate import Option, reasons, solve
-from .changes import INT4, INT8, LOW_RANK, Change, Changes
+from .changes import INT4, INT8, KEEP, LOW_RANK, Change, Changes
 from .data.dataset import Data, in_memory, split
 from .driver import Driver
 from .errors import FccError
@@ -22,8 +22,6 @@ from .rewrite.pipeline import Pipeline
 
 PARTS = (0.7, 0.3)  # of the data to fit: what changes are fitted to, and what they are chosen on
 MOST_HELD = 128
-_KEEP = 1 << 28  # bytes of held samples that are not read again for every change
-RESERVE = 1.1  # by which errors on the held samples stay below the budget: unseen ones differ
 _BEYOND = 1.01
 BACK_OFF = 1.15  # times the reserve, where samples that were not held say that it was too little
 _ROUNDS = 8
@@ -55,7 +53,7 @@ class Allocation:
     base: float = 0.0
     refused: dict[Change, str] = field(default_factory=dict)
     recipe: Recipe | None = None
-    reserve: float = RESERVE
+    reserve: float = 1.0
     _tries: _Search | None = None
     stored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -88,12 +86,14 @@ class Allocation:
     def _search(self, module: ir.Module, ctx: PassContext) -> _Search:
         fitted, held = self._parts
         changes = Changes(self.driver, module.clone(), ctx, fitted)
-        return _Search(self, changes, Gauge(self.driver, changes.module, held))
+        held = in_memory(held.take(MOST_HELD), KEEP)
+        seen = in_memory(fitted.take(MOST_HELD - min(MOST_HELD, held.length or MOST_HELD)), KEEP)
+        return _Search(self, changes, Gauge(self.driver, changes.module, held, seen))
 
     @cached_property
     def _parts(self) -> tuple[Data, Data]:
         fitted, held = split(self.fit, PARTS)
-        return fitted, in_memory(held.take(MOST_HELD), _KEEP)
+        return fitted, held
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row of the report for every layer that something could be done to: what was, and every option."""
@@ -250,7 +250,7 @@ class _Search:
         o = self.allocation.driver.options
         if o.budget is None or o.metric != "rel":
             return _START, math.inf
-        return o.budget / self.allocation.reserve, 1.5 * o.budget
+        return o.budget / (self.gauge.reserve * self.allocation.reserve), 1.5 * o.budget
 
 
 def _without(layer: Layer, kinds: frozenset[str]) -> Layer:

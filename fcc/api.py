@@ -13,6 +13,7 @@ from .compiled import CompiledModel
 from .decision import replaying, require_same
 from .driver import Broken, Driver, Product
 from .errors import ParityError, PassError, UnsupportedOp
+from .limits import within
 from .options import Options, parse_budget, parse_low_rank, parse_prune, several
 from .plan import read_plan
 from .report import Report
@@ -68,7 +69,7 @@ def compile(
     the time for measuring choices that no table answers (the result is then held to be no slower than the source);
     ``plan`` replays the ``plan`` of an earlier CompiledModel, as an object or a file. ``progress`` is called with
     (phase, done, total) when a phase begins, and as it goes on where that can be counted; ``total`` is 0 when it is not
-    known. ``more`` takes the other fields of fcc.options.Options. Thread-safe.
+    known. ``more`` takes the other fields of fcc.options.Options, such as ``timeout`` in seconds. Thread-safe.
 
     Raises:
         FccError: one of its subclasses; fcc.errors has the exit code of each.
@@ -98,7 +99,7 @@ def compile(
         **more,
     )
     options = replaying(options, read_plan(plan))
-    with resources(options) as options:
+    with within(options.timeout), resources(options) as options:
         return _compiled(options, model, progress, tuple(instruments))
 
 
@@ -109,7 +110,7 @@ def _compiled(
     lossy.require(options, driver.target)
     source = driver.load()
     require_same(driver.costs.plan, source)
-    driver.options = options = _sized(options, source)
+    driver.options = options = sized(options, source)
     report = _opened(driver, source)
     report.notes += [f"calibration without a file: {why}" for why in getattr(options.calibration, "left_out", ())]
     fit, check = lossy.samples(options, source)
@@ -188,13 +189,13 @@ def sensitivity(
         driver = Driver(options, model, progress)
         lossy.require(options, driver.target)
         source = driver.load()
-        driver.options = options = _sized(options, source)
+        driver.options = options = sized(options, source)
         allocation = Allocation(driver, lossy.samples(options, source)[0])
         driver.replay(lossy=allocation.survey)
         return list(allocation.rows())
 
 
-def _sized(options: Options, source: ir.Module) -> Options:
+def sized(options: Options, source: ir.Module) -> Options:
     """Return the options with every opt-shape by input; sizes not given are those of the first sample, if any.
 
     The calibration data becomes Data: it is opened once, and NaN in it is refused where the model does not expect any.
@@ -348,7 +349,8 @@ def _fallbacks(driver: Driver, exact: Product) -> Iterator[tuple[str, Driver, Pr
 def _exactly(driver: Driver, **changed: Any) -> tuple[Driver, Product | Broken]:
     """Compile with changed options and nothing lossy."""
     options = replace(driver.options, precision=None, size=None, low_rank=None, prune=None, distill=None, **changed)
-    other = Driver(options, driver.source, driver.progress, seconds=driver.seconds, skip=driver.skip)
+    same: dict[str, Any] = {"seconds": driver.seconds, "skip": driver.skip, "asked": driver.asked}
+    other = Driver(options, driver.source, driver.progress, **same)
     other.costs = driver.costs  # what this run measured
     return other, other.attempt().product
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from . import ir, passes
+from .data.dataset import Data, in_memory
 from .driver import Driver
 from .recipe import Chooser, Recipe, calibrated, smoothed
 from .recipe import apply as apply_recipe
 from .recipe import layers as quantizable
-from .refit import Reference, compute_weights, reading_of, request_of, waves, within_memory
+from .refit import MEMORY, Reference, compute_weights, reading_of, request_of, space, waves, within_memory
 from .rewrite import PassContext
 from .rewrite.manager import Manager
 from .rewrite.pipeline import Pipeline
@@ -21,6 +23,8 @@ KEPT = (0.75, 0.5, 0.25)  # of the channels of a pool
 PRUNE, LOW_RANK, INT8, INT4, DYNAMIC = "prune", "low rank", "int8", "int4", "int8 dynamic"
 STORED, HALF = "stored as int8", "stored as fp16"
 FORMS: Mapping[str, str] = {STORED: "int8", HALF: "fp16"}
+FEW = 64
+KEEP = 1 << 28  # bytes of samples that are read once for many uses
 _ON_FACTORS = (INT8, STORED)  # what may be done to the factors of a layer, too
 KINDS = (PRUNE, LOW_RANK, INT8, INT4, DYNAMIC, *FORMS, *(f"{LOW_RANK} + {kind}" for kind in _ON_FACTORS))
 
@@ -111,9 +115,23 @@ class Changes:
             factors = {kind: names - before[kind] for kind, names in self._layers(second, module, ctx).items()}
         elif first == INT8:
             known = self._ranges()
-        self._quantize([change], factors, module, ctx, manager, known)
+        self._quantize([change], factors, module, ctx, manager, known, self.few if factors else self.fit)
         manager.run(self.last(self.stored([change], factors)), module, ctx)
         return module
+
+    @cached_property
+    def few(self) -> Any:
+        """Samples that say what int8 does to factors: it is asked for every rank of every layer."""
+        return in_memory(self.fit.take(FEW), KEEP) if isinstance(self.fit, Data) else self.fit
+
+    @cached_property
+    def _four(self) -> Any:
+        """The statistics of all layers that may have 4-bit weights, of the module as it is."""
+        return self._watched(_int4(self.driver.options.objective == "size"), self.module, self.ctx)
+
+    def _watched(self, step: Any, module: ir.Module, ctx: PassContext) -> Any:
+        watch = step.watch(module, ctx)
+        return calibrated(self.driver, module, self.fit, watch=watch) if watch else None
 
     def int8(self, names: Sequence[str]) -> ir.Module:
         """Return the module with some layers in int8, rounded to the nearest: to be timed."""
@@ -181,7 +199,7 @@ class Changes:
                     _run(step, [change.layer], module, replace(ctx, stats=stats), manager)
                     for kind, names in self._layers(change.steps[1:], module, ctx).items():
                         factors.setdefault(kind, set()).update(names - before[kind])
-        self._quantize(changes, factors, module, ctx, manager, {})
+        self._quantize(changes, factors, module, ctx, manager, {}, self.fit)
         return self.stored(changes, factors)
 
     def _quantize(
@@ -192,19 +210,19 @@ class Changes:
         ctx: PassContext,
         manager: Manager,
         known: dict[Any, Any],
+        fit: Any,
     ) -> None:
         four, dynamic = (_of(changes, kind) for kind in (INT4, DYNAMIC))
         eight = _of(changes, INT8) + sorted(factors.get(INT8, ()))
         if four:
             step = replace(_int4(self.driver.options.objective == "size"), only="+".join(four))
-            watch = step.watch(module, ctx)
-            stats = calibrated(self.driver, module, self.fit, watch=watch) if watch else None
+            stats = self._four if len(changes) == 1 else self._watched(step, module, ctx)
             manager.run(Pipeline((step,)), module, replace(ctx, stats=stats))
         if dynamic:
             manager.run(Pipeline(tuple(replace(p, only="+".join(dynamic)) for p in _dynamic())), module, ctx)
         if eight:
             recipe = replace(self.recipe, only="+".join(eight))
-            apply_recipe(recipe, self.driver, module, ctx, manager, self.fit, known)
+            apply_recipe(recipe, self.driver, module, ctx, manager, fit, known)
 
     def stored(self, changes: Sequence[Change], factors: Mapping[str, set[str]]) -> dict[str, list[str]]:
         """Return the layers and weights that are to be stored in another form: kind -> names."""
@@ -234,8 +252,17 @@ class Changes:
             part = next(p for p in parts if any(v.name == layer for v in p))
             return [v.name for v in part], [request_of(v) for v in part]
         pools = _pruner(KEPT[0]).pools(self.module, self.ctx)
-        pool = next(p for p in pools if p.name == layer)
-        return [pool.name], [reading_of(r) for r in pool.readings]
+        at = next(i for i, p in enumerate(pools) if p.name == layer)
+        names, requests = list[str](), list[Any]()
+        room = MEMORY
+        for pool in pools[at:]:  # those after it are asked for next
+            more = [reading_of(r) for r in pool.readings]
+            room -= sum(space(r.view) for r in pool.readings)
+            if names and (room < 0 or {r.key for r in more} & {r.key for r in requests}):
+                break
+            names.append(pool.name)
+            requests += more
+        return names, requests
 
 
 def _of(changes: Sequence[Change], kind: str) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import ir, passes, plugins
+from . import ir, limits, passes, plugins
 from .analysis import shapes
 from .backends import Backend, Emitted, get_backend, size_of
 from .compress.blas import one_thread
@@ -17,6 +17,7 @@ from .data.usual import filled
 from .errors import FccError, OptionError, PassError, VerifyError
 from .frontend import read
 from .options import Options
+from .provenance import record
 from .rewrite import Log, Pass, PassContext
 from .rewrite.manager import Instrument, Manager, PassRecord
 from .rewrite.pipeline import Pipeline
@@ -85,7 +86,10 @@ class Recorder(Instrument):
 
 @dataclass
 class Driver:
-    """Runs the phases of one compile and remembers their times (seconds), and the guilty rewrites to leave out."""
+    """Runs the phases of one compile and remembers their times (seconds), and the guilty rewrites to leave out.
+
+    ``asked``: the options that a user gave, where this driver compiles in another way; the output tells them.
+    """
 
     options: Options
     source: Any
@@ -93,6 +97,7 @@ class Driver:
     instruments: tuple[Instrument, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     skip: Skip = frozenset()
+    asked: Options | None = None
 
     def __post_init__(self) -> None:
         with self.phase("prepare"):
@@ -104,6 +109,8 @@ class Driver:
             rest = [name for name in o.disable if name not in lowerings]
             self.pipeline: Pipeline = passes.pipeline(o.opt_level, o.passes, rest, self.plugins)
             _require_exact(self.pipeline, o)
+            self.asked = self.asked or o
+            self._asked = {"fcc.options": record(self.asked, str(passes.pipeline(self.asked.opt_level)))}
             self._meta = {"fcc.level": str(o.opt_level)}
             chosen = o.passes is not None or bool(rest) or bool(self.plugins)
             if chosen and str(self.pipeline) != str(passes.pipeline(o.opt_level)):  # else the level tells it
@@ -115,7 +122,8 @@ class Driver:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase and announce it."""
+        """Time a phase and announce it; the deadline of the compile is asked first."""
+        limits.check()
         if self.progress is not None:
             self.progress(name, 0, 0)
         start = time.perf_counter()
@@ -127,7 +135,7 @@ class Driver:
     def load(self) -> ir.Module:
         """Read, normalize and infer the source; the next replay uses this module up."""
         with self.phase("load"):
-            module = read(self.source, shapes=self.options.shapes)
+            module = read(self.source, shapes=self.options.shapes, max_nodes=self.options.max_nodes)
             for node, reason in shapes.infer(module)[:10]:
                 module.notes.append(f"shape inference stopped at {node.name!r}: {reason}")
         self._fresh = module
@@ -179,14 +187,19 @@ class Driver:
         return Build(Product(module, emitted, log, records, broken), tuple(log.applied))
 
     def attempt(
-        self, limit: int | None = None, skip: Skip = frozenset(), *, oracle: Oracle | None = None
+        self,
+        limit: int | None = None,
+        skip: Skip = frozenset(),
+        only: Skip | None = None,
+        *,
+        oracle: Oracle | None = None,
     ) -> Build[Product | Broken]:
-        """Replay, where a pass that fails gives a broken product instead of an error.
+        """Replay, where a pass that fails gives a broken product instead of an error; ``only`` these rewrites if given.
 
         Raises:
             PassError: a pass raised, under strict.
         """
-        log = self.log(limit, skip)
+        log = self.log(limit, skip, only)
         try:
             build = self.replay(oracle=oracle, log=log)
         except (PassError, VerifyError) as error:
@@ -195,11 +208,11 @@ class Driver:
             return Build(Broken(error), tuple(log.applied))
         return Build(build.product, build.applied)
 
-    def log(self, limit: int | None = None, skip: Skip = frozenset()) -> Log:
+    def log(self, limit: int | None = None, skip: Skip = frozenset(), only: Skip | None = None) -> Log:
         """Return an empty log with the gate of a replay."""
         o = self.options
         limits = [x for x in (limit, o.rewrite_limit) if x is not None]
-        return Log(min(limits, default=None), self.skip | skip, frozenset(o.explain), o.strict)
+        return Log(min(limits, default=None), self.skip | skip, frozenset(o.explain), o.strict, only)
 
     def context(self, module: ir.Module, log: Log) -> PassContext:
         """Return what passes may know in a compile of this module."""
@@ -222,9 +235,7 @@ class Driver:
         o = self.options
         return self.backend.emit(
             module,
-            meta=self._meta
-            | ({"fcc.table": self.costs.digest} if self.costs.digest else {})
-            | (certificate(module) if self.target.name == "cpu" else {}),
+            meta=self._meta | self._provenance(module) | self._measured(module),
             opt_shapes=filled(o.opt_shapes),
             min_shapes=o.min_shapes,
             max_shapes=o.max_shapes,
@@ -234,8 +245,19 @@ class Driver:
         """Return the source as the product, nothing but metadata added; None when it cannot be read in one piece."""
         module = self.load()
         self._fresh = None
-        emitted = self.backend.unchanged(module, meta={"fcc.level": "0"})
+        emitted = self.backend.unchanged(module, meta={"fcc.level": "0", **self._provenance(module)})
         return None if emitted is None else Product(module, emitted, self.log(), ())
+
+    def _measured(self, module: ir.Module) -> dict[str, str]:
+        table = {"fcc.table": self.costs.digest} if self.costs.digest else {}
+        return table | (certificate(module) if self.target.name == "cpu" else {})
+
+    def _provenance(self, module: ir.Module) -> dict[str, str]:
+        """Return what ``fcc verify`` needs: the options as asked, and the digest of the source."""
+        if "fcc.source" not in self._asked and module.source is not None:
+            digest = module.source.digest()
+            self._asked |= {"fcc.source": digest} if digest else {}
+        return self._asked
 
     def settle(
         self, first: Build[Product | Broken], oracle: Oracle, why: str = "it moved the outputs"

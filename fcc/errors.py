@@ -12,6 +12,7 @@ FccError
 ├─ PassError 5                --strict: a pass failed at a node
 ├─ ParityError 6              outputs moved beyond the limit
 ├─ SaveError 7                the output cannot be written
+├─ LimitError 8               --timeout or --max-memory was reached
 └─ VerifyError 70             the graph broke: our bug
 """
 
@@ -114,6 +115,12 @@ class SaveError(FccError):
     """The output cannot be written."""
 
     exit_code = 7
+
+
+class LimitError(FccError):
+    """The time or the memory that the compile was given is used up."""
+
+    exit_code = 8
 
 
 class VerifyError(FccError):

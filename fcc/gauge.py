@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from . import ir
+from .allocate import mean_bound
 from .compiled import Runnable
 from .data.dataset import Data
 from .driver import Driver
 from .recipe import outputs_of
 
+_TAIL = 3.0  # times the budget that a single sample may lose: what breaks rare samples breaks rare ones unseen
+_LEAST_SIZE = 0.1  # of the mean square of the outputs: smaller samples have no relative error
+_DIFFER = 1.5  # over the root of the number of samples: how much more unseen ones may lose
 SLOWER = 1.02  # of the latency: above it a module is slower
 LEAST_GAIN = 2.0  # standard errors by which a module must be faster
 _SECONDS = 0.2  # to time one module
+
+
+Pair = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,17 @@ class Cost:
 
 @dataclass
 class Gauge:
-    """Measures modules beside the one that ``driver`` compiled so far."""
+    """Measures modules beside the one that ``driver`` compiled so far, on samples ``held`` back and some ``seen``."""
 
     driver: Driver
     module: ir.Module
     held: Data
+    seen: Data
+
+    @cached_property
+    def reserve(self) -> float:
+        """By how much errors stay below the budget, since unseen samples differ: the more, the fewer there are."""
+        return 1 + _DIFFER / math.sqrt(max(1, sum(map(len, self._references))))
 
     @property
     def by_size(self) -> bool:
@@ -45,29 +58,39 @@ class Gauge:
         return self.driver.options.objective == "size"
 
     def error(self, module: ir.Module) -> float:
-        """Return the relative error of the worst output."""
-        from .parity.compare import measure
-
-        meters, _ = measure(zip(self._references, outputs_of(self.driver, module, self.held), strict=True))
-        return max((m.row(0.0).rel for m in meters), default=0.0)
+        """Return the relative error of the worst output: on samples held back, on all, or a third of one sample's."""
+        held, seen = self._compared(module)
+        return max(_worst(held), _worst([*held, *seen]), _tail([*held, *seen]))
 
     def used(self, module: ir.Module) -> tuple[float, float]:
-        """Return the share of the budget that a module uses up, and its relative error."""
+        """Return the share of the budget that a module uses up, and its relative error.
+
+        Of a relative error the bound at 95 % over all samples counts too, and a third of what one sample loses.
+        """
         from .parity.compare import measure, without_state
         from .parity.metrics import metric
 
         o = self.driver.options
         kind, budget = metric(o.metric), o.budget
-        pairs = list(zip(self._references, outputs_of(self.driver, module, self.held), strict=True))
-        meters, _ = measure(pairs)
-        rel = max((m.row(0.0).rel for m in meters), default=0.0)
-        own = [kind.call(a, b) for a, b in pairs] if kind.per_feed is not None else []
-        figure = kind.value(without_state((m.row(0.0) for m in meters), self.held), own)
+        held, seen = self._compared(module)
+        rel = max(_worst(held), _worst([*held, *seen]))
         if budget is None:  # without one, what is always asked for: 10 dB
-            return rel / 10**-0.5, rel
+            return self.reserve * rel / 10**-0.5, rel
+        if o.metric == "rel":
+            most = max(self.reserve * rel, _bound([*held, *seen]), _tail([*held, *seen]))
+            return most / budget if budget > 0 else _all_or_none(rel), rel
+        meters, _ = measure(held)
+        own = [kind.call(a, b) for a, b in held] if kind.per_feed is not None else []
+        figure = kind.value(without_state((m.row(0.0) for m in meters), self.held), own)
         if kind.lower:
-            return (figure / budget if budget > 0 else (math.inf if figure > 0 else 0.0)), rel
-        return 10 ** ((budget - figure) / 20), rel
+            return self.reserve * figure / budget if budget > 0 else _all_or_none(figure), rel
+        return self.reserve * 10 ** ((budget - figure) / 20), rel
+
+    def _compared(self, module: ir.Module) -> tuple[list[Pair], list[Pair]]:
+        """Return pairs of outputs, before and after: of samples held back, and of those that were fitted."""
+        found = [list(outputs_of(self.driver, module, data)) for data in (self.held, self.seen)]
+        first, second = (list(zip(*both, strict=True)) for both in zip(self._references, found, strict=True))
+        return first, second
 
     @cached_property
     def base(self) -> float:
@@ -119,10 +142,48 @@ class Gauge:
         return at_sizes(self.held.first(), self.driver.options.opt_shapes, self._session.run)
 
     @cached_property
-    def _references(self) -> list[Any]:
-        return list(outputs_of(self.driver, self.module, self.held))
+    def _references(self) -> list[list[Any]]:
+        return [list(outputs_of(self.driver, self.module, data)) for data in (self.held, self.seen)]
 
 
 def predicted(errors: Iterable[float]) -> float:
     """Return the error of changes together: the root of the sum of squares."""
     return math.hypot(*errors)
+
+
+def _worst(pairs: Sequence[Pair]) -> float:
+    from .parity.compare import measure
+
+    meters, _ = measure(pairs)
+    return max((m.row(0.0).rel for m in meters), default=0.0)
+
+
+def _by_output(pairs: Sequence[Pair]) -> list[tuple[list[float], list[float]]]:
+    """Return ||y - y0||^2 and ||y0||^2 of every sample, by output."""
+    from .parity.compare import measure
+
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for pair in pairs:
+        for m in measure([pair])[0]:
+            squares, sizes = found.setdefault(m.name, ([], []))
+            squares.append(m.square)
+            sizes.append(m.reference)
+    return list(found.values())
+
+
+def _bound(pairs: Sequence[Pair]) -> float:
+    """Return what the relative error of the worst output is at most, at 95 %."""
+    return max((mean_bound(squares, sizes) for squares, sizes in _by_output(pairs)), default=0.0)
+
+
+def _tail(pairs: Sequence[Pair]) -> float:
+    """Return the relative error of the sample that loses most, over 3; samples near zero tell nothing."""
+    found = [0.0]
+    for squares, sizes in _by_output(pairs):
+        least = _LEAST_SIZE * math.fsum(sizes) / len(sizes)
+        found += [math.sqrt(e / n) for e, n in zip(squares, sizes, strict=True) if n > least]
+    return max(found) / _TAIL
+
+
+def _all_or_none(error: float) -> float:
+    return math.inf if error > 0 else 0.0

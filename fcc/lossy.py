@@ -119,10 +119,10 @@ def compress(driver: Driver, trial: Trial, report: Report, exact: Product, fit: 
         report.notes.append(f"nothing lossy was tried ({reason}): this is the -O2 model")
         return exact
     best = _mixed(driver, trial, report, exact, fit)
-    for plan, found in _attempts(driver, trial, exact, fit):
+    for plan, found in _attempts(driver, trial, exact, fit) if best is None else ():
         report.notes.append(f"{plan}: {found.why}")
         if found.product is not None and found.better:
-            best = best if best is not None and not _beats(driver.options, trial, found, best) else found
+            best = found
             break
     if best is None or best.product is None:
         report.notes.append("nothing lossy was better within the budget: this is the -O2 model")
@@ -171,16 +171,6 @@ def _mixed(driver: Driver, trial: Trial, report: Report, exact: Product, fit: An
             by="level 3",
         ),
     )
-
-
-def _beats(options: Options, trial: Trial, one: Attempt, other: Attempt) -> bool:
-    """Return whether one product is smaller, or faster beyond the noise, than another."""
-    assert one.product is not None
-    assert other.product is not None
-    if options.objective == "size":
-        return one.product.emitted.size < other.product.emitted.size
-    timing = trial.speed(other.product.emitted, one.product.emitted)
-    return bool(timing.ratio + 2 * timing.noise < 1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import OptionError, did_you_mean
+from .limits import MAX_NODES
 
 TARGETS = ("cpu", "cuda", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int16", "int8-dynamic", "int8-weights", "int4")
@@ -32,7 +33,8 @@ class Options:
     there is one); ``plan`` is a plan to replay: a path, plain data or a Plan. ``cluster`` is the address of a Dask
     cluster, its Client, or a number of processes; ``cache`` the folder that keeps what calibration gathers ("on": the
     user's own). ``skip_bad_data`` leaves out files of a calibration folder that cannot be read or hold NaN. ``distill``
-    holds ``epochs`` and ``rate``.
+    holds ``epochs`` and ``rate``. A model of more than ``max_nodes`` nodes is refused, a compile of more than
+    ``timeout`` seconds ended.
     """
 
     target: str = "cpu"
@@ -75,6 +77,8 @@ class Options:
     table: str | None = None
     plan: Any = None
     distill: Mapping[str, float] | None = None
+    max_nodes: int = MAX_NODES
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("disable", "plugins", "custom_ops", "explain"):
@@ -103,6 +107,10 @@ class Options:
             raise OptionError("executor and cluster both say where calibration runs", "give one of them")
         if self.threads < 1:
             raise OptionError(f"threads is at least 1, not {self.threads}")
+        if self.max_nodes < 1:
+            raise OptionError(f"max_nodes is at least 1, not {self.max_nodes}")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise OptionError(f"timeout is a positive time in seconds, not {self.timeout!r}")
         object.__setattr__(self, "distill", parse_distill(self.distill))
         for library in self.custom_ops:
             if not os.path.isfile(library):

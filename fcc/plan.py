@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .errors import OptionError
+from .regular import read_text
 
 SCHEMA = 1
 _WANTED = {"target": str, "choices": list, "skip": list}
@@ -64,10 +64,14 @@ def read_plan(given: Any) -> Plan | None:
         return given
     where = f"plan {os.fspath(given)}" if isinstance(given, str | os.PathLike) else "plan"
     try:
-        found = json.loads(Path(given).read_text(encoding="utf-8")) if where != "plan" else dict(given)
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads(read_text(given)) if where != "plan" else dict(given)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise OptionError(f"{where}: {error}", "fcc MODEL --plan FILE writes one") from None
     return _plan(found, where)
+
+
+def _names_a_site(row: Any) -> bool:
+    return isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("pass_name", "site"))
 
 
 def _plan(found: Any, where: str) -> Plan:
@@ -76,7 +80,7 @@ def _plan(found: Any, where: str) -> Plan:
     wrong = next((k for k, kind in _WANTED.items() if not isinstance(found.get(k), kind)), None)
     wrong = wrong or next((k for k in ("lossy", "whole") if not isinstance(found.get(k, {}), dict)), None)
     rows = [*found.get("choices", ()), *found.get("skip", ())] if wrong is None else []
-    if wrong is not None or not all(isinstance(r, dict) and {"pass_name", "site"} <= set(r) for r in rows):
+    if wrong is not None or not all(_names_a_site(r) for r in rows):
         raise OptionError(f"{where}: {wrong or 'an entry'} is not as a plan has it", "write it again with --plan FILE")
     if not all("taken" in c for c in found["choices"]):
         raise OptionError(f"{where}: a choice does not say whether it is taken", "write it again with --plan FILE")

@@ -95,8 +95,7 @@ def within_memory(layers: Sequence[Projection]) -> Iterator[list[Projection]]:
     wave: list[Projection] = []
     left = MEMORY
     for view in layers:
-        m, n = view.sizes
-        size = 8 * view.groups * (m * m + m * n + 4 * n * n)
+        size = space(view)
         if wave and size > left:
             yield wave
             wave, left = [], MEMORY
@@ -104,6 +103,12 @@ def within_memory(layers: Sequence[Projection]) -> Iterator[list[Projection]]:
         left -= size
     if wave:
         yield wave
+
+
+def space(view: Projection) -> int:
+    """Return the bytes that the moments of a layer take."""
+    m, n = view.sizes
+    return 8 * view.groups * (m * m + m * n + 4 * n * n)
 
 
 def request_of(view: Projection) -> Any:

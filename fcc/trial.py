@@ -170,6 +170,11 @@ class Trial:
         Source, source again and model run in turn, all with default options; the two sessions of the source show what
         equal files differ by. ``raced`` keeps the figures of the last run.
         """
+        sessions = self.sessions(emitted)
+        return self._raced(sessions) and self._raced(sessions)
+
+    def sessions(self, emitted: Emitted) -> list[Any]:
+        """Return two sessions of the source and one of a model, with default options on the target's provider."""
         from .runtime import open_session
 
         how: dict[str, Any] = {
@@ -181,13 +186,16 @@ class Trial:
         folder = self.source.base_dir if isinstance(original, bytes) else None
         sessions = [open_session(original, folder=folder, **how) for _ in range(2)]
         with Runnable(emitted) as model:
-            sessions.append(open_session(model, **how))
-        return self._raced(sessions) and self._raced(sessions)
+            return [*sessions, open_session(model, **how)]
 
-    def _raced(self, sessions: list[Any]) -> str:
+    def race(self, sessions: list[Any]) -> list[list[float]]:
+        """Return the times (seconds) of sessions that run in turn on one feed."""
         from .runtime import race
 
-        source, again, model = (median(t) * 1e6 for t in race(sessions, self._feed(sessions[0])))
+        return race(sessions, self._feed(sessions[0]))
+
+    def _raced(self, sessions: list[Any]) -> str:
+        source, again, model = (median(t) * 1e6 for t in self.race(sessions))
         band = max(again / source, source / again)
         self.raced = {"source_us": source, "again_us": again, "model_us": model, "ratio": model / source}
         if model <= SLOWER * band * source or model - max(source, again) <= SLOWER_US:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from . import ir
@@ -120,15 +118,7 @@ def plan_of(driver: Driver, report: Report, product: Product) -> Plan:
 
 def digest(module: ir.Module) -> str:
     """Return a digest of the file a module was read from (external data by name and size), "" where it is gone."""
-    if module.source is None:
-        return ""
-    loaded = module.source.load()
-    data = loaded if isinstance(loaded, bytes) else Path(loaded).read_bytes()
-    found = hashlib.sha256(data)
-    for name in module.source.data_files:
-        path = Path(module.source.base_dir, name)
-        found.update(f"{path.name} {path.stat().st_size if path.exists() else 0}\n".encode())
-    return found.hexdigest()
+    return module.source.digest() if module.source is not None else ""
 
 
 def _reason(report: Report, name: str, site: str) -> str:

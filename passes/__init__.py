@@ -244,10 +244,11 @@ PIPELINES: dict[int, str] = {
     0: "",
     1: f"fixpoint({_CLEAN})",
     2: (
-        f"fixpoint({_CLEAN}),eliminate-impossible-branches,"
+        # what a later phase makes may be work for an earlier one; a compile of the result must find nothing to do
+        f"fixpoint(fixpoint({_CLEAN}),eliminate-impossible-branches,"
         f"fixpoint({_STEPS},convert-opset,{_RECOVER},{_MOVES},{_CLEAN}),"
         "eliminate-idle-clamps,"
-        f"fixpoint({_ALGEBRA},{_LINEAR},convert-qdq,merge-parallel-linears,compose-linears,{_CLEAN}),"
+        f"fixpoint({_ALGEBRA},{_LINEAR},convert-qdq,merge-parallel-linears,compose-linears,{_CLEAN})),"
         f"convert-residual-adds,convert-conv1d,fixpoint({_CLEAN}),factorize-linear,"
         f"convert-winograd,fixpoint(sink-reshape,convert-global-pool,{_CLEAN})"
     ),

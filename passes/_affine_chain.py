@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import prod
 
 import numpy as np
 
@@ -85,6 +87,12 @@ def composed(nodes: list[ir.Node]) -> Affine:
             operand, constant = step(node) or (0, None)
             found = found.after(node, operand, constant)
     return found
+
+
+def product_size(nodes: list[ir.Node]) -> int:
+    """Return how many elements the constants of a chain have when they are broadcast to each other."""
+    constants = [c for n in nodes if (c := (step(n) or (0, None))[1]) is not None]
+    return prod(map(max, zip_longest(*(reversed(c.shape) for c in constants), fillvalue=1)))
 
 
 def numbers_refusal(found: Affine, dtype: ir.DataType) -> str | None:

@@ -93,6 +93,8 @@ def attention_of(last: ir.Node) -> Attention | str:
     nodes = (last, *behind, *found.nodes)
     if any(_narrows(n, q.dtype) for n in nodes):
         return "scores are cast to a narrower type"
+    if v.dtype != q.dtype:
+        return "the values are of another type than the queries"
     return Attention(q, k, v, found.terms, found.scale, found.cap, guard, nodes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,11 @@ DEFERRABLE = frozenset(
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
-def refusal(node: ir.Node, table_limit: int, other_limit: int) -> str | None:
-    """Return why a node whose inputs are constant must not be evaluated, by its kind and the sizes it declares."""
+def refusal(node: ir.Node, table_limit: int, other_limit: int, whole: int) -> str | None:
+    """Return why a node whose inputs are constant must not be evaluated, by its kind and the sizes it declares.
+
+    ``whole``: elements of all constants of the module; what moves them may take as many, but not double them each time.
+    """
     if node.domain:
         return f"{node.domain}.{node.op_type} has no evaluator"
     if node.op_type in RANDOM:
@@ -36,7 +40,7 @@ def refusal(node: ir.Node, table_limit: int, other_limit: int) -> str | None:
         return "control flow"
     limit = table_limit if node.op_type in RULES and len(node.outputs) == 1 else other_limit
     if node.op_type in DEFERRABLE:  # what is no larger than its operands together costs no more than reading them
-        limit = max(limit, sum(shapes.static_size(v) or 0 for v in node.inputs if v is not None))
+        limit = max(limit, min(whole, sum(shapes.static_size(v) or 0 for v in node.inputs if v is not None)))
     for value in node.outputs:
         if value.name and (reason := _unfit(value, limit)):
             return reason
@@ -99,19 +103,29 @@ class Plan:
         return all(s.node.op_type in DEFERRABLE and s.node.outputs[0].dtype in FLOATS for s in self.steps)
 
     def run(self) -> list[Array]:
-        """Return the outputs of the last node.
+        """Return the outputs of the last node; what no later node needs is forgotten.
 
         Raises:
             NotImplementedError: no evaluator knows one of the nodes.
         """
-        arrays: dict[int, Any] = {}
-        for step in self.steps:
-            inputs = [None if k is None else arrays[k] if k in arrays else self._source(k) for k in step.inputs]
-            results = evaluate(step.node, inputs, self.opset)
-            if results is None:
-                raise NotImplementedError(f"no evaluator knows {step.node.op_type}")
-            arrays.update(zip(step.outputs, results, strict=True))
+        arrays: dict[int | None, Any] = {}
+        last = {k: i for i, step in enumerate(self.steps) for k in (*step.outputs, *step.inputs)}
+        dying: dict[int, list[int | None]] = defaultdict(list)
+        for key, i in last.items():
+            dying[i].append(key)
+        for i, step in enumerate(self.steps[:-1]):
+            self._run(step, arrays)
+            for key in dying[i]:
+                arrays.pop(key, None)
+        self._run(self.steps[-1], arrays)
         return [arrays[k] for k in self.steps[-1].outputs]
+
+    def _run(self, step: Step, arrays: dict[int | None, Any]) -> None:
+        inputs = [None if k is None else arrays[k] if k in arrays else self._source(k) for k in step.inputs]
+        results = evaluate(step.node, inputs, self.opset)
+        if results is None:
+            raise NotImplementedError(f"no evaluator knows {step.node.op_type}")
+        arrays.update(zip(step.outputs, results, strict=True))
 
     def _source(self, key: int) -> Array:
         found = self.sources[key]

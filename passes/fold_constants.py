@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fcc import ir
+from fcc.analysis.shapes import static_size
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._cone import cone, dying, freed_bytes, has_elements, nbytes
@@ -46,10 +47,11 @@ class FoldConstants(SitePass):
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
         version = -1
+        whole = sum(static_size(v) or 0 for graph in module.graphs() for v in graph.initializers.values())
         while version != module.version:
             version = module.version
             for graph in module.graphs():
-                reasons = self._survey(graph)
+                reasons = self._survey(graph, whole)
                 for node in reversed(list(reasons)):
                     if (
                         node.graph is not None
@@ -88,13 +90,13 @@ class FoldConstants(SitePass):
         known = cone((v for n in fold.nodes for v in n.inputs), rw.graph, has_elements)
         rw.erase(*reversed(fold.nodes), *reversed(known))
 
-    def _survey(self, graph: ir.Graph) -> dict[ir.Node, str | None]:
+    def _survey(self, graph: ir.Graph, whole: int) -> dict[ir.Node, str | None]:
         """Return the nodes of a graph that depend on constants only, in order, with what forbids to evaluate each."""
         found: dict[ir.Node, str | None] = {}
         for node in graph:
             inputs = ir.operands(node)
             if inputs and all(is_source(v) or found.get(_producer(v), "") is None for v in inputs):
-                found[node] = refusal(node, self.elements, self.slow_elements)
+                found[node] = refusal(node, self.elements, self.slow_elements, whole)
         return found
 
 

@@ -85,6 +85,8 @@ def _nested(node: ir.Node) -> Found:
             operands.append(value)
     if axis is None or not joined:
         return "no operand is a Concat along the same axis that nobody else uses"
+    if len(operands) > _MOST_OPERANDS:  # one that reads another twice doubles them, and so does the next
+        return f"it would have {len(operands)} operands"
     return lambda rw: rw.like(node, *operands)
 
 
@@ -198,3 +200,5 @@ RULES: dict[str, tuple[Callable[[ir.Node], Several], ...]] = {
     "Slice": (_slice_of_concat,),
     "Split": (_split_of_concat,),
 }
+
+_MOST_OPERANDS = 1024

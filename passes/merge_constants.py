@@ -14,9 +14,11 @@ from fcc.analysis.shapes import static_size
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._affine import Array
-from ._affine_chain import STEPS, Affine, chain_to, composed, numbers_refusal, step
+from ._affine_chain import STEPS, Affine, chain_to, composed, numbers_refusal, product_size, step
 from ._fused import in_fused_function
 from ._outputs import output_refusal
+
+_MOST_ELEMENTS = 1 << 20
 
 
 class MergeConstants(SitePass):
@@ -45,6 +47,9 @@ class MergeConstants(SitePass):
 
     def check(self, site: Site) -> str | None:
         nodes: list[ir.Node] = site.data
+        size = product_size(nodes)
+        if size > _MOST_ELEMENTS:
+            return f"the constants grow to {size} elements"
         x, out, found = _input(nodes), site.anchor.outputs[0], composed(nodes)
         turns, scale, shift = _parts(found)
         if max(turns, (scale is not None) + (shift is not None)) >= len(nodes):

@@ -355,18 +355,14 @@ def test_what_cannot_be_done_is_refused_before_any_work() -> None:
         fcc.compile("missing.onnx", precision="int8", target="cuda", calibration=DIGITS)
 
 
-def test_level_3_chooses_layer_by_layer_and_says_what_else_it_tried() -> None:
+def test_level_3_chooses_layer_by_layer() -> None:
     how: dict[str, Any] = {"opt_level": 3, "calibration": DIGITS, "objective": "size"}
     whole = {b: fcc.compile(MLP, precision="int8", calibration=DIGITS, budget=b) for b in ("5%", "20%")}
-    for budget, starts in (
-        ("5%", ["layer by layer: ", "low rank ratio=0.5: beyond the budget"]),
-        ("20%", ["layer by layer: ", "int8: "]),
-    ):
+    for budget in whole:
         compiled = fcc.compile(MLP, budget=budget, **how)
         ops = {n.op_type for n in compiled.proto().graph.node}
         assert "Cast" in ops  # weights in int8, unpacked when the file is loaded
-        notes = compiled.report.notes
-        assert all(n.startswith(s) for n, s in zip(notes, starts, strict=False)), notes
+        assert [n for n in compiled.report.notes if n.startswith("layer by layer: ")]
         assert len(compiled.to_bytes()) <= len(whole[budget].to_bytes())
         assert all(row.ok for row in compiled.report.parity)
 

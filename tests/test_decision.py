@@ -20,6 +20,8 @@ from fcc.errors import OptionError, ParityError
 from fcc.models.mlp import mlp
 from fcc.plan import Plan, read_plan
 from fcc.recipe import Chooser, Recipe
+from fcc.runtime.timing import Timing
+from fcc.trial import Trial
 
 WIDTH = 96
 
@@ -96,6 +98,7 @@ def test_the_choice_of_level_3_is_replayed(model: Any, chosen: Any, monkeypatch:
 
 def test_a_whole_model_plan_of_level_3_is_replayed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcc.lossy._mixed", lambda *_: None)
+    monkeypatch.setattr(Trial, "speed", lambda *_: Timing(10.0, 5.0, 0.5, 0.01, 9))
     first = compiled(model, opt_level=3, objective="size")
     plan = as_file(first)
     assert plan["lossy"]["by"] == "level 3"

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [  # bottom first
-    {"errors", "options", "plan", "plot", "version"},
+    {"errors", "limits", "options", "plan", "plot", "provenance", "regular", "version"},
     {"ir"},
     {"frontend"},
     {"interop"},
@@ -31,10 +31,11 @@ LAYERS = [  # bottom first
     {"steps"},
     {"lossy"},
     {"api"},
-    {"cli", "__init__", "__main__"},
+    {"trust", "fuzz"},
+    {"cli", "onnx_backend", "__init__", "__main__"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing"}
+ONNX_DOORS = {"ir", "frontend", "interop", "backends", "runtime", "data", "testing", "fuzz", "onnx_backend"}
 RUNTIME_DOORS = {"runtime"}
 
 

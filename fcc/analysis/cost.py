@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -33,6 +33,13 @@ def _size(d: ir.Dim | int | None, symbols: Mapping[str, int]) -> int:
     if isinstance(d, ir.Dim):
         return max(0, sum(c * prod(symbols.get(s, 1) for s in m) for m, c in d.terms.items()))
     return 1 if d is None else d
+
+
+def nbytes(dtype: ir.DataType, dims: Sequence[ir.Dim | int | None], symbols: Mapping[str, int] | None = None) -> int:
+    """Return the bytes of a tensor with symbols bound (default 1); 0 for strings."""
+    if dtype == ir.DataType.STRING:
+        return 0
+    return -(-prod(_size(d, symbols or {}) for d in dims) * dtype.bitwidth // 8)
 
 
 def node_cost(node: ir.Node, symbols: Mapping[str, int] | None = None) -> Cost:
@@ -72,9 +79,7 @@ def module_cost(module: ir.Module, symbols: Mapping[str, int] | None = None) -> 
 
 def _bytes(value: ir.Value, symbols: Mapping[str, int] | None) -> int:
     shape = sizes(value, symbols)
-    if shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
-        return 0
-    return int(prod(shape) * value.dtype.itemsize)
+    return 0 if shape is None or value.dtype is None else nbytes(value.dtype, shape)
 
 
 def _elementwise(node: ir.Node, inputs: list[Shape | None], out: Shape) -> int:

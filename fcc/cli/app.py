@@ -10,9 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from fcc.errors import OptionError
-
-from .command import LATER, SUBCOMMANDS
+from .command import SUBCOMMANDS
 from .failure import explain, report
 from .signals import Interruptions
 
@@ -20,7 +18,7 @@ from .signals import Interruptions
 def run(argv: Sequence[str]) -> int:
     """Run a command and return its exit code; no exception leaves."""
     debug = "--debug" in argv
-    with Interruptions() as interruptions:
+    with Interruptions(argv) as interruptions:
         try:
             _tolerant_streams()
             code = _dispatch(list(argv), interruptions)
@@ -36,8 +34,6 @@ def run(argv: Sequence[str]) -> int:
 
 def _dispatch(words: list[str], interruptions: Interruptions) -> int:
     name = words[0] if words else ""
-    if name in LATER:
-        raise OptionError(f"{name} is not in this version", f"write ./{name} for a file of that name")
     chosen = name if name in SUBCOMMANDS else "compile"
     command: click.Command = importlib.import_module(f"fcc.cli.{chosen}").command
     path, args = (f"fcc {name}", words[1:]) if name in SUBCOMMANDS else ("fcc", words)

@@ -76,6 +76,7 @@ def _measure(a: str, b: str | None, seconds: float, load: Workload) -> Iterator[
     from fcc.runtime import measure, time_ratio
 
     module = read(a)
+    load.require(module)
     first = load.open(a)
     feed = load.feed(module, first)
     sizes = ", ".join(f"{name} {list(x.shape)}" for name, x in feed.items())

@@ -12,10 +12,11 @@ SUBCOMMANDS = {
     "bench": "latency of a model, or the ratio of two",
     "sensitivity": "what every lossy change of every layer does alone: error and cost",
     "tune": "time the choices of passes on this machine, and keep the figures",
+    "bisect": "which rewrites are to blame for a wrong, crashing or slow output",
+    "verify": "whether a file is what fcc makes of a source, byte for byte",
     "passes": "every pass, its options, and the pipelines of -O0 to -O3",
     "targets": "the targets, and which of them this machine can run",
 }
-LATER = frozenset({"bisect", "verify"})
 
 
 class GroupedCommand(click.Command):

@@ -14,22 +14,25 @@ from fcc.errors import OptionError
 from .command import SUBCOMMANDS, make
 from .compile_options import arguments, params
 from .failure import say
-from .files import check_libraries, check_output, check_report, output_of, writable, write_text
+from .files import check_libraries, check_output, check_report, output_of, resolved, writable, write_text
 from .logs import logging_to_stderr
 from .progress import Progress
 from .style import echo
+from .supervise import limit_memory, out_of_memory, parse_memory, since_start, supervised
 from .tune import keep, keeper
 from .workload import Workload
 
+_LEAST_S = 0.01
 EXAMPLES = (
     "Subcommands (fcc NAME --help):\n"
     + "\n".join(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())
-    + "\n\nExit codes: 0 ok, 2 options, 3 load, 4 data or target, 5 pass, 6 parity, 7 save,\n70 bug, 130 interrupted."
+    + "\n\nExit codes: 0 ok, 2 options, 3 load, 4 data or target, 5 pass, 6 parity, 7 save,\n"
+    "8 limit, 70 bug, 130 interrupted."
 )
 
 
 @click.pass_context
-def run(context: click.Context, /, model: str, **given: Any) -> None:
+def run(context: click.Context, /, model: str, **given: Any) -> int:
     """Compile an ONNX model into a smaller, faster, verified one for onnxruntime.
 
     \b
@@ -37,6 +40,21 @@ def run(context: click.Context, /, model: str, **given: Any) -> None:
     fcc model.onnx -o out.onnx --target cuda --precision fp16
     """
     keywords = arguments(given)
+    memory = parse_memory(given["max_memory"])
+    passed = since_start()
+    if (memory is not None or given["timeout"] is not None) and passed is None:
+        return supervised(context.obj.argv, given["timeout"], memory)
+    if given["timeout"] is not None and passed is not None:
+        keywords["timeout"] = max(given["timeout"] - passed, _LEAST_S)
+    if memory is not None:
+        limit_memory(memory)
+    try:
+        return _run(context, model, keywords, given)
+    except MemoryError as error:
+        raise out_of_memory(memory) or error from None
+
+
+def _run(context: click.Context, model: str, keywords: dict[str, Any], given: dict[str, Any]) -> int:
     output = output_of(model, given["output"])
     _check(model, output, given)
     with logging_to_stderr(verbose=given["verbose"], debug=given["debug"]):
@@ -52,6 +70,7 @@ def run(context: click.Context, /, model: str, **given: Any) -> None:
             if compiled.measured:
                 keep(compiled.measured, keeper(given["table"]))
         _tell(compiled, given, untimed)
+    return 0
 
 
 def _check(model: str, output: Path, given: dict[str, Any]) -> None:
@@ -63,7 +82,7 @@ def _check(model: str, output: Path, given: dict[str, Any]) -> None:
     check_report(given["report"], Path(model), output)
     check_report(given["curve"], Path(model), output, option="--curve", kinds=(".svg",))
     if given["plan"] is not None:
-        if Path(given["plan"]).resolve() in (Path(model).resolve(), output.resolve()):
+        if resolved(given["plan"]) in (resolved(model), resolved(output)):
             raise OptionError(f"--plan {given['plan']} would overwrite a model", "choose another name")
         writable(Path(given["plan"]))
     check_libraries(given["custom_ops"])
@@ -97,7 +116,7 @@ def _write_report(report: Any, path: str | None, curve: str | None) -> None:
     if path is None:
         return
     as_json = path.lower().endswith(".json")
-    plot = "" if curve is None else quote(os.path.relpath(Path(curve).resolve(), Path(path).resolve().parent))
+    plot = "" if curve is None else quote(os.path.relpath(resolved(curve), resolved(path).parent))
     write_text(Path(path), report.to_json() + "\n" if as_json else report.to_markdown(plot))
 
 

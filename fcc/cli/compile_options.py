@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fcc.errors import OptionError
+from fcc.limits import MAX_NODES
 from fcc.options import parse_budget, parse_distill, parse_low_rank, parse_prune, parse_shapes
 
 from .command import option
@@ -82,6 +83,11 @@ def params() -> list[click.Parameter]:
         _text("--verify", TRUST, "WHEN", "compare with the source: off, end or each (end)", default="end"),
         _flag("--require-parity", TRUST, "fail when the source cannot be compared"),
         _flag("--strict", TRUST, "fail where fcc would skip or fall back"),
+        option("--timeout", type=float, metavar="S", group=TRUST, help="end the compile after S seconds, exit code 8"),
+        _text("--max-memory", TRUST, "SIZE", "let it allocate no more than 900MB or 2GB, exit code 8"),
+        option(
+            "--max-nodes", type=int, default=MAX_NODES, metavar="N", group=TRUST, help="refuse larger models (300000)"
+        ),
         _flag("--force", TRUST, "emit lossy results below 10 dB SQNR"),
         option(
             "--tune-seconds", type=float, default=0.0, metavar="S", group=TUNING, help="time to measure choices (0)"
@@ -125,7 +131,7 @@ _SAME = (
         "cpu_isa",
     ),
     *("threads", "rewrite_limit", "require_parity", "strict", "force", "allow_growth", "allow_cuda_only"),
-    *("tune_seconds", "table"),
+    *("tune_seconds", "table", "max_nodes", "timeout"),
 )
 
 

@@ -9,12 +9,13 @@ import click
 
 from fcc.errors import FccError
 
-from .style import echo
+from .style import echo, printable
 
 INTERRUPTED = 130
 BUG = 70
 _OPTIONS = 2
 _SAVE = 7
+_LONGEST = 1000  # characters of a message
 
 
 @dataclass(frozen=True)
@@ -77,4 +78,4 @@ def say(kind: str, message: str, hint: str = "") -> None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()), _LONGEST)

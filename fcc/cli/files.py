@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +27,13 @@ def check_output(model: str, output: Path) -> None:
         SaveError: its folder is missing or not writable, it is a folder, or it is the model (also through a link).
     """
     writable(output)
-    if output.exists() and os.path.exists(model) and os.path.samefile(output, model):
+    if os.path.exists(output) and os.path.exists(model) and os.path.samefile(output, model):
         raise SaveError(f"the output {output} is the input itself", "choose another path with -o")
+
+
+def resolved(path: str | Path) -> Path:
+    """Return a path without links; links in a circle stay, for the system to name them."""
+    return Path(os.path.realpath(path))
 
 
 def writable(path: Path) -> None:
@@ -36,12 +42,20 @@ def writable(path: Path) -> None:
     Raises:
         SaveError: its folder is missing or not writable, or it is no regular file.
     """
-    folder = path.resolve().parent
+    folder = resolved(path).parent
     if not folder.is_dir():
         raise SaveError(f"cannot write {path}: the folder {folder} does not exist", "create it first")
-    if path.is_dir():
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    except OSError as error:  # a name that is too long, links in a circle
+        raise SaveError(
+            f"cannot write {path}: {(error.strerror or str(error)).lower()}", "choose another name"
+        ) from None
+    if stat.S_ISDIR(mode):
         raise SaveError(f"cannot write {path}: it is a folder", "give the name of a file")
-    if path.exists() and not path.is_file():
+    if not stat.S_ISREG(mode):
         raise SaveError(f"cannot write {path}: it is no regular file", "give the name of a file")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SaveError(f"cannot write {path}: no permission in {folder}", "choose another folder with -o")
@@ -61,7 +75,7 @@ def check_report(
     path = Path(report)
     if path.suffix.lower() not in kinds:
         raise OptionError(f"{option} writes {' or '.join(kinds)}, not {report!r}")
-    if path.resolve() in [p.resolve() for p in others]:
+    if resolved(path) in map(resolved, others):
         raise OptionError(f"{option} {report} would overwrite a model", "choose another name")
     writable(path)
 
@@ -85,7 +99,7 @@ def write_text(path: Path, text: str) -> None:
     """
     from fcc.backends.atomic import pending
 
-    target = path.resolve()
+    target = resolved(path)
     try:
         with pending(str(target.parent), target.name) as made:
             made.file.write(text.encode())

@@ -45,6 +45,7 @@ def _time(compiled: CompiledModel, load: Workload) -> str:
 
     origin = compiled.module.source
     assert origin is not None
+    load.require(compiled.module)
     with Runnable(compiled.emitted) as model:
         after = load.open(model)
     source = origin.load()

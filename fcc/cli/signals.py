@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -13,10 +14,12 @@ class Interruptions:
     """While entered, SIGINT and SIGTERM raise KeyboardInterrupt in the main thread; ``seen`` remembers one.
 
     Remembering matters: an interrupt that lands inside a library may come out as an exception of another type, and
-    one inside a finalizer is lost. ``check`` raises it again at the next step of the compile.
+    one inside a finalizer is lost. ``check`` raises it again at the next step of the compile. ``argv`` is the command
+    line that may be interrupted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, argv: Sequence[str] = ()) -> None:
+        self.argv = tuple(argv)
         self.seen = False
         self._before: dict[int, Any] = {}
         self._hook = sys.unraisablehook

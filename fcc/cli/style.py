@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,17 +12,33 @@ from textwrap import wrap
 import click
 
 WIDTH = 80
+_CELL = 300  # characters of a name in a table
+_OURS = re.compile(r"(\x1b\[[0-9;]*m|\n)")
+
+
+def printable(text: str, most: int = 10_000) -> str:
+    """Return a text whose control characters are escapes, and whose middle is left out beyond ``most`` characters."""
+    if len(text) > most:
+        text = f"{text[: most // 2]}...{text[-(most // 2) :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
-    """Print a line; its colors survive only on a terminal without NO_COLOR."""
+    """Print a line; its colors survive only on a terminal without NO_COLOR.
+
+    What the names of a model could do to a terminal is escaped, but for colors and line breaks.
+    """
     stream = sys.stderr if err else sys.stdout
+    if not text.isprintable():
+        text = "".join(t if _OURS.fullmatch(t) else printable(t, len(t)) for t in _OURS.split(text))
     click.echo(text, err=err, color=stream.isatty() and not os.environ.get("NO_COLOR"))
 
 
 def heading(text: str) -> str:
     """Return a heading."""
-    return click.style(text, bold=True)
+    return click.style(printable(text), bold=True)
 
 
 def columns(rows: Sequence[Sequence[str]], align: str, *, indent: int = 2, gap: int = 2) -> Iterator[str]:
@@ -31,6 +48,7 @@ def columns(rows: Sequence[Sequence[str]], align: str, *, indent: int = 2, gap: 
     """
     if not rows:
         return
+    rows = [[printable(cell, _CELL) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(align))]
     over = indent + sum(widths) + gap * (len(widths) - 1) - _room()
     left = [i for i, a in enumerate(align) if a == "<"]
@@ -56,7 +74,7 @@ def _cut(text: str, width: int) -> str:
 def item(label: str, text: str, *, indent: int = 2, field: int = 9, **style: str | bool) -> str:
     """Return ``label  text`` wrapped at 80 columns, continued under the text."""
     pad = indent + field
-    lines = wrap(" ".join(text.split()), WIDTH - pad, break_long_words=False, break_on_hyphens=False) or [""]
+    lines = wrap(printable(" ".join(text.split())), WIDTH - pad, break_long_words=False, break_on_hyphens=False) or [""]
     label = f"{label:<{field}}" if lines[0] else label
     head = " " * indent + (click.style(label, **style) if style else label) + lines[0]  # type: ignore[arg-type]
     return "\n".join([head, *(" " * pad + line for line in lines[1:])])

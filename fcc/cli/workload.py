@@ -34,6 +34,19 @@ class Workload:
         more: dict[str, Any] = {"threads": self.threads, "custom_ops": self.custom_ops, "folder": folder}
         return open_session(model, provider=self.provider, **more)
 
+    def require(self, module: Any) -> None:
+        """Check, before a session is made, that a run on probes fits into memory; data is taken as it is.
+
+        Raises:
+            DataError: it does not, or no probe can be made.
+        """
+        from fcc.data.probes import require_small
+        from fcc.data.spec import inputs_of
+        from fcc.data.usual import by_input
+
+        if self.data is None:
+            require_small(module, by_input(inputs_of(module), self.opt_shapes))
+
     def feed(self, module: Any, session: Any) -> dict[str, Any]:
         """Return one feed: the first sample of the data or a probe, at the opt-shape.
 

@@ -79,7 +79,7 @@ class Data:
         return [(s.name, s.dtype.name, s.dims) for s in self.specs], parts, sorted(self.state.items())
 
     def shares(self, other: Data) -> bool:
-        """Return whether a sample of one is a sample of the other, for two parts of the same data."""
+        """Return whether they have a sample in common: parts of the same data, or of the same files or arrays."""
         return any(a.meets(b) for a in self.parts for b in other.parts)
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fcc.analysis.liveness import Demand
 from fcc.errors import DataError, FccError
 from fcc.ir import Module
 
@@ -18,6 +19,7 @@ from .spec import Array, Feeds, Outputs, TensorSpec, inputs_of, is_float
 Probe = dict[str, Array]
 _SCALES = (1.0, 0.1, 4.0)  # standard normal, small, large; then again
 _OVERRIDE_BYTES = 64 << 20
+_MOST_BYTES = 4 << 30  # activations of a run on generated probes
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class _Maker:
     meanings: Mapping[str, Sequence[Role]]
     axes: Axes
     seed: int
+    demand: Demand
 
     def probe(self, number: int, sizes: Sizes) -> Probe:
         """Return probe ``number``; the same seed, number and sizes give the same values."""
@@ -94,10 +97,11 @@ def probes(
     an integer input selects by comparison gets a probe of its own where one runs.
 
     Raises:
-        DataError: an input that is no tensor, or no sizes with which the model runs.
+        DataError: an input that is no tensor, no sizes with which the model runs, or more than 4 GiB for a run.
     """
     maker = _maker(module, seed)
     bound = bound_sizes(maker.axes, opt_shapes)
+    _require_small(maker, bound)
     base = base_sizes(module, maker.axes, bound, _trial(maker, run, 0))
     if base is None:
         open_dims = ", ".join(v for v in maker.axes.variables if v not in bound)
@@ -113,6 +117,29 @@ def probes(
     return made + (_other_branches(maker, made[0], run) if made else [])
 
 
+def require_small(module: Module, opt_shapes: Mapping[str, Sequence[int | None]] | None = None) -> None:
+    """Check that a run on probes takes no more than 4 GiB; a session that optimizes may take them when it is made.
+
+    Raises:
+        DataError: it would take more, or an input is no tensor.
+    """
+    maker = _maker(module, 0)
+    _require_small(maker, bound_sizes(maker.axes, opt_shapes))
+
+
+def _require_small(maker: _Maker, sizes: Sizes) -> None:
+    needed = maker.demand.exceeds(_MOST_BYTES, sizes)
+    if needed:
+        raise DataError(
+            f"a run would take {_gib(needed)} GiB, generated probes are given {_MOST_BYTES >> 30}",
+            "give smaller sizes with --opt-shape, or --data",
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g}" if size < 1 << 100 else "2^70 and more"
+
+
 def _maker(module: Module, seed: int) -> _Maker:
     specs = tuple(inputs_of(module))
     for spec in specs:
@@ -121,7 +148,7 @@ def _maker(module: Module, seed: int) -> _Maker:
     values = {v.name: v for v in module.graph.inputs}
     ranked = tuple(_ranked(module, s) for s in specs)
     meanings = {s.name: roles(module, values[s.name]) for s in specs if not s.optional}
-    return _Maker(module, ranked, meanings, axes_of([s for s in ranked if not s.optional]), seed)
+    return _Maker(module, ranked, meanings, axes_of([s for s in ranked if not s.optional]), seed, Demand(module))
 
 
 def _ranked(module: Module, spec: TensorSpec) -> TensorSpec:
@@ -141,8 +168,8 @@ def _ranked(module: Module, spec: TensorSpec) -> TensorSpec:
 
 def _trial(maker: _Maker, run: Callable[[Feeds], Outputs] | None, number: int) -> Callable[[Sizes], bool]:
     def works(sizes: Sizes) -> bool:
-        if run is None:
-            return True
+        if run is None or maker.demand.exceeds(_MOST_BYTES, sizes):
+            return run is None
         try:
             outputs = run(maker.probe(number, sizes))
         except FccError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
@@ -11,9 +13,15 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from fcc.errors import DataError
+from fcc.regular import open_regular
 
 from .identity import digest, file_state
 from .spec import Array
+
+_LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # version of the format -> bytes of the length of its header
+_HEADER = {2: np.lib.format.read_array_header_1_0, 4: np.lib.format.read_array_header_2_0}
+_MAX_HEADER = 1 << 16
+MAX_ROW = 1 << 30  # bytes of the rows that are read at once
 
 
 class Rows(Protocol):
@@ -75,10 +83,10 @@ class NpzRows:
 
     def blocks(self, size: int) -> Iterator[Array]:
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+            with open_regular(self.path) as file, zipfile.ZipFile(file) as archive, archive.open(self.member) as stream:
                 read_header(stream, self.where)
                 yield from self._rows(stream, size)
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError) as e:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as e:
             raise DataError(f"{self.where} cannot be read: {e}", "write the file again") from e
 
     def _rows(self, stream: IO[bytes], size: int) -> Iterator[Array]:
@@ -94,6 +102,8 @@ class NpzRows:
         return int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
 
     def _read(self, stream: IO[bytes], count: int) -> bytes:
+        if count > MAX_ROW:
+            raise DataError(f"{self.where}: {count} bytes would be read at once", "give smaller samples, in C order")
         parts: list[bytes] = []
         missing = count
         while missing:
@@ -114,7 +124,7 @@ def open_npz(path: str | os.PathLike[str]) -> dict[str, Rows]:
     name = os.fspath(path)
     state = file_state(name)
     try:
-        with zipfile.ZipFile(name) as archive:
+        with open_regular(name) as file, zipfile.ZipFile(file) as archive:
             found: dict[str, Rows] = {}
             for info in archive.infolist():
                 member = info.filename.removesuffix(".npy")
@@ -125,7 +135,7 @@ def open_npz(path: str | os.PathLike[str]) -> dict[str, Rows]:
             return found
     except FileNotFoundError:
         raise DataError(f"{name} does not exist", "check the path") from None
-    except (zipfile.BadZipFile, OSError, EOFError) as e:
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as e:
         raise DataError(f"{name} is not an .npz file: {e}", "write it with numpy.savez") from e
 
 
@@ -135,12 +145,18 @@ def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, n
     Raises:
         DataError: no .npy header, or one of Python objects.
     """
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        version = np.lib.format.read_magic(stream)
-        shape, fortran, dtype = readers[version](stream)
-    except (ValueError, KeyError) as e:
-        raise DataError(f"{where} is not a plain .npy array: {e}", "write it with numpy.savez") from e
+        width = _LENGTH_BYTES[np.lib.format.read_magic(stream)]
+        count = stream.read(width)
+        size = int.from_bytes(count, "little")
+        if size > _MAX_HEADER:
+            raise ValueError(f"its header has {size} bytes")
+        shape, fortran, dtype = _HEADER[width](io.BytesIO(count + stream.read(size)))
+    except (ValueError, KeyError, TypeError, MemoryError, RecursionError) as e:
+        what = " ".join(str(e).split())[:200]
+        raise DataError(f"{where} is not a plain .npy array: {what}", "write it with numpy.savez") from e
+    if any(n < 0 for n in shape):
+        raise DataError(f"{where} has a negative size", "write it with numpy.savez")
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects", "save strings with dtype 'U', never object arrays")
     return shape, fortran, dtype

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fcc.errors import DataError
+from fcc.regular import open_regular
 
 from .fit import check_feed, check_names, common_length, plan
 from .identity import digest, file_state
@@ -168,7 +169,7 @@ def _contents(items: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _from_path(path: Path, reader: Reader) -> tuple[list[Series], tuple[str, ...]]:
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return [_file(path, reader)], ()
     if not path.is_dir():
         raise DataError(f"{path} does not exist", "give an .npz file, a folder of them, or test_data_set_* folders")
@@ -239,7 +240,10 @@ def _test_feed(files: Sequence[Path], specs: Sequence[TensorSpec]) -> dict[str, 
     for path in files:
         proto = onnx.TensorProto()
         try:
-            proto.ParseFromString(path.read_bytes())
+            with open_regular(path) as file:
+                proto.ParseFromString(file.read())
+            if proto.data_location == onnx.TensorProto.EXTERNAL:
+                raise ValueError("it is external")
             array = np.asarray(onnx.numpy_helper.to_array(proto))
         except Exception as e:
             raise DataError(f"{path} is not a tensor: {e}", "only tensors are read from test_data_set folders") from e

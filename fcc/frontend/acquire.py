@@ -15,6 +15,7 @@ from onnx_ir import to_proto
 
 from fcc import ir
 from fcc.errors import LoadError, OptionError
+from fcc.regular import open_regular
 
 _MAGIC = (
     (b"\x89PNG", "a PNG image"),
@@ -79,7 +80,7 @@ def _from_path(path: str) -> Acquired:
     if os.path.isdir(path):
         raise LoadError(f"{path} is a folder", "give the .onnx file in it")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise LoadError(f"{path} is empty", "export or download the model again")
@@ -157,5 +158,5 @@ def _not_onnx(head: bytes, where: str) -> LoadError:
         if head.startswith(magic):
             return LoadError(f"{where} is not an ONNX model: it is {what}", _EXPORT_HINT)
     if head[:1] == b"\x08":
-        return LoadError(f"{where} is cut off or damaged", "export or download the model again")
+        return LoadError(f"{where} is cut off, damaged, or nested too deeply", "export or download the model again")
     return LoadError(f"{where} is not an ONNX model", _EXPORT_HINT)

@@ -5,37 +5,17 @@ Source of every rule: the ONNX operator changelog, entries of the two versions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from fcc import ir
 
+from .adapt_legacy import LEGACY
 from .adapt_resize import keep_upsample, raise_resize, raise_upsample, refuse_resize, rename_upsample
 from .adapt_scan import raise_scan, refuse_scan
 from .site import Facts, attribute, constant, insert_before, set_attribute, set_inputs, take
-
-Adapter = Callable[[ir.Node, Facts], None]
-Refusal = Callable[[ir.Node, Facts], "str | None"]
-
-
-def _never(node: ir.Node, facts: Facts) -> str | None:
-    return None
-
-
-def keep(node: ir.Node, facts: Facts) -> None:
-    """The node means the same."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """Raise a node to schema version ``since``; ``refuse`` says beforehand, in words, why it cannot."""
-
-    since: int
-    adapt: Adapter
-    refuse: Refusal = _never
+from .step import Step, keep
 
 
 def to_inputs(node: ir.Node, facts: Facts, *, names: tuple[str, ...], scalar: bool = False) -> None:
@@ -170,7 +150,7 @@ def _group_scale(node: ir.Node, facts: Facts) -> str | None:
 _AXES = partial(to_inputs, names=("axes",))
 _REDUCE = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare"
 
-ADAPTERS: dict[str, tuple[Step, ...]] = {
+_MODERN: dict[str, tuple[Step, ...]] = {
     "BatchNormalization": (Step(9, raise_batchnorm_9, _not_spatial), Step(14, raise_batchnorm_14, _statistics_used)),
     "Clip": (Step(11, raise_clip, _untyped),),
     "DFT": (Step(20, raise_dft),),
@@ -195,3 +175,5 @@ ADAPTERS: dict[str, tuple[Step, ...]] = {
     "Upsample": (Step(9, raise_upsample), Step(10, rename_upsample, keep_upsample)),
     **{name: (Step(18, _AXES),) for name in _REDUCE.split()},
 }
+
+ADAPTERS = {name: (*LEGACY.get(name, ()), *_MODERN.get(name, ())) for name in sorted({*LEGACY, *_MODERN})}

@@ -37,8 +37,8 @@ def incompatibility(op_type: str, version: int) -> str | None:
     return (
         _formals(list(old.inputs), list(new.inputs), "input")
         or _formals(list(old.outputs), list(new.outputs), "output")
-        or _attributes(old.attributes, new.attributes)
-        or None
+        or changed_attribute(old.attributes, new.attributes)
+        or next((f"requires attribute {n}" for n, a in new.attributes.items() if _asked(n, a, old)), None)
     )
 
 
@@ -59,11 +59,16 @@ def _formals(old: list[Any], new: list[Any], what: str) -> str:
     return ""
 
 
-def _attributes(old: Any, new: Any) -> str:
+def changed_attribute(old: Any, new: Any) -> str:
+    """Return which attribute of an older schema has gone or has another type or default; empty when none has."""
     for name, before in old.items():
         after = new.get(name)
         if after is None:
             return f"has no attribute {name}"
         if after.type != before.type or after.default_value != before.default_value:
             return f"changed attribute {name}"
-    return next((f"requires attribute {n}" for n, a in new.items() if a.required and n not in old), "")
+    return ""
+
+
+def _asked(name: str, attribute: Any, old: Any) -> bool:
+    return bool(attribute.required) and name not in old.attributes

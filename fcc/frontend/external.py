@@ -107,7 +107,7 @@ def _check_length(tensor: ir.ExternalTensor, sizes: dict[str, int]) -> None:
     except OSError as error:
         raise LoadError(f"{what} cannot be read: {error.strerror}", "put the data file beside the model") from None
     offset, length = tensor.offset or 0, tensor.length if tensor.length is not None else tensor.nbytes
-    if length < tensor.nbytes:
+    if length != tensor.nbytes:
         raise LoadError(f"{what} declares {length} bytes, its shape needs {tensor.nbytes}", "export the model again")
     if offset < 0 or offset + tensor.nbytes > size:
         raise LoadError(

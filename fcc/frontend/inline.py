@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
+
 from fcc import ir
 from fcc.errors import LoadError
 
 from .outputs import insert_identity
+from .scopes import too_many
 from .upgrade import upgrade_nodes
 
 Key = tuple[str, str, str]
 
 
-def inline_functions(module: ir.Module) -> None:
+def inline_functions(module: ir.Module, max_nodes: int) -> None:
     """Call(x) -> the body of the function, in graphs and functions, attributes and their defaults filled in.
 
     A function stays, with a note, when it means another opset than the model and cannot be raised to it, when a call
     hands it a graph, or when a function that stays calls it.
 
     Raises:
-        LoadError: functions that call each other in a circle, or a call that does not fit its function.
+        LoadError: functions that call each other in a circle, a call that does not fit its function, or more than
+            ``max_nodes`` nodes when all are inlined.
     """
     functions = module.model.functions
     if not functions:
         return
-    from onnx_ir.passes import PreconditionError
     from onnx_ir.passes.common import InlinePass
 
+    _check_amount(module, max_nodes)
+    _check_amount(module, max_nodes)
     calls = _calls(module)
     kept = {key: why for key, f in functions.items() if (why := _refusal(module, f, calls.get(key, [])))}
     _spread(module, kept)
@@ -37,8 +43,6 @@ def inline_functions(module: ir.Module) -> None:
                 _fit_outputs(call, function)
     try:
         InlinePass(lambda f: f.identifier() not in kept)(module.model)
-    except PreconditionError as error:
-        raise LoadError(f"functions call each other in a circle: {error}", "export the model again") from None
     except Exception as error:  # what the inliner cannot copy is not a valid call
         raise LoadError(
             f"a call does not fit its function: {_cause(error)}", "run onnx.checker on the model"
@@ -47,6 +51,28 @@ def inline_functions(module: ir.Module) -> None:
     module.reindex()
     for key, why in ((k, w) for k, w in kept.items() if k in functions):
         module.notes.append(f"function {key[0]}.{key[1]} is not inlined: {why}")
+
+
+def _check_amount(module: ir.Module, max_nodes: int) -> None:
+    """Count the nodes as if every call were inlined: functions that each call the next twice double them every time.
+
+    Raises:
+        LoadError: more than ``max_nodes``, or functions that call each other in a circle.
+    """
+    functions = module.model.functions
+    called = {key: Counter(n.op_identifier() for n in f.all_nodes()) for key, f in functions.items()}
+    try:
+        order = TopologicalSorter(
+            {key: names.keys() & functions.keys() for key, names in called.items()}
+        ).static_order()
+        sizes: dict[Key, int] = {}
+        for key in order:
+            sizes[key] = sum(count * sizes.get(k, 1) for k, count in called[key].items())
+    except CycleError as error:
+        circle = " -> ".join(key[1] for key in error.args[1][:6])
+        raise LoadError(f"functions call each other in a circle: {circle}", "export the model again") from None
+    if sum(sizes.get(n.op_identifier(), 1) for n in module.nodes()) > max_nodes:
+        raise too_many(max_nodes)
 
 
 def _calls(module: ir.Module) -> dict[Key, list[ir.Node]]:

@@ -11,6 +11,7 @@ from onnx_ir import from_proto
 from fcc import ir
 from fcc.errors import LoadError
 from fcc.ir.source import Source
+from fcc.limits import MAX_NODES
 
 from .acquire import Acquired, acquire
 from .bind import bind_shapes
@@ -24,20 +25,23 @@ from .specs import loosen, proto_specs, repair_docs, specs_of, strip_exotic_type
 from .tensors import check_tensors
 from .versions import IR_LIMIT, check_versions
 
+_LONGEST = 600  # characters of a message; a name may have millions
 
-def read(model: Any, *, shapes: Mapping[str, Any] | None = None) -> ir.Module:
+
+def read(model: Any, *, shapes: Mapping[str, Any] | None = None, max_nodes: int = MAX_NODES) -> ir.Module:
     """Return the normalized module of a path, bytes, ModelProto, onnx_ir.Model or GraphSurgeon graph.
 
     ``shapes`` binds an input to a tuple of sizes, or a dimension symbol to a size everywhere. External data stays
-    mapped in its file. The argument is not changed, and must not change while the module is in use.
+    mapped in its file. More than ``max_nodes`` nodes, functions inlined, are refused before a graph is built. The
+    argument is not changed, and must not change while the module is in use.
 
     Raises:
-        LoadError: unreadable, invalid, or outside opset 7..26.
+        LoadError: unreadable, invalid, or outside opset 1..28.
         OptionError: ``shapes`` names no input or symbol, or contradicts a fixed size.
     """
     got = acquire(model)
     try:
-        return _read(got, shapes)
+        return _read(got, shapes, max_nodes)
     except RecursionError:
         raise LoadError(f"{got.where} nests graphs too deeply", "flatten the model") from None
     except LoadError as error:  # names in a damaged file may hold anything; the message stays one line
@@ -45,8 +49,10 @@ def read(model: Any, *, shapes: Mapping[str, Any] | None = None) -> ir.Module:
         raise
 
 
-def _read(got: Acquired, shapes: Mapping[str, Any] | None) -> ir.Module:
-    graph, inputs, outputs = _import(got)
+def _read(got: Acquired, shapes: Mapping[str, Any] | None, max_nodes: int) -> ir.Module:
+    graph, inputs, outputs = _import(got, max_nodes)
+    if not graph.graph.outputs:
+        raise LoadError(f"{got.where} has no outputs: nothing of it is needed", "declare at least one graph output")
     loosen(graph)
     if shapes:
         inputs, outputs = bind_shapes(graph, shapes, inputs, outputs)
@@ -56,20 +62,21 @@ def _read(got: Acquired, shapes: Mapping[str, Any] | None) -> ir.Module:
     load = _runnable(got, graph.ir_version)
     source = Source(got.path, got.size + external, inputs, outputs, got.base_dir, load, files_of(graph))
     module = ir.Module(graph, source=source)
-    normalize(module)
+    normalize(module, max_nodes)
     return module
 
 
 def _line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
 
 
-def _import(got: Acquired) -> tuple[ir.Model, Any, Any]:
+def _import(got: Acquired, max_nodes: int) -> tuple[ir.Model, Any, Any]:
     proto = got.model
     if isinstance(proto, ir.Model):
         return proto, *specs_of(proto)
     try:
-        check_scopes(proto)
+        check_scopes(proto, max_nodes)
         repair_docs(proto)
         inputs, outputs = proto_specs(proto)
         densify(proto)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fcc import ir
+from fcc.limits import MAX_NODES
 
 from .constants import lift_constants
+from .downgrade import lower_opset
 from .inline import inline_functions
 from .names import name_everything
 from .order import sort_nodes
@@ -13,25 +15,27 @@ from .upgrade import upgrade_opset
 from .versions import settle_versions
 
 
-def normalize(module: ir.Module) -> None:
+def normalize(module: ir.Module, max_nodes: int = MAX_NODES) -> None:
     """Bring a module into the one form all passes rely on, in place. Run once, right after import.
 
-    Constant nodes -> initializers of their graph; functions inlined where legal; opset at least 13 where every node
-    allows it; nodes sorted; names present and unique over all graphs; an output of a graph is an own value of that
-    graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
+    Constant nodes -> initializers of their graph; functions inlined where legal; opset 13 to 26 where every node
+    allows it, at least 7; nodes sorted; names present and unique over all graphs; an output of a graph is an own value
+    of that graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
 
     Raises:
-        LoadError: the graph has a cycle.
+        LoadError: the graph has a cycle, more than ``max_nodes`` nodes with its functions inlined, or a node of opset 1
+            to 6 without a newer form.
     """
     own_inputs(module)
     own_outputs(module)
     sort_nodes(module)
     upgrade_opset(module)
-    inline_functions(module)
+    inline_functions(module, max_nodes)
     lift_constants(module)
     own_outputs(module)
     name_everything(module)
     trim_inputs(module)
+    lower_opset(module)
     settle_versions(module.model)
     module.touch()
 

@@ -70,18 +70,22 @@ def _vague(dim: Any) -> bool:
 
 
 def strip_exotic_types(graph: onnx.GraphProto) -> None:
-    """Clear types onnx_ir cannot hold (maps, opaque) from value declarations, in place; specs keep them."""
+    """Clear types onnx_ir cannot hold (maps, opaque, no element type) from declarations, in place; specs keep them."""
     infos: Iterable[onnx.ValueInfoProto] = [*graph.input, *graph.output, *graph.value_info]
     for info in infos:
         if _exotic(info.type):
             info.ClearField("type")
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                strip_exotic_types(attribute.g)
 
 
 def _exotic(type_: onnx.TypeProto) -> bool:
     kind = type_.WhichOneof("value")
     if kind in ("sequence_type", "optional_type"):
         return _exotic(getattr(type_, kind).elem_type)
-    return kind in ("map_type", "opaque_type")
+    return kind in ("map_type", "opaque_type") or (kind == "tensor_type" and not type_.tensor_type.elem_type)
 
 
 def repair_docs(model: onnx.ModelProto) -> None:

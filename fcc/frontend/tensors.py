@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 import onnx
@@ -14,6 +15,7 @@ from fcc.errors import LoadError
 from .scopes import graphs_of
 
 _HINT = "the file may be damaged: export or download the model again"
+_NUMBER = re.compile(r"[0-9]{1,19}")
 _TWO_PER_ELEMENT = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
 
@@ -52,11 +54,21 @@ def _check(tensor: TensorProto) -> None:
     if any(d < 0 for d in tensor.dims):
         raise LoadError(f"{what} has negative size {min(tensor.dims)}", _HINT)
     if tensor.data_location == TensorProto.EXTERNAL:
+        _check_place(tensor, what)
         return
     size = math.prod(tensor.dims)
     wanted, found = _amounts(tensor, dtype, size)
     if wanted != found:
         raise LoadError(f"{what} of shape {list(tensor.dims)} holds {found} values or bytes, not {wanted}", _HINT)
+
+
+def _check_place(tensor: TensorProto, what: str) -> None:
+    """Check that the offset and the length of external data are numbers of at most 64 bits."""
+    for entry in tensor.external_data:
+        if entry.key in ("offset", "length") and not _NUMBER.fullmatch(entry.value):
+            raise LoadError(f"{what} has external data of {entry.key} {entry.value[:40]!r}", _HINT)
+        if entry.key == "location" and "\0" in entry.value:
+            raise LoadError(f"{what} has external data in a file named with a NUL", _HINT)
 
 
 def _amounts(tensor: TensorProto, dtype: ir.DataType, size: int) -> tuple[int, int]:

@@ -5,30 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fcc import ir
+from fcc.errors import LoadError
 
-from .adapters import ADAPTERS, Step
+from .adapters import ADAPTERS
 from .compatible import incompatibility, versions_between
 from .constants import lift_constants
 from .names import name_everything
 from .schema import describe
 from .site import Facts
-from .versions import settle_versions
+from .step import Step
+from .versions import MEANT, settle_versions
 
 GOAL = 13
 HIGHEST = 23  # above 21, onnxruntime's CUDA provider has fewer kernels: the caller asks the target
 
 
 def upgrade_opset(module: ir.Module) -> None:
-    """Raise the model to opset 13 when it is below and every node allows it; otherwise note which one does not."""
+    """Raise the model to opset 13 when it is below and every node allows it; otherwise note which one does not.
+
+    Below opset 7, where operators mean other things, it is raised to 7 at least.
+
+    Raises:
+        LoadError: a node of opset 1 to 6 has no form at opset 7.
+    """
     opset = module.opset()
     if opset >= GOAL:
         return
     kept = upgrade_nodes(module.nodes, dict(module.model.opset_imports), GOAL)
-    if kept is None:
-        module.model.opset_imports[""] = GOAL
+    goal = opset if kept else GOAL
+    if kept and opset < MEANT[0]:
+        goal = MEANT[0]
+        why = upgrade_nodes(module.nodes, dict(module.model.opset_imports), goal)
+        if why:
+            raise LoadError(f"the model has opset {opset}, and {why}", "export it again with opset 13 or above")
+    if goal != opset:
+        module.model.opset_imports[""] = goal
         module.reindex()  # new values have names that onnx_ir chose per graph
-    else:
-        module.notes.append(f"opset {opset} is kept: {kept}")
+    if kept:
+        module.notes.append(f"opset {goal} is kept: {kept}")
 
 
 def raise_to(module: ir.Module, version: int) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from onnx import defs
 from onnx.helper import VERSION_TABLE
 
 from fcc import ir
 from fcc.errors import LoadError
 
-OLDEST, NEWEST = 7, 26
+MEANT = (7, 26)  # the opsets that passes and kernel tables know; older and newer models are brought there
+OLDEST, NEWEST = 1, min(28, defs.onnx_opset_version())
 IR_LIMIT = 13  # the newest IR version that onnxruntime 1.31 loads
 _IR_OF_OPSET = {row[2]: row[1] for row in reversed(VERSION_TABLE)}
 
@@ -15,17 +17,17 @@ _IR_OF_OPSET = {row[2]: row[1] for row in reversed(VERSION_TABLE)}
 def check_versions(model: ir.Model) -> None:
     """Merge the alias ``ai.onnx`` into the default domain, add the import when it is missing, check its range.
 
-    onnxruntime reads a missing default import as its newest opset; so does fcc.
+    A missing default import means the newest opset that passes know.
 
     Raises:
-        LoadError: opset outside 7..26.
+        LoadError: opset outside 1..28.
     """
     imports = model.opset_imports
     alias = imports.pop("ai.onnx", None)
     if alias is not None:
         imports[""] = max(alias, imports.get("", 0))
     if "" not in imports:
-        imports[""] = NEWEST
+        imports[""] = MEANT[1]
     opset = imports[""]
     for domain, version in imports.items():
         if not isinstance(domain, str) or not 0 <= version < 1 << 31:

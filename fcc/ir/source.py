@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +42,23 @@ class Source:
     base_dir: str
     load: Callable[[], str | bytes] = field(repr=False)
     data_files: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """Return a digest of the file, external data by name and size; "" where it is gone. Reads the whole file."""
+        try:
+            loaded = self.load()
+            if isinstance(loaded, bytes):
+                found = hashlib.sha256(loaded)
+            else:
+                with open(loaded, "rb") as file:
+                    found = hashlib.file_digest(file, "sha256")
+        except OSError:
+            return ""
+        for name in self.data_files:
+            path = os.path.join(self.base_dir, name)
+            size = os.path.getsize(path) if os.path.exists(path) else 0
+            found.update(f"{os.path.basename(path)} {size}\n".encode())
+        return found.hexdigest()
 
     def declare(self, proto: Any) -> None:
         """Write the source's declarations over the inputs and outputs of the same name in a ModelProto, in place."""

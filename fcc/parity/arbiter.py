@@ -68,6 +68,26 @@ class Arbiter:
             for name in differing:
                 yield k, name, _error(answer[name], found[name]), _error(answer[name], expected[name])
 
+    def distances(self, runs: Iterable[tuple[Feeds, Outputs, Outputs]]) -> dict[str, tuple[float, float]]:
+        """Return output -> (error of the source, of the candidate) beside float64, the largest over the feeds.
+
+        Raises:
+            FccError: the model has no float64 form, or is too large for one feed.
+        """
+        left, worst = MOST_FLOPS, dict[str, tuple[float, float]]()
+        for k, (feeds, expected, found) in enumerate(runs):
+            left -= self._flops
+            if left < 0 and not worst:
+                raise FccError("the model is too large for float64")
+            if left < 0:
+                break
+            answer = self._answer(k, feeds)
+            for name in expected.keys() & found.keys() & answer.keys():
+                own, other = _error(answer[name], expected[name]), _error(answer[name], found[name])
+                known = worst.get(name, (0.0, 0.0))
+                worst[name] = (max(known[0], own), max(known[1], other))
+        return worst
+
     @cached_property
     def _flops(self) -> int:
         return sum(node_cost(n).flops for n in self.module.graph)

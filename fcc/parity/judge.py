@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,7 @@ from .arbiter import BESIDE, Arbiter
 from .certify import Certified, certify
 from .compare import Loop, Parity, loop_over, measure, rows_of, without_state
 from .memory import Memory, collect
-from .meter import Meter, unjudged, worst_of
+from .meter import Meter, leaves, unjudged, worst_of
 from .metrics import Metric
 from .tolerance import floor_of
 from .verdict import Verdict
@@ -96,6 +97,42 @@ class Judge:
         """Return what the models are run on; None when nothing can be compared."""
         prepared = self._prepared()
         return None if isinstance(prepared, str) else prepared.feeds
+
+    def first_feeds(self, count: int) -> list[Feeds]:
+        """Return the first feeds, state included; none when nothing can be compared."""
+        prepared = self._prepared()
+        if isinstance(prepared, str):
+            return []
+        if isinstance(prepared.feeds, Data):
+            return [feeds for feeds, _ in prepared.feeds.take(count).run(prepared.session.run)]
+        return prepared.feeds[:count]
+
+    def finite(self) -> bool:
+        """Return whether every float that the source writes is finite."""
+        prepared = self._prepared()
+        if isinstance(prepared, str):
+            return False
+        arrays = (a for y in prepared.references() for v in y.values() for _, a in leaves(v))
+        return all(bool(np.isfinite(a.astype(np.float64)).all()) for a in arrays if is_float(a.dtype))
+
+    @property
+    def noise(self) -> Mapping[str, float]:
+        """Output -> what the source moves by itself when the runtime optimizes it."""
+        prepared = self._prepared()
+        return {} if isinstance(prepared, str) else prepared.noise
+
+    def beside(self, emitted: Source) -> dict[str, tuple[float, float]] | str:
+        """Return output -> (error of the source, of a model) beside float64; why there is none, in words."""
+        prepared = self._prepared()
+        if isinstance(prepared, str):
+            return prepared
+        if isinstance(prepared.feeds, Data) and prepared.feeds.state:
+            return "state goes round on each side by itself"
+        try:
+            run = self._open(emitted).run
+            return self._arbiter.distances((f, prepared.session.run(f), run(f)) for f in prepared.feeds)
+        except FccError as error:
+            return error.message
 
     def require(self, metric: Metric) -> None:
         """Raise where a metric says nothing about the outputs.
@@ -266,7 +303,18 @@ class Judge:
             prepared.notes.append(f"the source does not run optimized: {e.message}")
             return prepared
         prepared.noise = {m.name: m.error for m in meters}
+        self._repeat(prepared)
         return self._ask_again(prepared, meters)
+
+    def _repeat(self, prepared: _Prepared) -> None:
+        """Run the first feed again, and say which outputs of the source differ from run to run."""
+        first = ((a, b) for a, b in zip(prepared.references(), prepared.loop(prepared.session.run), strict=False))
+        meters, _ = measure(itertools.islice(first, 1))
+        prepared.notes += [
+            f"the source is not deterministic: output {m.name} differs by {m.error:.2g} from run to run"
+            for m in meters
+            if m.error > 0 and m.name not in prepared.random
+        ]
 
     def _ask_again(self, prepared: _Prepared, meters: Sequence[Meter]) -> _Prepared | str:
         """Run the source twice where it differs from itself: an output that does not repeat judges nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,8 +128,8 @@ class Bodies:
     def _move_out(self, node: ir.Node) -> None:
         body = node.graph
         assert body is not None
-        for value in node.inputs:
-            if value is not None and value.is_initializer() and value.graph is body:
+        for value in used_by(node):
+            if value.is_initializer() and value.graph is body:
                 assert value.name is not None
                 del body.initializers[value.name]
                 self.graph.initializers.add(value)
@@ -155,3 +155,11 @@ class Bodies:
         out.name, out.type, out.shape = self.module.fresh(value.name or "output"), value.type, value.shape
         body.append(identity)
         return out
+
+
+def used_by(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the values a node uses, those that its nested graphs capture or hold included."""
+    yield from (v for v in node.inputs if v is not None)
+    for nested in ir.subgraphs_of(node):
+        for inner in nested:
+            yield from used_by(inner)

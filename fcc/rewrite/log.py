@@ -27,13 +27,14 @@ class Log:
     """Applications in order, refusals with reasons, touched nodes, and which applications are admitted.
 
     ``limit`` stops after so many applications; ``skip`` holds (pass, site) pairs that are never applied, a site of ""
-    standing for the whole pass.
+    standing for the whole pass; ``only`` those that may be, where not all may.
     """
 
     limit: int | None = None
     skip: frozenset[tuple[str, str]] = frozenset()
     explain: frozenset[str] = frozenset()
     strict: bool = False
+    only: frozenset[tuple[str, str]] | None = None
     applied: list[Rewrite] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -46,7 +47,14 @@ class Log:
         """Return whether the next application may happen."""
         if (pass_name, site) in self.skip or (pass_name, "") in self.skip:
             return False
+        if self.only is not None and not self._among(pass_name, site):
+            return False
         return self.limit is None or len(self.applied) < self.limit
+
+    def _among(self, pass_name: str, site: str) -> bool:
+        """Return whether a pass may be applied at a site; without one, whether it may anywhere."""
+        assert self.only is not None
+        return (pass_name, site) in self.only if site else any(name == pass_name for name, _ in self.only)
 
     def apply(self, pass_name: str, site: str, before: Iterable[Node], after: Iterable[Node]) -> Rewrite:
         """Record an application."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .. import ir
+from .. import ir, limits
 from ..errors import FccError, PassError, VerifyError
 from .base import ModulePass, Pass, PassContext
 from .engine import run_pass
@@ -90,6 +90,7 @@ class Manager:
         return total
 
     def _run(self, p: Pass, module: ir.Module, ctx: PassContext) -> int:
+        limits.check()
         for instrument in self.instruments:
             instrument.before(p, module)
         start = time.perf_counter()

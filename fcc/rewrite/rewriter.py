@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from .. import ir
 from ..analysis import shapes
 from ..errors import VerifyError
-from .bodies import Bodies
+from .bodies import Bodies, used_by
 
 ORIGIN = "fcc.origin"
 
@@ -152,7 +152,7 @@ class Rewriter(Bodies):
         self._check()
         self.changing = True
         self._take_apart()
-        used = {id(v) for n in self._made for v in _used_by(n)} | {id(n) for _, n in self._replaced}
+        used = {id(v) for n in self._made for v in used_by(n)} | {id(n) for _, n in self._replaced}
         used |= {id(v) for _, _, v in self._inputs}
         for value in self._constants:
             if id(value) in used:
@@ -278,7 +278,7 @@ class Rewriter(Bodies):
             node = queue.pop(0)
             if node.graph is None or not ir.is_dead(node):
                 continue
-            inputs = list(dict.fromkeys(_used_by(node)))
+            inputs = list(dict.fromkeys(used_by(node)))
             ir.erase(node)
             for value in inputs:
                 self._drop_constant(value)
@@ -369,14 +369,6 @@ def _inherit(node: ir.Node, origin: ir.Node) -> None:
         if key != ORIGIN:
             node.metadata_props.setdefault(key, text)
     node.doc_string = node.doc_string or origin.doc_string
-
-
-def _used_by(node: ir.Node) -> Iterator[ir.Value]:
-    """Yield the values a node uses, those that its nested graphs capture or hold included."""
-    yield from (v for v in node.inputs if v is not None)
-    for nested in ir.subgraphs_of(node):
-        for inner in nested:
-            yield from _used_by(inner)
 
 
 def _trim(node: ir.Node) -> None:

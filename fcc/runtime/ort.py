@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from typing import Any
 
 from fcc.errors import DataError, FccError, LoadError, TargetError, TargetUnavailable, did_you_mean
@@ -19,13 +21,19 @@ class RunError(TargetError):
 def ort() -> Any:
     """Return the module onnxruntime.
 
+    Unless ORT_DISABLE_TELEMETRY says otherwise, it keeps no device identifier and no telemetry under the user's home.
+
     Raises:
         TargetUnavailable: it is not installed.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when the library is loaded
+    mine = "onnxruntime" not in sys.modules
     try:
         import onnxruntime
     except ImportError as e:
         raise TargetUnavailable(f"onnxruntime cannot be imported: {one_line(e)}", 'pip install "fcc[cpu]"') from e
+    if mine:
+        onnxruntime.set_default_logger_severity(4)  # what fails is raised; its own words are no part of the output
     return onnxruntime
 
 

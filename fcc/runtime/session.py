@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fcc.data.spec import Array, Feeds, TensorSpec, parse_type
 from fcc.errors import DataError, FccError, LoadError, TargetUnavailable
+from fcc.limits import cancelling
 
 from .ort import load_error, ort, require_provider, run_error
 
@@ -50,16 +52,25 @@ class Session:
 
         Raises:
             DataError: the feeds do not fit the inputs.
+            LimitError: the time of the compile was up.
             RunError: the runtime failed.
         """
         try:
-            if self._exotic:
-                return dict(zip(self._names, self._run_exotic(feeds), strict=True))
-            return dict(zip(self._names, self.raw.run(self._names, dict(feeds), self._run_options), strict=True))
+            with cancelling(self._stop):
+                return dict(zip(self._names, self._run(feeds), strict=True))
         except FccError:
             raise
         except Exception as e:
             raise run_error(e, self.what) from e
+
+    def _run(self, feeds: Feeds) -> list[Any]:
+        if self._exotic:
+            return self._run_exotic(feeds)
+        return list(self.raw.run(self._names, dict(feeds), self._run_options))
+
+    def _stop(self) -> None:
+        """End a run, between two nodes; the session does not run again."""
+        self._run_options.terminate = True
 
     def _run_exotic(self, feeds: Feeds) -> list[Any]:
         """Run with element types that onnxruntime does not map to numpy (bfloat16, float8)."""
@@ -103,7 +114,10 @@ def open_session(
     if provider != CPU:
         chosen.append(CPU)
     try:
-        raw = ort().InferenceSession(model if isinstance(model, bytes) else os.fspath(model), so, providers=chosen)
+        with cancelling(partial(so.set_load_cancellation_flag, True)):
+            raw = ort().InferenceSession(model if isinstance(model, bytes) else os.fspath(model), so, providers=chosen)
+    except FccError:
+        raise
     except Exception as e:
         raise load_error(e, what) from e
     if raw.get_providers()[0] != provider:

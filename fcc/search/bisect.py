@@ -44,13 +44,11 @@ class Outcome(Generic[T]):
 def find_guilty(
     replay: Callable[[int | None, Skip], Build[T]], flaw: Callable[[T], str], bad: Build[T], reason: str, skip: Skip
 ) -> tuple[Rewrite, str] | None:
-    """Return the first application after which the product is bad, and why; None when it is bad without any.
+    """Return an application that turns a good product bad, and why; None when it is bad without any.
 
-    ``reason`` says why ``bad`` is. O(log n) replays. Assumes what bisection always assumes: once bad, the product stays
-    bad under later applications.
+    ``reason`` says why ``bad`` is. At most floor(log2 n) + 1 replays. The product of the applications before the one
+    returned is good, that with it is bad; it is the first such one where a bad product stays bad.
     """
-    if flaw(replay(0, skip).product):
-        return None
     low, high = 0, len(bad.applied)
     applied = bad.applied
     while high - low > 1:
@@ -60,7 +58,9 @@ def find_guilty(
             high, applied, reason = middle, build.applied, found
         else:
             low = middle
-    return (applied[high - 1], reason) if applied else None
+    if not applied or (low == 0 and flaw(replay(0, skip).product)):
+        return None
+    return applied[high - 1], reason
 
 
 def skip_guilty(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fcc.errors import DataError
+from fcc.regular import read_text
 
 _DECLARED = re.compile(r"(?:\[([\d,]+)\])? ([xyc]\d+)(?: = \{([^}]*)\}|(?=[,)>]))")
 _NEAR = 1.0  # octaves: the largest change of any size across which a measurement is taken to speak for another
@@ -117,8 +118,8 @@ def load(path: str | os.PathLike[str]) -> Table:
     """
     table = Table()
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"table {os.fspath(path)}: {error}", "fcc tune MODEL --table FILE writes one") from None
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
@@ -132,7 +133,7 @@ def _row(line: str, where: str) -> Row:
         row = Row(**{f.name: found[f.name] for f in fields(Row)})
         if not (math.isfinite(row.ratio) and row.ratio > 0):
             raise ValueError(f"ratio {row.ratio}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"table {where}: no measurement ({error})", "remove the line, or the file") from None
     return row
 

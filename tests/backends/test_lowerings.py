@@ -138,6 +138,11 @@ def test_celu_with_negative_alpha_stays() -> None:
     check(LowerActivations(), before=text, after=None, because="alpha is not positive", target="cuda")
 
 
+def test_an_operator_newer_than_the_kernel_tables_stays() -> None:
+    text = "g (bfloat16[4] x) => (bfloat16[4] y) { y = Celu<alpha=2.0>(x) }"
+    check(LowerActivations(), before=text, after=None, because="no table says", opset=28, target="cuda")
+
+
 def test_cast_like_becomes_cast() -> None:
     check(
         LowerActivations(),

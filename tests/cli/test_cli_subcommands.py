@@ -165,7 +165,7 @@ def test_version_and_help(fcc: Fcc) -> None:
     assert fcc("--version").out.startswith("fcc 0.")
     text = fcc("--help").out
     assert max(map(len, text.splitlines())) <= 80
-    for name in ("compare", "inspect", "bench", "tune", "passes", "targets"):
+    for name in ("compare", "inspect", "bench", "tune", "bisect", "verify", "passes", "targets"):
         assert f"\n  {name} " in text
         assert f"Usage: fcc {name}" in fcc(name, "--help").out
 
@@ -173,7 +173,7 @@ def test_version_and_help(fcc: Fcc) -> None:
 CONTRACT = """-o --output -O --target --precision --scheme --size --budget --metric --objective --disable --passes --plugin --low-rank
 --prune --calibration --data --state --shape --opt-shape --min-shape --max-shape --verify --require-parity --strict --force
 --allow-growth --allow-cuda-only --custom-ops --cpu-isa --threads --seed --report --explain --print-after --time-passes
---distill --epochs --rate --curve --skip-bad-data --cluster --cache
+--distill --epochs --rate --curve --skip-bad-data --cluster --cache --timeout --max-memory --max-nodes
 --rewrite-limit --tune-seconds --table --plan --from-plan --dry-run -v -q --debug --version --help"""
 
 

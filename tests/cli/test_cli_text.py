@@ -127,3 +127,22 @@ def test_latency_is_told_only_when_it_is_sure(ratio: float, noise: float, text: 
 def test_a_pass_that_failed_outside_any_site_is_told_without_one() -> None:
     assert skipped({"pass_name": "p", "site": "", "reason": "IndexError"}) == "p was left out: IndexError"
     assert skipped({"pass_name": "p", "site": "y"}) == "p at y was left out: it moved the outputs"
+
+
+def test_names_cannot_move_the_cursor() -> None:
+    from fcc.cli.style import heading, printable
+
+    name = "a\x1b[2J\x9b\u202e\u2028\rb"
+    assert printable(name) == "a\\x1b[2J\\x9b\\u202e\\u2028\\rb"
+    assert printable("x" * 100, 10) == "xxxxx...xxxxx"
+    assert list(columns([(name, "1")], "<>")) == [f"  {printable(name)}  1"]
+    assert len(next(columns([("x" * 10**6, "1")], "<>"))) < 400
+    assert item("note", name) == "  note     a\\x1b[2J\\x9b\\u202e b"
+    assert printable(name) in heading(name)
+
+
+def test_what_is_printed_keeps_its_colors_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    from fcc.cli.style import echo
+
+    echo("a\x1b[2J\n\x1b[1mb\x1b[0m\t\n")
+    assert capsys.readouterr().out == "a\\x1b[2J\nb\\t\n\n"

@@ -261,9 +261,13 @@ def test_parts_of_parts_are_parts(tmp_path: Path) -> None:
     assert not inner.shares(held)
 
 
-def test_data_of_another_folder_is_shared_with_none(tmp_path: Path) -> None:
+def test_data_is_shared_with_the_same_file_opened_again_and_with_no_other(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=numbered(3))
-    assert not open_data(tmp_path, X).shares(open_data(tmp_path / "a.npz", X))
+    np.savez(tmp_path / "b.npz", x=numbered(3) + 1)
+    a, b = (open_data(tmp_path / name, X) for name in ("a.npz", "b.npz"))
+    assert open_data(tmp_path, X).shares(a)
+    assert open_data({"x": numbered(3)}, X).shares(open_data({"x": numbered(3)}, X))
+    assert not a.shares(b)
     unknown = open_data(lambda: [{"x": numbered(1)[0]}], X)
     assert unknown.shares(unknown)
     assert not split(open_data(lambda: [{"x": numbered(1)[0]}] * 2, X))[0].shares(unknown)

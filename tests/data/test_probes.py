@@ -9,7 +9,8 @@ import onnx.parser
 import onnx_ir
 import pytest
 
-from fcc.data.probes import Probe, probes
+from fcc.analysis import shapes
+from fcc.data.probes import Probe, probes, require_small
 from fcc.data.randomness import random_outputs
 from fcc.errors import DataError
 from fcc.ir import Module
@@ -221,3 +222,35 @@ def test_random_outputs_are_found(body: str, reason: str) -> None:
 def test_inference_dropout_is_deterministic() -> None:
     module, _ = load("(float[2] x) => (y) <float p = {0.5}, bool t = {0}> { y = Dropout(x, p, t) }")
     assert random_outputs(module) == {}
+
+
+def test_a_run_that_would_fill_the_memory_is_not_tried() -> None:
+    text = "(float[n, 1024] x) => (float[n, 1024, 524288] y) <int64[3] s = {1, 1, 524288}, int64[1] a = {2}>"
+    module, _ = load(f"{text} {{ t = Unsqueeze(x, a) y = Expand(t, s) }}")
+
+    def run(feeds: Any) -> Any:
+        raise AssertionError("it runs")
+
+    shapes.infer(module)
+    with pytest.raises(DataError, match=r"a run would take 8 GiB, generated probes are given 4"):
+        probes(module, run=run, opt_shapes={"x": (4, 1024)})
+    with pytest.raises(DataError, match="8 GiB"):
+        require_small(module, {"x": (4, 1024)})
+    require_small(module)
+
+
+@pytest.mark.parametrize(("copies", "refused"), [(1 << 20, False), (1 << 28, True)])
+def test_strings_take_memory_too(copies: int, refused: bool) -> None:
+    module, _ = load(f"(string[1] x) => (string[{copies}] y) <int64[1] n = {{{copies}}}> {{ y = Tile(x, n) }}")
+    shapes.infer(module)
+    if refused:
+        with pytest.raises(DataError, match="8 GiB"):
+            require_small(module)
+    else:
+        require_small(module)
+
+
+def test_an_absurd_size_is_a_number() -> None:
+    module, _ = load("(float[n] x) => (float[n] y) { y = Relu(x) }")
+    with pytest.raises(DataError, match=r"2\^70 and more"):
+        require_small(module, {"x": (1 << 99,)})

@@ -1,10 +1,14 @@
+from typing import Any
+
 import numpy as np
+import onnx.parser
 import pytest
 
 from fcc import ir
 from fcc.analysis import shapes
 from fcc.frontend import read
 from fcc.ir.text import parse
+from fcc.passes._constant_nodes import Plan, Step
 from fcc.passes.fold_constants import FoldConstants
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
@@ -221,3 +225,32 @@ def _run(module: ir.Module) -> tuple[int, list[str]]:
     count = run_pass(FoldConstants(), module, ctx)
     ir.verify(module)
     return count, [r.reason for r in ctx.log.refused]
+
+
+def test_what_moves_weights_makes_no_more_of_them_than_there_are() -> None:
+    chain = " ".join(f"t{i + 1} = Concat<axis=0>(t{i}, t{i})" for i in range(3))
+    check(
+        FoldConstants(elements=8, slow_elements=8),
+        before=f"g (float x) => (float y) <float[8] t0> {{ {chain} r = ReduceMax<keepdims=0>(t3) y = Add(x, r) }}",
+        after=None,
+        because="'t1' has 16 elements, more than 8",
+    )
+
+
+def test_arrays_are_forgotten_when_no_later_node_needs_them() -> None:
+    text = (
+        "g (float[2] x) => (float[2] y) <float[2] a = {1, 2}> { s = Neg(a) t = Add(s, s) u = Mul(t, a) y = Add(x, u) }"
+    )
+    module = read(onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> {text}'))
+    plan = Plan.of(list(module.graph)[:3], 17)
+    (found,) = plan.run()
+    np.testing.assert_array_equal(found, [-2, -8])
+    alive: list[int] = []
+
+    class Watched(Plan):
+        def _run(self, step: Step, arrays: dict[int | None, Any]) -> None:
+            alive.append(len(arrays))
+            super()._run(step, arrays)
+
+    Watched(plan.steps, plan.sources, 17).run()
+    assert alive == [0, 1, 1]

@@ -216,6 +216,16 @@ def test_reshape_behind_it_that_copies_batch_and_sequence() -> None:
     check(P, before=text, after=after, constants={**SHAPES, "c": 0.5, "r": np.array([0, 0, 4, 2])}, opset=23)
 
 
+def test_products_of_another_type_than_the_queries_stay() -> None:
+    """Attention returns the type of its queries."""
+    text = primitives("s0 = MatMul(qh, kh) s = Cast<to=1>(s0) p = Softmax<axis=-1>(s)", constants="")
+    text = text.replace("float[B,S,8] q, float[B,T,8] k", "float16[B,S,8] q, float16[B,T,8] k")
+    check(P, before=text, after=None, because="another type than the queries", constants=SHAPES, opset=23)
+    check(
+        P, before=text, after=None, because="another type than the queries", constants=SHAPES, opset=23, target="cuda"
+    )
+
+
 def test_older_opset_stays() -> None:
     check(P, before=primitives(), after=None, because="needs opset 23", constants={**SHAPES, "c": 0.5}, opset=21)
 

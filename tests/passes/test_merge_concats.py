@@ -178,3 +178,14 @@ def test_the_first_axis_by_either_number(axis: int) -> None:
         f"{io} {{ y = Neg(x) w = Neg(z) }}",
         constants={"s": [2, 1]},
     )
+
+
+@pytest.mark.parametrize("operands", [512, 513])
+def test_operands_do_not_double_without_end(operands: int) -> None:
+    many = ", ".join(["x"] * operands)
+    text = f"g (float[2] x) => (float[{4 * operands}] y) {{ t = Concat<axis=0>({many}) y = Concat<axis=0>(t, t) }}"
+    if operands > 512:
+        check(MergeConcats(), before=text, after=None, because="the operands are no Unsqueezes of the axis")
+        return
+    after = text.replace(f"t = Concat<axis=0>({many}) ", "").replace("(t, t)", f"({many}, {many})")
+    check(MergeConcats(), before=text, after=after)

@@ -178,3 +178,9 @@ def test_any_chain(steps: list[str], numbers: list[int], vectors: list[bool]) ->
     run_pass(P, module, PassContext(target=get_target("cpu"), log=Log(strict=True)))
     same_outputs(before, serde.serialize_model(module.model), tolerance=2e-3)
     assert len(list(module.nodes())) <= len(steps) + 1
+
+
+def test_constants_that_would_fill_the_memory_are_not_multiplied() -> None:
+    io = "g (float[1,1] x) => (float[1024,1025] y)"
+    text = f"{io} <float[1024,1] a, float[1,1025] b> {{ p = Add(x, a) y = Add(p, b) }}"
+    check(P, before=text, after=None, because="the constants grow to 1049600 elements", constants={"a": 1.0, "b": 2.0})

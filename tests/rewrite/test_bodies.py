@@ -84,6 +84,23 @@ def test_nodes_move_out_with_their_constants() -> None:
     assert not body.initializers
 
 
+def test_nodes_move_out_with_the_constants_that_their_branches_use() -> None:
+    module, node, body = start(
+        """g (float[2] x, bool a) => (float[2] y) <int64 n = {2}, bool go = {1}> {
+        y = Loop(n, go, x) <body = b (int64 i, bool c, float[2] s) => (bool d, float[2] t) <float[2] k = {1, 2}> {
+            d = Identity(c)
+            h = If(a) <then_branch = p () => (float[2] u) { u = Mul(x, k) }, else_branch = r () => (float[2] z) { z = Add(x, k) }>
+            t = Add(s, h) }> }"""
+    )
+    rw = Rewriter(module, node, "p")
+    rw.hoist([n for n in body if n.op_type == "If"])
+    rw.commit()
+    ir.verify(module)
+    assert [n.op_type for n in module.graph] == ["If", "Loop"]
+    assert "k" in module.graph.initializers
+    assert not body.initializers
+
+
 def test_a_signature_that_keeps_some_and_stacks_more() -> None:
     module, node, body = start(
         """g (float[2] x, float[2] v) => (float[2] y, float[K,2] z) <int64 n = {2}, bool go = {1}> {

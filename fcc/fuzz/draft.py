@@ -50,6 +50,9 @@ class Draft:
     initializers: dict[str, np.ndarray] = field(default_factory=dict)
     overridable: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
+    tensors: list[onnx.TensorProto] = field(default_factory=list)
+    declared: list[onnx.ValueInfoProto] = field(default_factory=list)
+    wanted: list[onnx.ValueInfoProto] = field(default_factory=list)
     count: int = 0
 
     # -- drawing -------------------------------------------------------------------------------------------------
@@ -61,11 +64,14 @@ class Draft:
 
     def value(self, accept: Callable[[Tensor], bool] = lambda t: True) -> Tensor | None:
         """Return a value in scope, later ones more likely; None when none is accepted."""
-        scope = (self.outer.values if self.outer else []) + self.values
-        found = [t for t in scope if accept(t)]
+        found = [t for t in self.scope() if accept(t)]
         if not found:
             return None
         return found[max(self.rng.randint(0, len(found) - 1), self.rng.randint(0, len(found) - 1))]
+
+    def scope(self) -> list[Tensor]:
+        """Return the values that a node may read, those of outer graphs first."""
+        return [*(self.outer.scope() if self.outer else ()), *self.values]
 
     # -- making --------------------------------------------------------------------------------------------------
     def fresh(self, stem: str = "v") -> str:
@@ -94,7 +100,7 @@ class Draft:
             owner.overridable.append(found)
         return found
 
-    def weight(self, *shape: int) -> Tensor:
+    def weight(self, *shape: int, dtype: str = "") -> Tensor:
         """Return random weights, sometimes with zero, equal or constant slices."""
         seed = self.rng.randint(0, 2**31)
         array = np.random.default_rng(seed).standard_normal(shape) / max(1.0, np.sqrt(np.prod(shape[1:])))
@@ -102,7 +108,7 @@ class Draft:
             axis = self.rng.randint(0, array.ndim - 1)
             rows = np.moveaxis(array, axis, 0)
             rows[0] = self.pick([0, 0.5, rows[-1].copy(), -0.0])
-        return self.constant(array)
+        return self.constant(array, dtype or None)
 
     def node(
         self,
@@ -125,9 +131,16 @@ class Draft:
         return found
 
     def info(self, t: Tensor) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(t.name, helper.np_dtype_to_tensor_dtype(np.dtype(t.dtype)), list(t.shape))
+        return helper.make_tensor_value_info(t.name, tensor_type(t.dtype), list(t.shape))
 
     def graph(self, name: str, outputs: Sequence[Tensor]) -> onnx.GraphProto:
         tensors = [numpy_helper.from_array(a, k) for k, a in self.initializers.items()]
-        inputs = [self.info(t) for t in (*self.inputs, *self.overridable)]
-        return helper.make_graph(self.nodes, name, inputs, [self.info(t) for t in outputs], tensors)
+        inputs = [*(self.info(t) for t in (*self.inputs, *self.overridable)), *self.declared]
+        wanted = [*(self.info(t) for t in outputs), *self.wanted]
+        return helper.make_graph(self.nodes, name, inputs, wanted, [*tensors, *self.tensors])
+
+
+def tensor_type(dtype: str) -> int:
+    """Return the ONNX code of a type by the name that a draft gives it."""
+    special = {"bfloat16": onnx.TensorProto.BFLOAT16, "str": onnx.TensorProto.STRING}
+    return special.get(dtype) or int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from .random_draft import Dim, Draft, Tensor
-from .random_ops import has_rank, static
+from .draft import Dim, Draft, Tensor
+from .ops import has_rank, static
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,10 +64,15 @@ def recurrent(d: Draft) -> None:
     steps, batch, features = x.shape
     assert isinstance(features, int)
     assert isinstance(batch, int)
-    weights: list[Tensor | None] = [d.weight(dirs, gates * hidden, features), d.weight(dirs, gates * hidden, hidden)]
-    weights.append(d.weight(dirs, 2 * gates * hidden) if d.chance(0.6) else None)
+    weights: list[Tensor | None] = [
+        d.weight(dirs, gates * hidden, features, dtype=x.dtype),
+        d.weight(dirs, gates * hidden, hidden, dtype=x.dtype),
+    ]
+    weights.append(d.weight(dirs, 2 * gates * hidden, dtype=x.dtype) if d.chance(0.6) else None)
     zeros = np.zeros((dirs, batch, hidden)) if d.chance(0.6) else np.ones((dirs, batch, hidden))
-    states: list[Tensor | None] = [d.constant(zeros) for _ in range(2 if op == "LSTM" else 1)] if d.chance(0.7) else []
+    states: list[Tensor | None] = (
+        [d.constant(zeros, x.dtype) for _ in range(2 if op == "LSTM" else 1)] if d.chance(0.7) else []
+    )
     out = [((steps, dirs, batch, hidden), x.dtype), ((dirs, batch, hidden), x.dtype)]
     direction = "bidirectional" if dirs == 2 else d.pick(["forward", "reverse"])
     several(
@@ -87,10 +92,18 @@ def strided(d: Draft) -> None:
     if d.chance(0.5):
         shape = (x.shape[0], m, -(-h // 2), -(-w // 2))
         auto = d.pick(["SAME_UPPER", "SAME_LOWER"])
-        d.node("Conv", [x, d.weight(m, c, 3, 3), d.weight(m)], shape, strides=[2, 2], auto_pad=auto)
+        d.node(
+            "Conv",
+            [x, d.weight(m, c, 3, 3, dtype=x.dtype), d.weight(m, dtype=x.dtype)],
+            shape,
+            strides=[2, 2],
+            auto_pad=auto,
+        )
     else:
         shape = (x.shape[0], m, 2 * h, 2 * w)
-        d.node("ConvTranspose", [x, d.weight(c, m, 2, 2), d.weight(m)], shape, strides=[2, 2])
+        d.node(
+            "ConvTranspose", [x, d.weight(c, m, 2, 2, dtype=x.dtype), d.weight(m, dtype=x.dtype)], shape, strides=[2, 2]
+        )
 
 
 def resize(d: Draft) -> None:
@@ -106,7 +119,7 @@ def resize(d: Draft) -> None:
 def einsum(d: Draft) -> None:
     x = d.value(lambda t: has_rank(2)(t) and t.dtype == "float32" and static(t, 1))
     if x is not None:
-        d.node("Einsum", [x, d.weight(3, x.shape[1])], (x.shape[0], 3), equation="bi,oi->bo")  # type: ignore[arg-type]
+        d.node("Einsum", [x, d.weight(3, x.shape[1], dtype=x.dtype)], (x.shape[0], 3), equation="bi,oi->bo")  # type: ignore[arg-type]
 
 
 def topk(d: Draft) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .random_draft import Dim, Draft, Tensor
+from .draft import Dim, Draft, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,9 +162,9 @@ def matmul(d: Draft) -> None:
     if x is None:
         return
     n = d.pick([1, 3, 4, 8])
-    y = d.node("MatMul", [x, d.weight(x.shape[-1], n)], (*x.shape[:-1], n))  # type: ignore[arg-type]
+    y = d.node("MatMul", [x, d.weight(x.shape[-1], n, dtype=x.dtype)], (*x.shape[:-1], n))  # type: ignore[arg-type]
     if d.chance(0.6):
-        d.node("Add", [y, d.weight(n)] if d.chance(0.7) else [d.weight(n), y], y.shape)
+        d.node("Add", [y, d.weight(n, dtype=x.dtype)] if d.chance(0.7) else [d.weight(n, dtype=x.dtype), y], y.shape)
 
 
 def gemm(d: Draft) -> None:
@@ -174,14 +174,14 @@ def gemm(d: Draft) -> None:
         return
     k, m = (x.shape[0], x.shape[1]) if trans_a else (x.shape[1], x.shape[0])
     n, trans_b = d.pick([1, 3, 4, 8]), d.chance(0.5)
-    w = d.weight(n, k) if trans_b else d.weight(k, n)  # type: ignore[arg-type]
+    w = d.weight(n, k, dtype=x.dtype) if trans_b else d.weight(k, n, dtype=x.dtype)  # type: ignore[arg-type]
     bias = d.pick([None, (n,), (1, n), (1,), ()])
     attributes: dict[str, Any] = {"transA": 1} if trans_a else {}
     if trans_b or d.chance(0.3):
         attributes["transB"] = int(trans_b)
     if d.chance(0.3):
         attributes.update(alpha=d.pick([0.5, -1.5]), beta=d.pick([0.0, 2.0, 1.0]))
-    d.node("Gemm", [x, w, None if bias is None else d.weight(*bias)], (m, n), **attributes)
+    d.node("Gemm", [x, w, None if bias is None else d.weight(*bias, dtype=x.dtype)], (m, n), **attributes)
 
 
 def conv(d: Draft) -> None:
@@ -193,7 +193,7 @@ def conv(d: Draft) -> None:
     group = c if d.chance(0.25) else (2 if c % 2 == 0 and d.chance(0.3) else 1)
     m = group * d.pick([1, 2, 3])
     kernel = [d.pick([1, 1, 3]) for _ in range(spatial)]
-    bias = d.weight(m) if d.chance(0.5) else None
+    bias = d.weight(m, dtype=x.dtype) if d.chance(0.5) else None
     if any(k == 3 for k in kernel):
         pads, same = [k // 2 for k in kernel] * 2, x.shape[2:]
     else:
@@ -202,9 +202,9 @@ def conv(d: Draft) -> None:
     if any(pads) or d.chance(0.2):
         attributes["pads"] = pads
     op = "Conv"
-    weight = d.weight(m, c // group, *kernel)
+    weight = d.weight(m, c // group, *kernel, dtype=x.dtype)
     if d.chance(0.2):
-        op, weight = "ConvTranspose", d.weight(c, m // group, *kernel)
+        op, weight = "ConvTranspose", d.weight(c, m // group, *kernel, dtype=x.dtype)
     d.node(op, [x, weight, bias], (x.shape[0], m, *same), **attributes)
 
 
@@ -225,7 +225,7 @@ def batchnorm(d: Draft) -> None:
 def layernorm(d: Draft) -> None:
     x = d.value(lambda t: has_rank(2, 3)(t) and static(t, -1) and t.dtype != "float16")
     if x is not None and d.opset >= 17:
-        d.node("LayerNormalization", [x, d.weight(x.shape[-1])], x.shape, epsilon=0.1)  # type: ignore[arg-type]
+        d.node("LayerNormalization", [x, d.weight(x.shape[-1], dtype=x.dtype)], x.shape, epsilon=0.1)  # type: ignore[arg-type]
 
 
 def softmax(d: Draft) -> None:

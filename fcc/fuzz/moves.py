@@ -1,4 +1,4 @@
-"""More steps of random_graph(): data movement, shape arithmetic, branches."""
+"""More steps of random_graph(): data movement, shape arithmetic."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .random_draft import Draft
-from .random_ops import binary, clip, gemm, identity, is_float, matmul, static, unary
+from .draft import Draft
+from .ops import static
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,27 +146,7 @@ def shape_arithmetic(d: Draft) -> None:
     d.node(d.pick(["Add", "Mul"]), [x, y], x.shape)
 
 
-# -- control flow ----------------------------------------------------------------------------------------------------
-def branch(d: Draft) -> None:
-    """An If whose branches capture values; conditions are constants, inputs or computed."""
-    x = d.value(is_float)
-    if x is None or d.outer is not None:
-        return
-    condition = d.value(lambda t: t.dtype == "bool" and t.shape == ())
-    if condition is None or d.chance(0.3):
-        condition = d.constant(d.chance(0.5), "bool")
-    graphs = []
-    for name in ("then", "else"):
-        body = Draft(d.rng, d.opset, d.dtype, outer=d)
-        for _ in range(d.rng.randint(0, 3)):
-            d.pick([unary, binary, matmul, identity, clip, reshape, gemm])(body)
-        same = [t for t in body.values if t.dtype == x.dtype and t.shape == x.shape]
-        result = same[-1] if same else body.node(d.pick(["Identity", "Tanh"]), [x], x.shape)
-        graphs.append(body.graph(f"{name}_{d.fresh('g')}", [result]))
-    d.node("If", [condition], x.shape, dtype=x.dtype, then_branch=graphs[0], else_branch=graphs[1])
-
-
 MOVES: tuple[Callable[[Draft], None], ...] = (
     *(transpose, reshape, reshape, squeeze, flatten, slice_, concat, pad, expand, tile, gather, reduce),
-    *(shape_arithmetic, branch),
+    shape_arithmetic,
 )
