@@ -13,6 +13,7 @@ from fcc.testing.differential import Judge
 from fcc.testing.variations import Instance
 
 GRAPHS = 12
+KINDS = ("missed", "caught", "unseen", "raised")  # of the answers for several graphs, the first one counts
 
 
 def _vary() -> Any:
@@ -24,16 +25,25 @@ def _vary() -> Any:
     return module
 
 
-def judged(names: list[str]) -> str:
-    """Return "missed", "caught", or "same" where the mutant changes nothing on the graphs of its passes."""
+def seeds_of(names: list[str]) -> list[Seed]:
+    """Return graphs on which some passes apply, as many of each."""
+    seeds = Path(__file__).parent.parent / "tests" / "passes" / "seeds.jsonl.gz"
+    rows = [[s for s in load(seeds) if s.pass_name == n and s.target == "cpu"] for n in names]
+    turns = [row[k] for k in range(max(map(len, rows), default=0)) for row in rows if k < len(row)]
+    return turns[:GRAPHS]
+
+
+def judged(seeds: list[Seed]) -> str:
+    """Return what parity says of a mutant.
+
+    "missed": the compiled model is wrong; "caught": parity refused it, or named the rewrite and left it out; "unseen":
+    the pass alone does wrong, the compiled model is right; "raised": the pass fails and is undone; "same": none of it.
+    """
     logging.disable()
     warnings.simplefilter("ignore")
     bench = _vary()
-    seeds = [
-        s for s in load(bench.SEEDS) if s.pass_name in names and s.target == "cpu" and s.pass_name not in bench.LOSSY
-    ]
-    answers = {_answer(bench.pass_of(s), s) for s in seeds[:: max(1, len(seeds) // GRAPHS)][:GRAPHS]}
-    return next((a for kind in ("missed", "caught") for a in sorted(answers) if a.startswith(kind)), "same")
+    answers = {_answer(bench.pass_of(s), s) for s in seeds if s.pass_name not in bench.LOSSY}
+    return next((a for kind in KINDS for a in sorted(answers) if a.startswith(kind)), "same")
 
 
 def _answer(p: Any, seed: Seed) -> str:
@@ -46,6 +56,8 @@ def _answer(p: Any, seed: Seed) -> str:
         outcome = f"wrong: {error}"
     if not outcome.startswith("wrong"):
         return "same"
+    if outcome.startswith("wrong: the pass raised"):
+        return "raised"
     try:
         compiled = fcc.compile(
             judge.instance.model, passes=seed.pass_text, target=seed.target, verify="end", allow_growth=True
@@ -56,4 +68,6 @@ def _answer(p: Any, seed: Seed) -> str:
         return "caught: guilty"
     judge.after = compiled.proto()
     wrong = judge._same(list(judge._runs()))
-    return f"missed: {outcome[:200]} {wrong[:200]}" if wrong else "caught: right"
+    return (
+        f"missed: {outcome[:200]} {wrong[:200]}\n{seed.pass_text}\n{seed.text}" if wrong else f"unseen: {outcome[:200]}"
+    )

@@ -7,11 +7,13 @@ import importlib
 import importlib.machinery
 import json
 import os
-import signal
+import resource
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -25,25 +27,52 @@ OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--no-header"
 OPTIONS += ["-Wignore::pytest.PytestAssertRewriteWarning", f"--rootdir={ROOT}"]
 VARIED = ROOT / "tests" / "passes" / "test_varied.py"
 VARYING = ("test_neighbours", "test_instances")
+NOT_RUN = "not run"
 LIKELY = 6  # tests that killed most mutants of a file so far are tried first
 
 
-def files_of(tests: list[Path], names: list[str]) -> list[str]:
-    """Return what pytest is given: test files, then the varied instances of the passes."""
-    return [str(t) for t in tests if t != VARIED] + [f"{VARIED}::{t}[{n}]" for n in names for t in VARYING]
+def files_of(tests: list[Path], names: list[str], quick: bool) -> list[str]:
+    """Return what pytest is given: test files, then the neighbours of the passes, last their varied instances."""
+    varying = [f"{VARIED}::{t}[{n}]" for t in VARYING[: 1 if quick else None] for n in names]
+    return [str(t) for t in tests if t != VARIED] + varying
+
+
+@dataclass(frozen=True)
+class How:
+    """CPU seconds that a test may take, and after which a mutant that lives is given up; which tests run, or parity."""
+
+    seconds: int
+    budget: int
+    quick: bool
+    parity: bool
+
+
+def spent() -> float:
+    """Return the CPU seconds of this process and its children."""
+    now = os.times()
+    return now.user + now.system + now.children_user + now.children_system
 
 
 class Session:
-    """A pytest plugin that hands the collected tests to ``drive`` instead of running them."""
+    """A pytest plugin that hands the collected tests to ``drive`` instead of running them.
 
-    def __init__(self, drive: Callable[[Session], None]) -> None:
+    A test may take ``seconds`` of CPU time, then its process ends: other work on the machine kills no mutant.
+    """
+
+    def __init__(self, drive: Callable[[Session], None], how: How | None = None) -> None:
         self.drive, self.items, self.failed = drive, [], ""
+        self.seconds, self.budget = (how.seconds, how.budget) if how is not None else (0, 0)
         self.killers: Counter[str] = Counter()
 
     def pytest_runtestloop(self, session: Any) -> bool:
         self.items = list(session.items)
         self.drive(self)
         return True
+
+    def pytest_runtest_logstart(self) -> None:
+        if self.seconds:
+            limit = int(time.process_time()) + self.seconds
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self.failed:
@@ -53,11 +82,10 @@ class Session:
         """Return the tests that are tried first."""
         return [t for t, _ in self.killers.most_common(LIKELY)]
 
-    def run(self, patched: list[tuple[Any, CodeType]], seconds: int) -> str:
+    def run(self, patched: list[tuple[Any, CodeType]]) -> str:
         """Run the tests in a fork with other code in some functions, up to the first failure."""
 
         def answer() -> str:
-            signal.alarm(seconds)
             for function, code in patched:
                 function.__code__ = code
             first = self.likely()
@@ -65,6 +93,8 @@ class Session:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
                 if self.failed:
                     return f"killed: {self.failed}"
+                if spent() > self.budget:
+                    break
             return "survived"
 
         return self.counted(answer_of(*forked(answer)))
@@ -123,16 +153,17 @@ def _nested(code: CodeType) -> list[CodeType]:
 class Zygote:
     """A process from before the tests were collected; forks children that import the mutated file anew."""
 
-    def __init__(self, file: File, path: Path, tests: list[Path], names: list[str], seconds: int) -> None:
+    def __init__(self, file: File, path: Path, tests: list[Path], names: list[str], how: How) -> None:
         self.requests, self.answers = os.pipe(), os.pipe()
+        self.sound: set[str] = set()
         if os.fork() == 0:
             os.close(self.requests[1])
             with os.fdopen(self.requests[0]) as requests, os.fdopen(self.answers[1], "w") as answers:
                 for line in requests:
-                    index, likely, parity = json.loads(line)
+                    index, likely, what = json.loads(line)
                     code = compile(path.read_text(), str(path), "exec")
                     code = code if index is None else file.code(file.mutants[index], str(path))
-                    answer = answer_of(*forked(partial(fresh, path, code, tests, names, likely, seconds, parity)))
+                    answer = answer_of(*forked(partial(fresh, path, code, tests, names, likely, how, what)))
                     answers.write(json.dumps(answer) + "\n")
                     answers.flush()
             os._exit(0)
@@ -140,11 +171,25 @@ class Zygote:
         os.close(self.answers[1])
         self.writer, self.reader = os.fdopen(self.requests[1], "w"), os.fdopen(self.answers[0])
 
-    def ask(self, index: int | None, likely: list[str], parity: bool = False) -> str:
-        """Return what became of a mutant (None: the file as it is), or what parity said of it."""
-        self.writer.write(json.dumps([index, likely, parity]) + "\n")
+    def ask(self, index: int | None, likely: list[str], what: str = "tests") -> str:
+        """Return what became of a mutant (None: the file as it is): all tests, the likely only, or parity."""
+        self.writer.write(json.dumps([index, likely, what]) + "\n")
         self.writer.flush()
         return str(json.loads(self.reader.readline()))
+
+    def tests(self, index: int, session: Session) -> str:
+        """Return what became of a mutant.
+
+        Raises:
+            SystemExit: the test that failed also fails without the mutant when the file is imported anew.
+        """
+        answer = session.counted(self.ask(index, session.likely()))
+        killer = answer.removeprefix("killed: ")
+        if answer != "survived" and killer not in self.sound:
+            if self.ask(None, [killer] if "::" in killer else [], "likely") != "survived":
+                raise SystemExit(f"{killer}: so without a mutant")
+            self.sound.add(killer)
+        return answer
 
 
 def replace_source(path: Path, code: object) -> None:
@@ -159,22 +204,28 @@ def replace_source(path: Path, code: object) -> None:
 
 
 def fresh(
-    path: Path, code: object, tests: list[Path], names: list[str], likely: list[str], seconds: int, parity: bool
+    path: Path,
+    code: object,
+    tests: list[Path],
+    names: list[str],
+    likely: list[str],
+    how: How,
+    what: str,
 ) -> str:
     """Import a file with other code and run its tests, or judge it by parity; return the answer."""
     import pytest
 
     replace_source(path, code)
     forget(path)
-    if parity:
-        sys.path[:0] = [str(ROOT / "benchmarks")]
-        from mutant_parity import judged
+    if what == "parity":
+        from mutant_parity import judged, seeds_of
 
-        return judged(names)
+        return judged(seeds_of(names))
 
-    signal.alarm(seconds)
-    for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names)]:
-        session = Session(lambda s: None)
+    for some in ([likely] if likely else []) + [[f] for f in files_of(tests, names, how.quick) if what == "tests"]:
+        if spent() > how.budget:
+            break
+        session = Session(lambda s: None, how)
         session.pytest_runtestloop = None  # type: ignore[assignment,method-assign]
         if pytest.main([*OPTIONS, *some], [session]) not in (0, 5):
             return f"killed: {session.failed}"
@@ -205,10 +256,11 @@ def answer_of(pid: int, reader: int) -> str:
     with os.fdopen(reader) as pipe:
         text = pipe.read()
     os.waitpid(pid, 0)
-    return text or "killed: the process died"
+    return text or "killed: the process died, or ran out of time"
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Return the modules of passes/ and backends/ that a file imports, by their last name."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -216,11 +268,11 @@ def imports(path: Path) -> set[str]:
             parts = (node.module or "").split(".")
             if node.level or parts[:2] in (["fcc", "passes"], ["fcc", "backends"]):
                 found |= {parts[-1]} if parts[-1] not in ("passes", "backends", "") else {a.name for a in node.names}
-    return found
+    return frozenset(found)
 
 
 def warm() -> None:
-    """Import in the parent what every child needs."""
+    """Import, read and collect in the parent what every child needs."""
     import gc
 
     import hypothesis  # noqa: F401
@@ -230,6 +282,8 @@ def warm() -> None:
 
     import fcc.testing  # noqa: F401
 
+    for path in (*(ROOT / "passes").glob("*.py"), *BACKENDS):
+        imports(path)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     collected = Session(lambda session: None)
     pytest.main([*OPTIONS, *(str(ROOT / "tests" / t) for t in ("passes", "backends"))], [collected])
@@ -261,9 +315,8 @@ def drive(
     tests: list[Path],
     names: list[str],
     plan: Callable[[Callable[[Mutant], bool]], None],
-    tell: Callable[[Mutant, bool, str], None],
-    seconds: int,
-    parity: bool,
+    tell: Callable[[Mutant, str, str], None],
+    how: How,
     first: bool,
 ) -> None:
     """Collect the tests of a file and let ``plan`` run mutants; ``tell`` hears what became of each.
@@ -275,14 +328,22 @@ def drive(
     """
     import pytest
 
-    zygote = Zygote(file, path, tests, names, seconds)
+    zygote = Zygote(file, path, tests, names, how)
+    numbers = {id(m): i for i, m in enumerate(file.mutants)}
+
+    def judge(mutant: Mutant) -> bool:
+        tell(mutant, NOT_RUN, zygote.ask(numbers[id(mutant)], [], "parity"))
+        return True
+
+    if how.parity:
+        plan(judge)
+        return
     package = "fcc.passes" if path.parent.name == "passes" else "fcc.backends"
     module = importlib.import_module(f"{package}.{path.stem}")
     plain = compile(ast.fix_missing_locations(file.tree), str(path), "exec", dont_inherit=True)
-    numbers = {id(m): i for i, m in enumerate(file.mutants)}
 
     def loop(session: Session) -> None:
-        if first and session.run([], 10 * seconds) != "survived":
+        if first and session.run([]) != "survived":
             raise SystemExit(f"the tests of {path.name} fail without a mutant: {session.killers}")
 
         def attempt(mutant: Mutant) -> bool:
@@ -293,12 +354,12 @@ def drive(
             assert isinstance(code, CodeType)
             patched = patches(plain, code, module)
             number = numbers[id(mutant)]
-            answer = session.run(patched, seconds) if patched else session.counted(zygote.ask(number, session.likely()))
-            tell(mutant, answer != "survived", zygote.ask(number, [], True) if parity else "")
+            answer = session.run(patched) if patched else zygote.tests(number, session)
+            tell(mutant, answer, "")
             return answer != "survived"
 
         plan(attempt)
 
-    code = pytest.main([*OPTIONS, *files_of(tests, names)], [Session(loop)])
+    code = pytest.main([*OPTIONS, *files_of(tests, names, how.quick)], [Session(loop, how)])
     if code not in (0, 5):
         raise SystemExit(f"pytest cannot collect the tests of {path.name}: {code}")

@@ -1,13 +1,16 @@
 """Break the passes on purpose and report which changes their tests, and parity at compile time, notice.
 
     python benchmarks/mutants.py [--pass FILE ...] [--sample N | --lines | --all] [--seed S] [--jobs J] [--parity]
+        [--json FILE] [--again FILE]
 
 A mutant is one change of one file of passes/ or backends/lower_*.py: an operator, a comparison, a constant, a
 condition, an argument, a statement or a result that goes (benchmarks/mutation.py). It runs the tests of its own pass
 only: the files of tests/passes and tests/backends that import the module, or a pass that a helper serves, and the
-varied instances of the pass; in a forked child, up to the first failure or ``--seconds``. ``--lines`` takes a mutant a
-line, and another one when it lives, up to three; ``--sample`` draws from all, ``--all`` runs all. ``--parity`` compiles
-graphs of the corpus on which the pass applies with the mutant in place, and says whether a wrong result was noticed.
+varied instances of the pass; in a forked child, up to the first failure, or a test that takes ``--seconds`` of CPU.
+``--lines`` takes a mutant a line, and another one when it lives, up to three; ``--sample`` draws one of every file and
+the rest of all files alike, ``--all`` runs all. Survivors are printed as a diff of the file without its comments.
+``--parity`` runs no tests: it compiles graphs of the corpus on which the pass applies with the mutant in place, and
+says whether a wrong result was noticed (benchmarks/mutant_parity.py).
 Mutants listed in equivalent_mutants.txt change nothing that can be observed, each with its reason.
 """
 
@@ -24,16 +27,34 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from mutant_server import drive, imports, warm
+from mutant_server import How, drive, imports, warm
 from mutation import File, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "benchmarks" / "equivalent_mutants.txt"
 TESTS = sorted(p for t in ("passes", "backends") for p in (ROOT / "tests" / t).glob("test_*.py"))
 TRIES = 3
+SURVIVED = "survived"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one mutant: what killed it, what parity said of it, and how to see it."""
+
+    path: str
+    line: int
+    key: str
+    answer: str
+    parity: str
+    diff: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether a test failed."""
+        return self.answer != SURVIVED
 
 
 def sources() -> list[Path]:
@@ -67,11 +88,10 @@ def _named_after(test: Path, stems: list[str]) -> str:
 def pass_names(files: set[str]) -> list[str]:
     """Return the kebab-case names of the passes in some files."""
     found = []
-    for path in sources():
-        if path.stem in files:
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name" and node.value is not None:
-                    found.append(str(ast.literal_eval(node.value)))
+    for path in (p for p in sources() if p.stem in files):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name" and node.value is not None:
+                found.append(str(ast.literal_eval(node.value)))
     return found
 
 
@@ -100,8 +120,9 @@ def work(path: Path, text: str, picked: list[str] | None, given: argparse.Namesp
     tests, served = tests_of(path, paths)
     pipe = os.fdopen(writer, "w")
 
-    def tell(mutant: Mutant, killed: bool, parity: str) -> None:
-        pipe.write(json.dumps([mutant.line, mutant.function, mutant.change, mutant.key, killed, parity]) + "\n")
+    def tell(mutant: Mutant, answer: str, parity: str) -> None:
+        diff = "" if answer != SURVIVED and not parity.startswith("missed") else file.diff(mutant)
+        pipe.write(json.dumps(asdict(Row(file.path, mutant.line, mutant.key, answer, parity, diff))) + "\n")
         pipe.flush()
 
     def plan(attempt: Callable[[Mutant], bool]) -> None:
@@ -113,9 +134,10 @@ def work(path: Path, text: str, picked: list[str] | None, given: argparse.Namesp
                 if picked is None and not given.all and k + 1 == TRIES:
                     break
 
+    how = How(given.seconds, given.budget, given.quick, given.parity)
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
-    drive(file, path, tests, pass_names(served), plan, tell, given.seconds, given.parity, picked is None)
+    drive(file, path, tests, pass_names(served), plan, tell, how, picked is None)
 
 
 def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tuple[Path, int, int]:
@@ -133,7 +155,7 @@ def start(path: Path, picked: list[str] | None, given: argparse.Namespace) -> tu
     return path, pid, reader
 
 
-def results(plan: dict[Path, list[str] | None], given: argparse.Namespace) -> Iterator[tuple[Path, list[list[Any]]]]:
+def results(plan: dict[Path, list[str] | None], given: argparse.Namespace) -> Iterator[list[Row]]:
     """Yield the rows of each file as it ends."""
     waiting, running, read = list(plan), dict[int, tuple[Path, int]](), dict[int, bytes]()
     while waiting or running:
@@ -147,19 +169,39 @@ def results(plan: dict[Path, list[str] | None], given: argparse.Namespace) -> It
                 path, pid = running.pop(reader)
                 os.close(reader)
                 os.waitpid(pid, 0)
-                yield path, [json.loads(line) for line in read.pop(reader).splitlines()]
+                yield [Row(**json.loads(line)) for line in read.pop(reader).splitlines()]
 
 
-def report(path: Path, rows: list[list[Any]], quiet: bool) -> None:
+def report(rows: list[Row]) -> None:
     """Print the survivors of a file and its totals."""
-    name = path.relative_to(ROOT)
-    for line, function, change, _, killed, parity in sorted(rows):
-        if not killed or parity.startswith("missed"):
-            print(f"{'missed' if killed else 'SURVIVED'} {name}:{line} ({function}) {change} {parity}")
-    if not quiet:
-        lines, dead = {r[0] for r in rows}, {r[0] for r in rows if r[4]}
-        print(f"{name}: {sum(r[4] for r in rows)} of {len(rows)} mutants killed, {len(dead)} of {len(lines)} lines")
+    for row in sorted(rows, key=lambda r: (r.line, r.key)):
+        if not row.killed or row.parity.startswith("missed"):
+            print(f"{'SURVIVED' if not row.killed else ''} {row.path}:{row.line} {row.parity}\n  {row.key}\n{row.diff}")
+    lines, dead = {r.line for r in rows}, {r.line for r in rows if r.killed}
+    for name in {r.path for r in rows}:
+        print(f"{name}: {sum(r.killed for r in rows)} of {len(rows)} mutants killed, {len(dead)} of {len(lines)} lines")
     sys.stdout.flush()
+
+
+def planned(paths: list[Path], given: argparse.Namespace) -> dict[Path, list[str] | None]:
+    """Return the keys of mutants to run by file, None for those that ``--lines`` and ``--all`` choose."""
+    if given.lines or given.all:
+        return dict.fromkeys(paths)
+    if given.again is None:
+        return sample(paths, given.sample, given.seed)
+    rows = [Row(**row) for row in json.loads(given.again.read_text())]
+    open_ = [r for r in rows if not r.killed or r.parity.startswith("missed")]
+    return {p: keys for p in paths if (keys := [r.key for r in open_ if ROOT / r.path == p])}
+
+
+def sample(paths: list[Path], count: int, seed: str) -> dict[Path, list[str] | None]:
+    """Return the keys of mutants to run: one of every file, and the rest of all files alike."""
+    skip, rng = equivalent(), random.Random(seed)
+    pools = {p: sorted({m.key for m in File(str(p.relative_to(ROOT)), p.read_text()).mutants} - skip) for p in paths}
+    drawn = [(p, rng.choice(keys)) for p, keys in pools.items() if keys]
+    rest = [(p, k) for p, keys in pools.items() for k in keys if (p, k) not in drawn]
+    drawn += rng.sample(rest, max(0, min(count - len(drawn), len(rest))))
+    return {p: [k for q, k in drawn if q == p] for p in pools if any(q == p for q, _ in drawn)}
 
 
 def main() -> int:
@@ -171,36 +213,39 @@ def main() -> int:
     parser.add_argument("--seed", default="0")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--budget", type=int, default=1200, help="CPU seconds, then a mutant counts as alive")
     parser.add_argument("--unchecked", action="store_true", help="the tests are known to pass without a mutant")
+    parser.add_argument("--quick", action="store_true", help="without the varied instances, which take longest")
     parser.add_argument("--parity", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser.add_argument("--again", type=Path, help="such a file: what survived or was missed in it is run again")
     given = parser.parse_args()
     os.chdir(ROOT)
     begin = time.perf_counter()
     paths = [p for p in sources() if not given.passes or p.stem in given.passes]
-    plan: dict[Path, list[str] | None] = dict.fromkeys(paths)
-    if not given.lines and not given.all:
-        skip = equivalent()
-        pool = [(p, m.key) for p in paths for m in File(str(p.relative_to(ROOT)), p.read_text()).mutants]
-        pool = sorted({row for row in pool if row[1] not in skip})
-        drawn = random.Random(given.seed).sample(pool, min(given.sample, len(pool)))
-        plan = {p: [k for q, k in drawn if q == p] for p in dict.fromkeys(q for q, _ in drawn)}
+    plan = planned(paths, given)
     warm()
+    for test in TESTS:
+        imports(test)
     if not given.lines and not given.all and not given.unchecked:
         tests = [str(ROOT / "tests" / t) for t in ("passes", "backends")]
         if subprocess.run([sys.executable, "-P", "-m", "pytest", "-q", *tests], stdout=subprocess.DEVNULL).returncode:
             raise SystemExit("the tests fail without a mutant")
-    total: list[list[Any]] = []
-    for path, rows in results(plan, given):
-        report(path, rows, quiet=False)
+    total: list[Row] = []
+    for rows in results(plan, given):
+        report(rows)
         total += rows
-    killed = sum(r[4] for r in total)
+    killed, died = sum(r.killed for r in total), sum("::" not in r.answer and r.killed for r in total)
     share = 100 * killed / max(1, len(total))
-    print(f"{len(total)} mutants in {time.perf_counter() - begin:.0f} s, {killed} killed ({share:.1f} %)")
+    seconds = time.perf_counter() - begin
     if given.parity:
-        print("parity:", dict(Counter(r[5].partition(":")[0] for r in total)))
+        print(f"parity, {seconds:.0f} s:", dict(Counter(r.parity.partition(":")[0] for r in total)))
+    else:
+        print(
+            f"{len(total)} mutants in {seconds:.0f} s, {killed} killed ({share:.1f} %), {died} by a crash or slowness"
+        )
     if given.json:
-        given.json.write_text(json.dumps(total, indent=1))
+        given.json.write_text(json.dumps([asdict(r) for r in total], indent=1))
     return int(share < 95)
 
 

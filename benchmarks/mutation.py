@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -76,6 +77,15 @@ class File:
         finally:
             undo()
 
+    def diff(self, mutant: Mutant) -> str:
+        """Return what a mutant changes, as a diff of the file without its comments."""
+        before = ast.unparse(self.tree).splitlines()
+        undo = mutant.apply()
+        after = ast.unparse(ast.fix_missing_locations(self.tree)).splitlines()
+        undo()
+        lines = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
+        return "\n".join(line for line in lines if not line.startswith("@@"))
+
     def _all(self) -> Iterator[Mutant]:
         for node in ast.walk(self.tree):
             if not self._computes(node):
@@ -87,12 +97,17 @@ class File:
             yield from self._inside(node)
 
     def _computes(self, node: ast.AST) -> bool:
-        """Whether a node is evaluated for what it computes: no annotation, message, docstring, assertion or import."""
+        """Whether a node is evaluated for what it computes: no annotation, message, docstring, assertion or import.
+
+        ``strict`` of zip is an assertion.
+        """
         if isinstance(node, ast.Import | ast.ImportFrom | ast.Assert | ast.alias | ast.Raise):
             return False
         child = node
         while (parent := self.parents.get(child)) is not None:
             if isinstance(parent, ast.Assert | ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom):
+                return False
+            if isinstance(parent, ast.keyword) and parent.arg == "strict":
                 return False
             if isinstance(parent, ast.AnnAssign | ast.arg) and parent.annotation is child:
                 return False

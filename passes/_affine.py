@@ -70,10 +70,7 @@ def _batchnorm(node: ir.Node, channels: Channels) -> Affine | str:
         return "training-mode BatchNormalization computes its own statistics"
     if any(ir.dims_of(v) != (channels.count,) for v in node.inputs[1:5]):
         return f"the statistics are no vectors of {channels.count} channels"
-    arrays = [ir.Module.constant(v) for v in node.inputs[1:5]]
-    gamma, beta, mean, var = (None if a is None else a.astype(np.float64) for a in arrays)
-    if gamma is None or beta is None or mean is None or var is None:
-        return "the statistics are not constant"
+    gamma, beta, mean, var = (np.asarray(ir.Module.constant(v), np.float64) for v in node.inputs[1:5])
     spread = var + node.attributes.get_float("epsilon", 1e-5)
     if not np.all(spread > 0):
         return "a variance plus epsilon is not positive"

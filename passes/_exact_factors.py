@@ -54,8 +54,9 @@ def decompose(weight: Array, dtype: np.dtype[Any], limit: int) -> tuple[Array, A
     if rank > limit:
         return f"the rank {rank} is too high: above {limit} two factors are no smaller"
     a, b = factorize(even, rank)
-    outer, inner = (rows * a).astype(dtype).astype(np.float64), (b * columns).astype(dtype).astype(np.float64)
-    lost = np.linalg.norm(outer @ inner - weight, axis=1) / np.linalg.norm(weight + (rows == 0), axis=1)
+    outer = np.where(weight.any(axis=1, keepdims=True), rows * a, 0).astype(dtype).astype(np.float64)
+    inner = (b * columns).astype(dtype).astype(np.float64)
+    lost = np.linalg.norm(outer @ inner - weight, axis=1, keepdims=True) / rows
     allowed = 8 * float(np.finfo(dtype).eps) * rank**0.5
     if not np.all(lost <= allowed):
         return f"at rank {rank} an output would move by {float(np.max(lost)):.1e} of its size"

@@ -132,7 +132,7 @@ def multiples(value: ir.Value) -> Iterator[tuple[float, ir.Value, tuple[ir.Node,
 def scalar(value: ir.Value | None) -> float | None:
     """Return the number that a floating-point constant holds throughout, else None."""
     array = small_constant(value)
-    if array is None or array.size == 0 or value is None or value.dtype is None or not value.dtype.is_floating_point():
+    if array is None or array.size == 0 or not ir.DataType.from_numpy(array.dtype).is_floating_point():
         return None
     wide = array.astype(np.float64).reshape(-1)
     return float(wide[0]) if (wide == wide[0]).all() else None

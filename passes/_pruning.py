@@ -156,10 +156,8 @@ def _alike(one: Reader, other: Reader) -> bool:
 def _least(most: Pruning, energy: float) -> Pruning:
     """Return the pruning by which the fewest channels stay that keep a share of the squares, by bisection."""
     pool = most.pool
-    counts = [
-        pool.total,
-        *range(pool.total - pool.total % -pool.step - pool.step, pool.total - most.count - 1, -pool.step),
-    ]
+    largest = (pool.total - 1) // pool.step * pool.step
+    counts = [pool.total, *range(largest, pool.total - most.count - 1, -pool.step)]
     low, high = 0, len(counts) - 1
     while low < high:
         middle = (low + high + 1) // 2

@@ -79,10 +79,10 @@ class ConvertWeights(SitePass):
             return "a nested graph reads it"
         if any(f"{self.name}(" in u.node.metadata_props.get(ORIGIN, "") for u in value.uses()):
             return "it is a scale of what is stored so"
-        array = ir.Module.constant(value)
-        if array is None or not np.all(np.isfinite(array)):
+        array = np.asarray(ir.Module.constant(value))
+        if not np.all(np.isfinite(array)):
             return "it holds NaN or infinity"
-        if self.to == "fp16" and np.abs(array).max(initial=0.0) > _LARGEST_HALF:
+        if self.to == "fp16" and np.any(np.abs(array) > _LARGEST_HALF):
             return "it holds values beyond float16"
         return None
 

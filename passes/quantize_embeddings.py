@@ -64,9 +64,9 @@ class QuantizeEmbeddings(SitePass):
         dims: Any = ir.dims_of(table)
         if len(dims) < 2 or any(n.attributes.get_int("axis", 0) % len(dims) for n in users):
             return "it looks up no rows"
-        array = ir.Module.constant(table)
-        if array is None or array.size < max(self.least, 1):
-            return f"a table of {0 if array is None else array.size} elements is not worth it (from {self.least} it is)"
+        array = np.asarray(ir.Module.constant(table))
+        if array.size < max(self.least, 1):
+            return f"a table of {array.size} elements is not worth it (from {self.least} it is)"
         return None if np.all(np.isfinite(array)) else "the table holds NaN or infinity"
 
     def rewrite(self, site: Site, rw: Rewriter) -> None:

@@ -42,12 +42,15 @@ class _Maker:
                 continue
             rng = np.random.default_rng([self.seed, number, k])
             feeds[spec.name] = draw(spec, self.axes.shape(spec, sizes), self.meanings[spec.name], style, rng)
-        if number % 2:
+        if number:
             feeds.update(self._overrides(number))
         return feeds
 
     def _overrides(self, number: int) -> Probe:
-        """Return other values for overridable initializers: near the default for floats, the default else."""
+        """Return other values for overridable initializers: near the default for floats, the default else.
+
+        By odd numbers a tenth of the spread is added; by even ones they shrink, and keep their signs: bounds act.
+        """
         out: Probe = {}
         left = _OVERRIDE_BYTES
         for k, spec in enumerate(self.specs):
@@ -58,11 +61,21 @@ class _Maker:
             left -= default.nbytes
             out[spec.name] = default
             if is_float(spec.dtype):
-                rng = np.random.default_rng([self.seed, number, k])
-                spread = float(np.std(default.astype(np.float64))) if default.size else 0.0
-                noise = np.clip(rng.standard_normal(default.shape), -3, 3) * (0.1 * spread or 0.1)
-                out[spec.name] = (default.astype(np.float64) + noise).astype(spec.dtype)
+                noise = np.clip(np.random.default_rng([self.seed, number, k]).standard_normal(default.shape), -3, 3)
+                out[spec.name] = _MOVED[number % 2](default.astype(np.float64), noise).astype(spec.dtype)
         return out
+
+
+def _shrunk(default: Array, noise: Array) -> Array:
+    return np.where(default == 0, 0.1 * noise, default * np.exp(-np.abs(noise)))
+
+
+def _added(default: Array, noise: Array) -> Array:
+    spread = float(np.std(default)) if default.size else 0.0
+    return np.asarray(default + noise * (0.1 * spread or 0.1))
+
+
+_MOVED: tuple[Callable[[Array, Array], Array], ...] = (_shrunk, _added)
 
 
 def probes(

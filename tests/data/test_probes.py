@@ -177,10 +177,14 @@ def test_no_size_works() -> None:
 
 
 def test_overridable_initializers_have_their_default_and_another_value() -> None:
-    text = "(float[2] x, float[2] w = {1, 2}) => (y) { y = Mul(x, w) }"
+    text = "(float[3] x, float[3] w = {1, -2, 0}, float h = {1}) => (y) { m = Mul(x, w) y = Min(m, h) }"
     found = made(text)
-    assert ["w" in p for p in found] == [False, True, False]
-    assert not np.array_equal(found[1]["w"], [1, 2])
+    assert ["w" in p for p in found] == [False, True, True]
+    for probe in found[1:]:
+        assert np.all(probe["w"] != np.array([1, -2, 0]))
+        assert np.all(np.abs(probe["w"] - [1, -2, 0]) < 5)
+    assert np.array_equal(np.sign(found[2]["w"][:2]), [1, -1]), "signs stay"
+    assert 0 < found[2]["h"] < 1
 
 
 def test_same_seed_same_probes() -> None:

@@ -217,6 +217,15 @@ def test_present_that_is_read_before_the_scores_are_known() -> None:
             o = Shape(nk) }}""", PAST)  # fmt: skip
 
 
+def test_values_that_are_made_of_the_joined_keys() -> None:
+    """They are read by the operator, so that the keys are joined outside."""
+    io = "g (float[B,2,1,4] q, float[B,2,2,4] pk, float[B,2,1,4] kh, float[B,2,2,4] pv) => (float[B,2,1,4] z)"
+    join = "nk = Concat<axis=2>(pk, kh) vh = Slice(nk, i2, i3, i2) nv = Concat<axis=2>(pv, vh)"
+    indices = {"i2": 2, "i3": 3}
+    holds(f"{io} <float c, int64[1] i2, int64[1] i3> {{ {join} kt = Transpose<perm=[0,1,3,2]>(nk) {CORE.format(q='q', k='kt', v='nv')} }}",
+          f"{io} <int64[1] i2, int64[1] i3> {{ {join} z = Attention<scale=0.5>(q, nk, nv) }}", indices)  # fmt: skip
+
+
 def test_a_past_of_two_parts_is_none() -> None:
     join = "nk = Concat<axis=2>(pk, pk, kh) nv = Concat<axis=-2>(pv, pv, vh)"
     holds(decoder(f"{join} kt = Transpose<perm=[0,1,3,2]>(nk)"), without_past(join), PAST)

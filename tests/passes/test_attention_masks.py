@@ -293,7 +293,7 @@ def test_causal(name: str) -> None:
     assert len(list(module.nodes())) == 1
 
 
-@pytest.mark.parametrize("shape", ["5,5", "1,1,5,5", "1,5,5"])
+@pytest.mark.parametrize("shape", ["5,5", "1,1,5,5", "1,5,5", "2,5,5"])
 def test_causal_constants(shape: str) -> None:
     for fill in (-np.inf, LOWEST, -1e9):
         masks(before("u = Add(s, m)", s="5", t="5", constants=f"float[{shape}] m"), after(s="5", t="5", more=", is_causal=1"),
@@ -478,3 +478,16 @@ def test_guards_stay_where_a_row_without_keys_is_not_known_to_be_0(target: str) 
 )
 def test_other_guards_stay(guard: str) -> None:
     masks(before("u = Mul(s, one)").replace("p = Softmax(u)", guard), None)
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "v", "z"),
+    [
+        ("B,H,5,4", "B,H,4,7", "B,H,7,6", "B,H,5,6"),
+        ("B,2,5,D", "B,2,D,7", "B,2,7,6", "B,2,5,6"),
+        ("B,2,5,4", "B,2,4,7", "B,2,7,E", "B,2,5,E"),
+    ],
+)
+def test_numbers_that_attention_needs_to_know(q: str, k: str, v: str, z: str) -> None:
+    io = f"g (float[{q}] q, float[{k}] k, float[{v}] v) => (float[{z}] z)"
+    check(P, f"{io} {{ s = MatMul(q, k) p = Softmax(s) z = MatMul(p, v) }}", None, because="the number of heads, or their size, is not known, or a size is 0", opset=23)  # fmt: skip

@@ -39,7 +39,7 @@ def declared() -> str:
 
 
 def graph(body: str) -> ir.Module:
-    text = f"g (float[2,3,4] x, float[1,2,4,6] img, int64[1] any, float[2,3,N] u, float[2,1,1] thin, float anyf) => (float[] y) <{declared()}> {{ {body} }}"
+    text = f"g (float[2,3,4] x, float[1,2,4,6] img, float[1,2,H,6] tall, float[1,2,4,W] long, int64[1] any, float[2,3,N] u, float[2,1,1] thin, float anyf) => (float[] y) <{declared()}> {{ {body} }}"
     module = read(model_from(text, 21, VECTORS | NUMBERS, 0))
     shapes.infer(module)
     return module
@@ -139,6 +139,8 @@ STOPS = {
     "times a number with more axes": "y = Mul(x, wide)",
     "times what is computed": "y = Mul(x, anyf)",
     "a number by x": "y = Div(two, x)",
+    "SpaceToDepth of rows that are not known": "y = SpaceToDepth<blocksize = 2>(tall)",
+    "SpaceToDepth of columns that are not known": "y = SpaceToDepth<blocksize = 2>(long)",
     "Reshape to what is computed": "a = Concat<axis = 0>(any, m1) y = Reshape(x, a)",
 }  # fmt: skip
 

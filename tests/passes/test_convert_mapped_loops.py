@@ -18,7 +18,7 @@ from fcc.testing import check
 Executed = Callable[..., ir.Module]
 TEXT = """g (float[{t},2,3] x, float[2,{t},3] v, float[{t}] r{inputs}) => ({outputs})
     <float[3,4] w, float[4] b, float[4,3] m, float[2,3] k, bool go = {{1}}, int64 zero = {{0}}, int64[1] one = {{1}},
-     int64[1] none = {{0}}, int64[1] two = {{2}}, int64[2] flat = {{-1, 6}}, int64 last = {{2}}> {{
+     int64[1] none = {{0}}, int64[1] two = {{2}}, int64[1] back = {{-1}}, int64[2] flat = {{-1, 6}}, int64 last = {{2}}> {{
     sh = Shape(x) n = Gather(sh, zero) {before}
     {results} = Loop(n, go{init}) <body = q (int64 i, bool c{enters}) => (bool d, {gives}) {{ d = Identity(c) {body} }}> {after} }}"""
 
@@ -93,6 +93,8 @@ BODIES = {
     "Concat from the end": ("a = Gather<axis = 0>(x, i) e = Concat<axis = -1>(a, a)", ["Concat"]),
     "Split": ("a = Gather<axis = 0>(x, i) f, h = Split<axis = 0, num_outputs = 2>(a) e = Add(f, h)", ["Split", "Add"]),
     "Slice": ("a = Gather<axis = 0>(x, i) e = Slice(a, none, one, one)", ["Slice"]),
+    "Slice of rows": ("a = Gather<axis = 0>(x, i) e = Slice(a, none, one, none)", ["Slice"]),
+    "Slice from the end": ("a = Gather<axis = 0>(x, i) e = Slice(a, one, two, back)", ["Slice"]),
     "PRelu": ("a = Gather<axis = 0>(x, i) e = PRelu(a, k)", ["PRelu"]),
     "Clip": ("a = Gather<axis = 0>(x, i) e = Clip(a, zf)", ["Clip"]),
     "one index of an element": ("a = Gather<axis = 0>(x, i) h = Gather<axis = 1>(a, last) e = Neg(h)", ["Neg"]),

@@ -28,6 +28,17 @@ def test_index_of_a_padding_mask(mul: str, add: str, size: int) -> None:
     check(P, before=chain(mul, add), after=after, constants=VALUES, sizes={"B": size})
 
 
+def test_axes_of_size_1_that_come_and_go() -> None:
+    declared = DECLARED.replace("int64[3] axes", "int64[4] axes, int64[1] first")
+    text = chain().replace("u = Unsqueeze(r, axes)", "e = Unsqueeze(r, axes) u = Squeeze(e, first)")
+    check(
+        P,
+        before=text.replace(DECLARED, declared),
+        after=text.replace(DECLARED, "").replace("Gather<axis=0>(f, i)", "Reshape(f, t)"),
+        constants={**VALUES, "axes": np.array([0, 2, 3, 4]), "first": 0},
+    )
+
+
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_constant_indices(data: st.DataObject) -> None:

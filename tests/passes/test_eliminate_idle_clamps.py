@@ -238,11 +238,12 @@ def test_a_divisor_that_broadcasts_stays() -> None:
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------
-def test_bounds_that_are_attributes() -> None:
+@pytest.mark.parametrize("bounds", ["min=0.0, max=1.0", "min=0.0", "max=1.0", "min=0.5", "max=0.5"])
+def test_bounds_that_are_attributes(bounds: str) -> None:
     """Opset 10 stays where a node has no form in opset 13."""
     text = (
         "g (float[1,1,3,3] x, float[4] s) => (float[A,B,C,D] y) "
-        "{ a = Sigmoid(x) b = Clip<min=0.0, max=1.0>(a) y = Resize(b, s) }"
+        f"{{ a = Sigmoid(x) b = Clip<{bounds}>(a) y = Resize(b, s) }}"
     )
     check(P, before=text, after=None, because="attributes", opset=10)
 

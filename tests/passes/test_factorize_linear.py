@@ -39,6 +39,20 @@ def test_gemm() -> None:
     assert sorted(a.shape for a in arrays if a is not None) == [(5, 40), (40,), (48, 5)]
 
 
+def test_an_output_that_is_zero_stays_zero_and_an_input_may_be_idle() -> None:
+    w = low(48, 40, 5)
+    w[:, 7] = w[3] = 0
+    module = check(
+        FactorizeLinear(),
+        before=GEMM.format("y = Gemm(x, w, b)"),
+        after="g (float[N,48] x) => (float[N,40] y) { h = Gemm(x, a) y = Gemm(h, c, b) }",
+        constants={"w": w},
+    )
+    (outer,) = (a for v in module.graph.initializers.values() if (a := ir.Module.constant(v)) is not None and a.shape == (5, 40))  # fmt: skip
+    assert not outer[:, 7].any()
+    assert outer.any(axis=0).sum() == 39
+
+
 def test_gemm_transposed_without_bias() -> None:
     check(
         FactorizeLinear(),

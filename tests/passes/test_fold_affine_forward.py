@@ -205,6 +205,15 @@ def test_zero_and_non_finite_constants_stay(form: str, value: float, reason: str
     check(FoldAffineForward(), before=conv(form), after=None, because=reason, constants={"c": value})
 
 
+@pytest.mark.parametrize(
+    ("form", "reason"), [("Add(x, c)", "the folded bias leaves"), ("Mul(x, c)", "NaN or infinity")]
+)
+def test_weights_that_are_not_finite_stay(form: str, reason: str) -> None:
+    w = np.ones((6, 2, 3, 3), np.float32)
+    w[1, 0, 0, :2] = np.inf, -np.inf
+    check(FoldAffineForward(), before=conv(form), after=None, because=reason, constants={"c": 2.0, "w": w})
+
+
 def test_integers_stay() -> None:
     check(
         FoldAffineForward(),

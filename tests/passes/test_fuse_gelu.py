@@ -13,6 +13,7 @@ from onnx_ir import serde
 from fcc import ir, testing
 from fcc.analysis import shapes
 from fcc.frontend import read
+from fcc.passes._gates import _product
 from fcc.passes.fuse_gelu import FuseGelu
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
@@ -345,3 +346,9 @@ def test_random_instances(form: tuple[str, int], inner: int, dims: str, shape: s
         constants={**NUMBERS, "e": 1 / C / off, "root": NUMBERS["root"] * off, "inv": NUMBERS["inv"] * off,
                    "c": C * off, "ca": NUMBERS["ca"] * off},
     )  # fmt: skip
+
+
+def test_products_of_polynomials_add_up_by_power() -> None:
+    assert _product({0: 1.0, 1: 2.0}, {0: 3.0, 1: 4.0}) == {0: 3.0, 1: 10.0, 2: 8.0}
+    assert _product({2: 1.0}, {1: 1.0}) == {3: 1.0}
+    assert _product({2: 1.0}, {2: 1.0}) is None

@@ -107,6 +107,7 @@ NONE: list[tuple[bool, str]] = [
     (False, "y = Identity(u)"),
     (False, "y = Identity(full)"),
     (False, EXPAND.format(at="m1", by="e")),
+    (False, "a = Unsqueeze(c, i1) b = Expand(a, h) m = Mul(b, two) y = Reshape(m, r4)"),
     (False, "a = Unsqueeze(c, i1) b = Expand(a, e3) k = Unsqueeze(c, m1) y = Tile(k, e4)"),
     (False, "a = Unsqueeze(c, m1) b = Tile(a, e3) y = Reshape(b, r6)"),
     (False, "a = Unsqueeze(c, m1) b = Tile(a, e4) y = Reshape(b, r8)"),

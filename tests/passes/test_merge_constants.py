@@ -123,7 +123,7 @@ def test_constants_do_not_grow() -> None:
 def test_a_chain_ends_at_a_branch() -> None:
     text = (
         "g (float[3] x, bool p) => (float[3] y) <float a> { s = Add(x, a) "
-        "y = If (p) <then_branch = t () => (float[3] u) { u = Add(s, a) }, else_branch = e () => (float[3] v) { v = Sin(s) }> }"
+        "y = If (p) <then_branch = t () => (float[3] u) { u = Add(s, a) }, else_branch = e () => (float[3] v) { v = Sin(x) }> }"
     )
     check(P, before=text, after=None)
 

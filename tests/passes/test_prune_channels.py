@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fcc.compress.rows import written
 from fcc.errors import OptionError
 from fcc.frontend import read
 from fcc.passes import _pools
+from fcc.passes._pruning import Pruning, _least
 from fcc.passes.prune_channels import PruneChannels
 from fcc.rewrite import Log, PassContext, run_pass
 from fcc.target import get_target
@@ -200,6 +202,28 @@ def test_energy_keeps_what_it_needs() -> None:
     narrow: dict[str, Any] = {"u": np.eye(6, 24, dtype=np.float32) + np.eye(6, 24, 6, dtype=np.float32) * 3, "a": 0.5}
     narrow["w"] = np.eye(24, 5, dtype=np.float32) + np.eye(24, 5, -9, dtype=np.float32)
     assert pruned(text, p=PruneChannels(energy=0.5), tolerance=10.0, **narrow)["s"][0] == (6, 8)
+
+
+@dataclass(frozen=True)
+class Curve(Pruning):
+    """Loses as many of the squares as channels go."""
+
+    @property
+    def error(self) -> float:  # type: ignore[override]  # a cached property there
+        return float(np.sqrt(self.count / self.pool.total))
+
+
+@pytest.mark.parametrize("step", [1, 4, 8])
+@pytest.mark.parametrize("total", [8, 13, 16, 20, 31])
+def test_energy_finds_the_fewest_channels_by_bisection(total: int, step: int) -> None:
+    pool: Any = SimpleNamespace(total=total, step=step)
+    nothing: Any = None
+    for least in range(step, total, step):
+        most = Curve(pool, nothing, (), nothing, total - least)
+        able = [total, *(n for n in range(total - 1, least - 1, -1) if n % step == 0)]
+        for energy in (0.1, 0.25, 0.5, 0.6, 0.75, 0.9, 0.99):
+            want = min((n for n in able if n / total >= energy - 1e-12), default=total)
+            assert total - _least(most, energy - 1e-12).count == want
 
 
 def test_energy_that_needs_every_channel() -> None:

@@ -71,6 +71,7 @@ def test_a_float16_table_stays_float16() -> None:
 TABLES_REFUSED = [
     (TABLE, {"least": 55}, "not worth it"),
     (TABLE, {}, "a table of 54 elements"),
+    (TABLE.replace("9,6", "0,6"), {"least": 0}, "a table of 0 elements"),
     (TABLE, {"least": 0, "exclude": "y"}, "excluded"),
     (TABLE, {"least": 0, "only": "z"}, "excluded"),
     (TABLE.replace("Gather(t", "Gather<axis=1>(t").replace("N,2,6] y", "9,N,2] y"), {"least": 0}, "no rows"),
@@ -87,6 +88,10 @@ TABLES_REFUSED = [
 @pytest.mark.parametrize(("text", "options", "because"), TABLES_REFUSED)
 def test_tables_that_stay(text: str, options: dict[str, Any], because: str) -> None:
     check(QuantizeEmbeddings(**options), text, None, because=because)
+
+
+def test_a_table_of_just_enough_elements_becomes_int8() -> None:
+    check(QuantizeEmbeddings(least=54), TABLE, TABLE.partition("<")[0] + ROWS)
 
 
 def test_tables_that_stay_elsewhere() -> None:
@@ -171,6 +176,22 @@ def test_weights_that_stay(text: str, options: Any, because: str, target: str, c
     ctx = PassContext(get_target(target), Log(strict=True, explain=frozenset({"convert-weights"})))
     assert run_pass(ConvertWeights(**options), module, ctx) == 0
     assert any(because in r.reason for r in ctx.log.refused)
+
+
+def test_weights_at_the_limits_are_stored() -> None:
+    largest = {"w": np.full((6, 4, 3), np.float32(65504))}
+    for to in ("fp16", "int8"):
+        module = start(CONV, largest)
+        assert run_pass(ConvertWeights(to=to, least=72), module, PassContext(get_target("cpu"), Log(strict=True))) == 1
+
+
+def test_operands_that_are_absent_are_passed_over() -> None:
+    text = (
+        "g (float[N,4] x) => (float[N,6] y) <float[4,6] w, float h>"
+        " { c = Clip(x, , h) d = Clip(c, , h) y = MatMul(d, w) }"
+    )
+    module, ctx = start(text, {"h": 1.0}), PassContext(get_target("cpu"), Log(strict=True))
+    assert ConvertWeights(least=0).layers(module, ctx) == ["w"]
 
 
 def test_the_form_has_to_exist() -> None:
