@@ -278,7 +278,7 @@ OUTPUTS = (
 JSON = (
     refused("plan 10^6 deep", f.option("--from-plan", lambda: f.deep_json(10**6)), "given.json", OPTIONS),
     refused("plan 900 deep", f.option("--from-plan", lambda: f.deep_json(900)), "given.json", OPTIONS),
-    refused("plan of 10^6 rows", f.option("--from-plan", lambda: f.wide_json(10**6)), "given.json", OPTIONS),
+    Case("plan of 10^6 rows", f.option("--from-plan", lambda: f.wide_json(10**6))),
     refused("plan of 1 GB", f.option_at("--from-plan", lambda p: f.write_sparse(p, 1 << 30)), "given", OPTIONS),
     refused("plan is a FIFO", f.option_at("--from-plan", os.mkfifo), "given", OPTIONS),
     refused("plan is /dev/zero", f.option_at("--from-plan", lambda p: p.symlink_to("/dev/zero")), "given", OPTIONS),
