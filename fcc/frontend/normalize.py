@@ -20,8 +20,8 @@ def normalize(module: ir.Module, max_nodes: int = MAX_NODES) -> None:
 
     Constant nodes -> initializers of their graph; functions inlined where legal; opset 13 to 26 where every node
     allows it, at least 7; nodes sorted; names present and unique over all graphs; an output of a graph is an own value
-    of that graph (Identity otherwise); no trailing empty inputs; no type of a QuantizeLinear beside its zero point; only
-    used opset imports; IR version at least 4.
+    of that graph (Identity otherwise); no trailing empty inputs; no type of a QuantizeLinear beside its zero point;
+    only used opset imports; IR version at least 4.
 
     Raises:
         LoadError: the graph has a cycle, more than ``max_nodes`` nodes with its functions inlined, or a node of opset 1
