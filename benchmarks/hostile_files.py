@@ -244,7 +244,7 @@ def samples_at(make: Callable[[Path], None]) -> Build:
     return build
 
 
-def one_bad(*words: str) -> Build:
+def one_bad(option: str, *words: str) -> Build:
     """Return a builder of a folder of samples with a bad one among them."""
 
     def build(folder: Path) -> Sequence[str]:
@@ -252,7 +252,7 @@ def one_bad(*words: str) -> Build:
         (folder / "s").mkdir()
         for k in range(3):
             (folder / "s" / f"{k}.npz").write_bytes(npz(x=np.ones((2, 2), np.float32)) if k != 1 else b"bad")
-        return ("--data", str(folder / "s"), *words)
+        return (option, str(folder / "s"), *words)
 
     return build
 

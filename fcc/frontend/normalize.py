@@ -20,7 +20,8 @@ def normalize(module: ir.Module, max_nodes: int = MAX_NODES) -> None:
 
     Constant nodes -> initializers of their graph; functions inlined where legal; opset 13 to 26 where every node
     allows it, at least 7; nodes sorted; names present and unique over all graphs; an output of a graph is an own value
-    of that graph (Identity otherwise); no trailing empty inputs; only used opset imports; IR version at least 4.
+    of that graph (Identity otherwise); no trailing empty inputs; no type of a QuantizeLinear beside its zero point;
+    only used opset imports; IR version at least 4.
 
     Raises:
         LoadError: the graph has a cycle, more than ``max_nodes`` nodes with its functions inlined, or a node of opset 1
@@ -36,6 +37,7 @@ def normalize(module: ir.Module, max_nodes: int = MAX_NODES) -> None:
     name_everything(module)
     trim_inputs(module)
     lower_opset(module)
+    drop_repeated_types(module)
     settle_versions(module.model)
     module.touch()
 
@@ -52,3 +54,13 @@ def trim_inputs(module: ir.Module) -> None:
         if count < len(node.inputs):
             schema = ir.schema_of(node.op_type, node.domain, module.opset(node.domain))
             node.resize_inputs(max(count, min(len(node.inputs), schema.min_input if schema is not None else 0)))
+
+
+def drop_repeated_types(module: ir.Module) -> None:
+    """QuantizeLinear<output_dtype = type of z>(x, s, z) -> QuantizeLinear(x, s, z).
+
+    onnxruntime makes int8 uint8 on the CPU, at some nodes, and leaves the attribute, which then contradicts z.
+    """
+    for node in module.nodes():
+        if node.op_type == "QuantizeLinear" and not node.domain and len(node.inputs) > 2:
+            node.attributes.pop("output_dtype", None)

@@ -9,7 +9,10 @@ import onnx
 from onnx_ir import serde
 
 from fcc import ir
+from fcc.errors import LoadError
 from fcc.ir.source import ValueSpec
+
+from .tensors import MAX_RANK
 
 _ANONYMOUS = frozenset({"", "?", "None", "none", "unk", "unknown", "dynamic"})
 
@@ -70,9 +73,16 @@ def _vague(dim: Any) -> bool:
 
 
 def strip_exotic_types(graph: onnx.GraphProto) -> None:
-    """Clear types onnx_ir cannot hold (maps, opaque, no element type) from declarations, in place; specs keep them."""
+    """Clear types onnx_ir cannot hold (maps, opaque, no element type) from declarations, in place; specs keep them.
+
+    Raises:
+        LoadError: a tensor of more than 64 axes.
+    """
     infos: Iterable[onnx.ValueInfoProto] = [*graph.input, *graph.output, *graph.value_info]
     for info in infos:
+        rank = len(info.type.tensor_type.shape.dim) if info.type.HasField("tensor_type") else 0
+        if rank > MAX_RANK:
+            raise LoadError(f"{info.name!r} has {rank} axes, more than {MAX_RANK}", "export the model again")
         if _exotic(info.type):
             info.ClearField("type")
     for node in graph.node:

@@ -15,6 +15,7 @@ from fcc.errors import LoadError
 from .scopes import graphs_of
 
 _HINT = "the file may be damaged: export or download the model again"
+MAX_RANK = 64  # of numpy arrays
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _TWO_PER_ELEMENT = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
@@ -23,7 +24,8 @@ def check_tensors(model: onnx.ModelProto) -> None:
     """Check initializers and tensor attributes of every graph and function.
 
     Raises:
-        LoadError: unknown element type, a negative size, or data of another length than the shape says.
+        LoadError: unknown element type, a negative size, more than 64 axes, or data of another length than the
+            shape says.
     """
     for nodes in (model.graph.node, *(f.node for f in model.functions)):
         for tensor in _attribute_tensors(nodes):
@@ -51,6 +53,8 @@ def _check(tensor: TensorProto) -> None:
             raise ValueError
     except ValueError:
         raise LoadError(f"{what} has unknown element type {tensor.data_type}", _HINT) from None
+    if len(tensor.dims) > MAX_RANK:
+        raise LoadError(f"{what} has {len(tensor.dims)} axes, more than {MAX_RANK}", _HINT)
     if any(d < 0 for d in tensor.dims):
         raise LoadError(f"{what} has negative size {min(tensor.dims)}", _HINT)
     if tensor.data_location == TensorProto.EXTERNAL:

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import itertools
 import re
+import signal
 import sys
 import time
 import warnings
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = float("inf") if given.minutes is None else 60 * given.minutes
     begin = time.monotonic()
     tally = Tally()
+    for number in (signal.SIGINT, signal.SIGTERM):  # an ended run reports what it did
+        signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         explore(itertools.islice(itertools.count(given.seed), count), ways, seconds, _say, tally)
     report(tally, time.monotonic() - begin)

@@ -14,6 +14,7 @@ from fcc.data.spec import Array, Feeds, TensorSpec, parse_type
 from fcc.errors import DataError, FccError, LoadError, TargetUnavailable
 from fcc.limits import cancelling
 
+from .deadly import deadly
 from .ort import load_error, ort, require_provider, run_error
 
 CPU = "CPUExecutionProvider"
@@ -104,6 +105,8 @@ def open_session(
     """
     require_provider(provider)
     what = "the model" if isinstance(model, bytes) else str(os.fspath(model))
+    if not custom_ops and (why := deadly(model)):
+        raise LoadError(f"onnxruntime cannot load {what}: {why}", "name its library with --custom-ops")
     entries = dict(options or {})
     if folder is not None and isinstance(model, bytes):
         entries["session.model_external_initializers_file_folder_path"] = os.fspath(folder)

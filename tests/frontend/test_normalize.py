@@ -264,3 +264,14 @@ def test_a_loop_keeps_the_two_operands_that_its_schema_counts() -> None:
     proto.graph.node[0].CopyFrom(loop)
     module = normal(proto)
     assert [[v.name if v else None for v in n.inputs] for n in module.graph] == [["n", None]]
+
+
+def test_the_type_of_a_zero_point_is_said_once() -> None:
+    header = '<ir_version: 10, opset_import: ["" : 21]>'
+    text = (
+        "(float[2] x) => (int8[2] y, int8[2] z) <float s = {0.5}, int8 k = {0}> "
+        "{ y = QuantizeLinear<output_dtype = 3>(x, s, k) z = QuantizeLinear<output_dtype = 3>(x, s) }"
+    )
+    first, second = read(graph(text, header)).graph
+    assert "output_dtype" not in first.attributes
+    assert second.attributes.get_int("output_dtype") == 3

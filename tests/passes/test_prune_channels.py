@@ -209,7 +209,7 @@ class Curve(Pruning):
     """Loses as many of the squares as channels go."""
 
     @property
-    def error(self) -> float:  # type: ignore[override]  # a cached property there
+    def error(self) -> float:
         return float(np.sqrt(self.count / self.pool.total))
 
 
