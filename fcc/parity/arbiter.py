@@ -45,7 +45,9 @@ class Arbiter:
         settled: dict[str, Row] = {}
         try:
             for k, name, near, own in self._distances(bad, runs):
-                row = replace(bad[name], error=near, limit=max(bad[name].limit, own), feed=k)
+                # a source that is infinitely far off is no measure: it overflows, or the evaluator left its shape
+                limit = max(bad[name].limit, own if np.isfinite(own) else 0.0)
+                row = replace(bad[name], error=near, limit=limit, feed=k)
                 row = replace(row, note=f"{BESIDE}, where the source's own error is {own:.2g}")
                 settled[name] = max(settled.get(name, row), row, key=lambda r: r.strain)
         except FccError:

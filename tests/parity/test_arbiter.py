@@ -59,6 +59,15 @@ def test_a_source_without_a_float64_form_settles_nothing() -> None:
     assert not verdict(source, "y = com.microsoft.Gelu(x)").ok
 
 
+@pytest.mark.parametrize("answer", [np.zeros((3, 3)), np.full((1, 4), np.nan)])
+def test_a_float64_form_that_computes_something_else_settles_nothing(
+    monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    """Both are infinitely far from it, which is no reason to let the candidate pass."""
+    monkeypatch.setattr(arbiter.Arbiter, "_answer", lambda self, feed, feeds: {"y": answer})
+    assert not verdict("y = Identity(x)", "y = Neg(x)").ok
+
+
 def test_a_model_too_large_settles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arbiter, "MOST_FLOPS", 1)
     assert not verdict(CANCELS, "y = Identity(x)").ok

@@ -153,7 +153,7 @@ def test_a_limit_does_not_hold_back_weights_that_only_move() -> None:
     [
         ("t = Add(w, w)", "float[8,8]"),
         ("t = Cast<to=1>(w)", "double[8,8]"),
-        ("t = Concat<axis=0>(w, w)", "float[4,8]"),
+        ("t = Concat<axis=0>(w, u)", "float[4,8]"),
         ("o = Identity(w) t = Neg(o)", "float[8,8]"),
         ("t = Mul(w, w)", "float[8,8]"),
         ("t = Neg(w)", "float[8,8]"),
@@ -168,7 +168,7 @@ def test_a_limit_does_not_hold_back_weights_that_only_move() -> None:
 def test_what_may_wait_is_computed_where_it_is_no_larger_than_its_operands(body: str, weight: str) -> None:
     check(
         FoldConstants(elements=4),
-        before=f"g (float[N,8,8] x) => (float[N,8,8] y) <{weight} w, float h, int64[2] s, int64[1] i0, int64[1] i8>"
+        before=f"g (float[N,8,8] x) => (float[N,8,8] y) <{weight} w, {weight} u, float h, int64[2] s, int64[1] i0, int64[1] i8>"
         f" {{ {body} y = Add(x, t) }}",
         after="g (float[N,8,8] x) => (float[N,8,8] y) { y = Add(x, c0) }",
         constants={"s": [8, 8], "i0": [0], "i8": [8]},
