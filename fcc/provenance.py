@@ -14,7 +14,6 @@ _PLAIN = (
     *("target", "opt_level", "precision", "size", "passes", "disable", "low_rank", "prune", "state", "budget"),
     *("metric", "objective", "shapes", "opt_shapes", "min_shapes", "max_shapes", "verify", "seed", "force"),
     *("allow_growth", "allow_cuda_only", "cpu_isa", "rewrite_limit", "distill", "scheme"),
-    "skip_bad_data",
 )
 _SIZES = frozenset({"shapes", "opt_shapes", "min_shapes", "max_shapes"})
 _OBJECTS = ("calibration", "data", "plugins", "custom_ops")
