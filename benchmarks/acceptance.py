@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from compression import Bench
 from techniques import layer_errors
 
 import fcc
@@ -18,7 +18,7 @@ from fcc.testing import model_from
 MLP, CNN, MLIR, BURN = "digits28_mlp", "digits28_cnn", "mlir_mnist", "burn_mnist"
 FACES, SUPERRES, SILERO, MAGIKA = "ultraface_rfb320", "superres", "silero_vad_16k_op15", "magika_standard_v3_3"
 COLUMNS = "{:>3} {:21} {:44} {:>9} {:>9}  {}"
-Benches = Callable[[str], Bench]
+Bench = Any  # compression.Bench
 
 
 @dataclass(frozen=True)
@@ -131,18 +131,18 @@ FIGURES = (
 )
 
 
-def main(numbers: list[int], limit: int, seconds: float) -> int:
+def main(make: Callable[..., Bench], numbers: list[int], limit: int, seconds: float) -> int:
     """Print the figures of some rows, all without a number; return 1 when one is missed."""
     print(COLUMNS.format("row", "model", "figure", "wanted", "measured", ""))
     chosen = [f for f in FIGURES if not numbers or f.row in numbers]
-    missed = sum(line.endswith("MISSED") for line in _lines(chosen, limit, seconds))
+    missed = sum(line.endswith("MISSED") for line in _lines(make, chosen, limit, seconds))
     return 1 if missed else 0
 
 
-def _lines(figures: list[Figure], limit: int, seconds: float) -> Iterator[str]:
+def _lines(make: Callable[..., Bench], figures: list[Figure], limit: int, seconds: float) -> Iterator[str]:
     for name in dict.fromkeys(f.model for f in figures):
         with tempfile.TemporaryDirectory(prefix="fcc-acceptance-") as folder:
-            bench = Bench(name if not name.startswith("(") else MLIR, limit, seconds, folder)
+            bench = make(name if not name.startswith("(") else MLIR, limit, seconds, folder)
             for figure in (f for f in figures if f.model == name):
                 try:
                     line = figure.line(figure.take(bench))

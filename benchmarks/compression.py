@@ -172,7 +172,7 @@ def main() -> int:
     if given.rows is not None:
         import acceptance
 
-        return acceptance.main(given.rows, given.limit, given.seconds)
+        return acceptance.main(Bench, given.rows, given.limit, given.seconds)
     print(COLUMNS.format("model", "technique", "params", "rel", "agree", "latency", "bytes", "compile", "MiB", ""))
     for name in given.models or MODELS:
         with tempfile.TemporaryDirectory(prefix="fcc-compression-") as folder:

@@ -147,7 +147,7 @@ def key_of(thing: Any) -> str:
 @cache
 def installation() -> str:
     """Return what decides how sums are rounded: versions, and the processor."""
-    from .workers import versions
+    from .versions import versions
 
     flags = ""
     with contextlib.suppress(OSError):

@@ -19,8 +19,9 @@ from fcc.data.spec import Feeds
 from fcc.errors import CalibrationError, did_you_mean
 
 from .cache import Cache
-from .chunks import CHUNK, How, Job, Model, gather
+from .chunks import CHUNK, How, gather
 from .inspect import read_proto, tap, tensor_names
+from .jobs import Job, Model
 from .session import CPU, Session, Source
 
 __all__ = ["CHUNK", "calibrate"]

@@ -19,8 +19,9 @@ from fcc.data.dataset import Data
 from fcc.data.spec import Feeds
 
 from .cache import Cache
-from .chunks import How, Job, Model, gather
+from .chunks import How, gather
 from .inspect import only, read_proto, tap
+from .jobs import Job, Model
 from .session import CPU, Source
 
 ENOUGH = 20480  # rows of a layer: more of them do not lower the error

@@ -12,15 +12,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcc.compress.blas import one_thread
 from fcc.errors import CalibrationError, FccError, OptionError, TargetUnavailable
 
+from .versions import versions
+
 if TYPE_CHECKING:
-    from .chunks import Job
+    from .jobs import Job
 
 _CONNECT_S = 10.0
 _OPENING = threading.Lock()
@@ -123,22 +125,6 @@ def _executor(client: Any, where: str) -> Executor:
                 )
     executor: Executor = client.get_executor(pure=False)
     return executor
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Return the versions of what results depend on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from fcc.version import __version__
-
-    found = {"fcc": __version__}
-    for name in ("numpy", "scipy", "onnxruntime", "onnxruntime-gpu"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 @contextmanager

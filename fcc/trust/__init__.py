@@ -1,6 +1,7 @@
 """Trust: who is to blame for a wrong, crashing or slow output, and whether a file is what fcc makes of its source."""
 
-from .bisection import Bisection, bisect
+from .bisection import bisect
+from .subject import Bisection
 from .verification import Verification, verify
 
 __all__ = ["Bisection", "Verification", "bisect", "verify"]

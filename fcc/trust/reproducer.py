@@ -25,7 +25,7 @@ from .complaint import Complaint, Parity, Script, Slower
 from .reduce import Reduced
 
 if TYPE_CHECKING:
-    from .bisection import Bisection, Subject
+    from .subject import Bisection, Subject
 
 _LARGEST = 64 << 20  # bytes of a model that is copied whole
 _WORDS = ("target", "opt_level", "passes", "disable", "cpu_isa", "threads", "seed", "custom_ops", "plugins")

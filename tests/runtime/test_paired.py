@@ -18,7 +18,7 @@ from fcc.errors import CalibrationError
 from fcc.runtime.inspect import only, tensor_names
 
 pytest.importorskip("onnxruntime")
-from fcc.runtime.chunks import Model
+from fcc.runtime.jobs import Model
 from fcc.runtime.paired import ENOUGH, FEWEST, MOST, Request, _Pairs, accumulate, rows_per_sample
 from fcc.runtime.workers import work
 

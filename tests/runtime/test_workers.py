@@ -27,7 +27,8 @@ from fcc.runtime import workers
 from fcc.runtime.calibrate import calibrate
 from fcc.runtime.chunks import plain
 from fcc.runtime.session import open_session
-from fcc.runtime.workers import connected, processes, versions
+from fcc.runtime.versions import versions
+from fcc.runtime.workers import connected, processes
 
 TEXT = """<ir_version: 8, opset_import: ["": 17]>
 f (float[N, 40] x) => (float[N, 3] y) <float[40, 3] w> { t = MatMul(x, w) y = Relu(t) }"""
@@ -127,7 +128,7 @@ def test_a_job_goes_to_a_process_once(monkeypatch: pytest.MonkeyPatch) -> None:
         opened.append(1)
         return open_session(*args, **kwargs)
 
-    monkeypatch.setattr("fcc.runtime.chunks.open_session", counted)
+    monkeypatch.setattr("fcc.runtime.jobs.open_session", counted)
     with Pool(1) as pool:
         tiny = [{"x": np.zeros((1, 40), np.float32)}] * 100
         calibrate(model(), ["t"], tiny, executor=pool)
