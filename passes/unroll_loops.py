@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fcc import ir
-from fcc.analysis.loops import Looped, Stacked, looped, used_loops
+from fcc.analysis.loops import Carried, Looped, Stacked, looped, used_loops
 from fcc.analysis.trips import trips
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
@@ -90,9 +90,18 @@ def _nodes(graph: ir.Graph) -> Iterator[ir.Node]:
 
 
 def _unfit(loop: Looped) -> str | None:
-    """What is no tensor cannot be an Identity or a constant, should it become an output."""
-    kinds = [c.init.type for c in loop.carried]
-    return None if all(isinstance(k, ir.TensorType) for k in kinds) else "it carries what is no tensor"
+    """What is no tensor cannot be an Identity or a constant, should it become an output; shapes may not change."""
+    if not all(isinstance(c.init.type, ir.TensorType) for c in loop.carried):
+        return "it carries what is no tensor"
+    return "its body declares another shape than it is given" if any(map(_differs, loop.carried)) else None
+
+
+def _differs(state: Carried) -> bool:
+    given, declared = ir.dims_of(state.init), ir.dims_of(state.inner)
+    if given is None or declared is None:
+        return False
+    known = [(a, b) for a, b in zip(given, declared, strict=False) if isinstance(a, int) and isinstance(b, int)]
+    return any(a != b for a, b in known)
 
 
 def _unknown(value: ir.Value) -> str | None:

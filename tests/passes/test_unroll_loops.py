@@ -376,3 +376,14 @@ def test_a_value_of_another_rank_than_the_body_declares() -> None:
     text = """g (float[1,N] x) => (float[] y) <int64 n = {1}, bool go = {1}> {
         y = Loop(n, go, x) <body = b (int64 i, bool c, float[N] s) => (bool d, float[] t) { d = Identity(c) t = Neg(s) }> }"""
     check(UnrollLoops(), text, None, because="takes a value of another rank")
+
+
+def test_a_body_that_declares_another_shape_than_it_is_given() -> None:
+    check(
+        UnrollLoops(),
+        """g (float[2] x, float[5] v) => (float[n] y, float[m] z) <int64 n = {3}, bool go = {1}> {
+            y, z = Loop(n, go, x, v) <body = b (int64 i, bool c, float[2] s, float[2] r)
+                => (bool d, float[k] t, float[l] u) { d = Identity(c) t = Neg(r) u = Identity(s) }> }""",
+        None,
+        because="another shape",
+    )
