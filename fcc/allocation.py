@@ -14,7 +14,7 @@ from .changes import INT4, INT8, KEEP, LOW_RANK, Change, Changes
 from .data.dataset import Data, in_memory, split
 from .driver import Driver
 from .errors import FccError
-from .gauge import Cost, Gauge, predicted
+from .gauge import Cost, Gauge
 from .recipe import Recipe
 from .rewrite import Log, PassContext
 from .rewrite.manager import Manager
@@ -239,7 +239,7 @@ class _Search:
         if changes not in self.known:
             module = self._made(changes)
             used, rel = self.gauge.used(module)
-            expected = predicted(self.allocation.tried[c].error for c in changes)
+            expected = math.hypot(*(self.allocation.tried[c].error for c in changes))
             self.known[changes] = used, self.gauge.cost(module).value
             self.allocation.curve.append({"predicted": expected, "error": rel, "cost": self.known[changes][1]})
         used, cost = self.known[changes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ _SECONDS = 0.2  # to time one module
 
 
 Pair = tuple[Any, Any]
+Samples = list[tuple[list[float], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Gauge:
     def error(self, module: ir.Module) -> float:
         """Return the relative error of the worst output: on samples held back, on all, or a third of one sample's."""
         held, seen = self._compared(module)
-        return max(_worst(held), _worst([*held, *seen]), _tail([*held, *seen]))
+        return max(_worst(held), _worst([*held, *seen]), _tail(_by_output([*held, *seen])))
 
     def used(self, module: ir.Module) -> tuple[float, float]:
         """Return the share of the budget that a module uses up, and its relative error.
@@ -77,7 +78,8 @@ class Gauge:
         if budget is None:  # without one, what is always asked for: 10 dB
             return self.reserve * rel / 10**-0.5, rel
         if o.metric == "rel":
-            most = max(self.reserve * rel, _bound([*held, *seen]), _tail([*held, *seen]))
+            samples = _by_output([*held, *seen])
+            most = max(self.reserve * rel, _bound(samples), _tail(samples))
             return most / budget if budget > 0 else _all_or_none(rel), rel
         meters, _ = measure(held)
         own = [kind.call(a, b) for a, b in held] if kind.per_feed is not None else []
@@ -146,11 +148,6 @@ class Gauge:
         return [list(outputs_of(self.driver, self.module, data)) for data in (self.held, self.seen)]
 
 
-def predicted(errors: Iterable[float]) -> float:
-    """Return the error of changes together: the root of the sum of squares."""
-    return math.hypot(*errors)
-
-
 def _worst(pairs: Sequence[Pair]) -> float:
     from .parity.compare import measure
 
@@ -158,7 +155,7 @@ def _worst(pairs: Sequence[Pair]) -> float:
     return max((m.row(0.0).rel for m in meters), default=0.0)
 
 
-def _by_output(pairs: Sequence[Pair]) -> list[tuple[list[float], list[float]]]:
+def _by_output(pairs: Sequence[Pair]) -> Samples:
     """Return ||y - y0||^2 and ||y0||^2 of every sample, by output."""
     from .parity.compare import measure
 
@@ -171,15 +168,15 @@ def _by_output(pairs: Sequence[Pair]) -> list[tuple[list[float], list[float]]]:
     return list(found.values())
 
 
-def _bound(pairs: Sequence[Pair]) -> float:
+def _bound(samples: Samples) -> float:
     """Return what the relative error of the worst output is at most, at 95 %."""
-    return max((mean_bound(squares, sizes) for squares, sizes in _by_output(pairs)), default=0.0)
+    return max((mean_bound(squares, sizes) for squares, sizes in samples), default=0.0)
 
 
-def _tail(pairs: Sequence[Pair]) -> float:
+def _tail(samples: Samples) -> float:
     """Return the relative error of the sample that loses most, over 3; samples near zero tell nothing."""
     found = [0.0]
-    for squares, sizes in _by_output(pairs):
+    for squares, sizes in samples:
         least = _LEAST_SIZE * math.fsum(sizes) / len(sizes)
         found += [math.sqrt(e / n) for e, n in zip(squares, sizes, strict=True) if n > least]
     return max(found) / _TAIL
