@@ -21,7 +21,7 @@ from fcc.rewrite import Rewriter
 from ._attention import LOW_HALF, Attention, Term, masks, producer
 from ._attention_heads import Past, Sizes
 from ._axes import Size, layouts, number, reshaped, same_size
-from ._raised import Raiser
+from ._raised import Raiser, keeps_apart
 from ._rearrange import Rearrangement, counted, rearrangement
 from ._triangle import Triangle, triangle
 from ._views import full_dims
@@ -44,15 +44,30 @@ class Masks:
     bools: bool
 
 
-def masks_of(found: Attention, sizes: Sizes, past: Past | None, causal_alone: bool) -> Masks | str:
-    """Return the masks of an attention, or why the operator cannot take them.
+@dataclass(frozen=True)
+class Accepts:
+    """What a target's Attention takes: ranks of operands, element types, a past, masks beside the causal one.
 
-    ``causal_alone``: the operator takes no other mask beside the causal one.
+    ``zero_rows``: a row without keys is 0. ``scales``: it multiplies the scores itself, at no cost. ``cap``: it can
+    bound them by a tanh. ``floor``: the lowest number of a mask that it does not read as masked.
     """
+
+    ranks: tuple[int, ...]
+    types: frozenset[ir.DataType]
+    past: bool
+    causal_alone: bool
+    zero_rows: bool
+    scales: bool
+    cap: bool
+    floor: float
+
+
+def masks_of(found: Attention, sizes: Sizes, past: Past | None, accepts: Accepts) -> Masks | str:
+    """Return the masks of an attention, or why the operator cannot take them."""
     terms = [t for term in found.terms if not _masks_nothing(t := _as_choice(term), sizes)]
     causal = [t for t in terms if _is_causal(t, sizes, past, found.q.dtype)]
     rest = tuple(t for t in terms if t not in causal)
-    if rest and (causal_alone or not _go_together(causal, rest)):
+    if rest and (accepts.causal_alone or not _go_together(causal, rest)):
         causal, rest = [], tuple(terms)
     reason = next((r for t in rest if (r := _refusal(t, rest, found, sizes)) is not None), None)
     if reason is not None:
@@ -62,6 +77,9 @@ def masks_of(found: Attention, sizes: Sizes, past: Past | None, causal_alone: bo
         return "rows of NaN become 0, and it is not known which rows are"
     if not bools and found.q.dtype != ir.DataType.FLOAT and any(_may_be_lowest(t) for t in rest):
         return f"a mask in {found.q.dtype} may hold the lowest number, which Attention reads as masked"
+    added, fills = [t.value for t in rest if t.keep is None], {t.fill for t in rest if t.keep is not None}
+    if accepts.floor >= ABSORBING and not bools and not keeps_apart(accepts.floor, added, fills):
+        return f"a mask may hold different numbers below {accepts.floor:g}, which would become one"
     return Masks(bool(causal), rest, bools)
 
 

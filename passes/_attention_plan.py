@@ -12,30 +12,11 @@ from fcc import ir
 
 from ._attention import Attention, attention_of
 from ._attention_heads import Form, Past, Sizes, form, pasts, sizes_of
-from ._attention_mask import Masks, masks_of
+from ._attention_mask import Accepts, Masks, masks_of
 from ._cone import orphans
 
 _ABOVE_LOWEST = float(np.nextafter(np.finfo(np.float32).min, np.float32(0)))
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-
-
-@dataclass(frozen=True)
-class Accepts:
-    """What a target's Attention takes: ranks of operands, element types, a past, masks beside the causal one.
-
-    ``zero_rows``: a row without keys is 0. ``scales``: it multiplies the scores itself, at no cost. ``cap``: it can
-    bound them by a tanh. ``floor``: the lowest number of a mask that it does not read as masked.
-    """
-
-    ranks: tuple[int, ...]
-    types: frozenset[ir.DataType]
-    past: bool
-    causal_alone: bool
-    zero_rows: bool
-    scales: bool
-    cap: bool
-    floor: float
-
 
 # onnxruntime 1.32, one thread, AVX2, time over that of the primitives: (heads, queries, keys), batch 1, no mask, float
 # mask, causal, keys in heads / 4 groups, of rank 3 (nothing is transposed) and of rank 4:
@@ -90,7 +71,7 @@ def fused(last: ir.Node, accepts: Accepts) -> Fused | str:
 
 
 def _with(found: Attention, sizes: Sizes, past: tuple[Past, Past] | None, accepts: Accepts) -> Fused | str:
-    masks = masks_of(found, sizes, None if past is None else past[0], accepts.causal_alone)
+    masks = masks_of(found, sizes, None if past is None else past[0], accepts)
     if isinstance(masks, str):
         return masks
     if found.guard and masks.bools and not accepts.zero_rows:

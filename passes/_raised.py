@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -74,3 +75,38 @@ def _is_whole(value: ir.Value | None, depth: int = 0) -> bool:
         dtype = None if node.inputs[0] is None else node.inputs[0].dtype
         return dtype is not None and (dtype.is_integer() or dtype == ir.DataType.BOOL)
     return all(_is_whole(v, depth + 1) for v in (node.inputs[:1] if node.op_type in _MOVES else node.inputs))
+
+
+def keeps_apart(floor: float, values: Iterable[ir.Value], fills: Iterable[float] = ()) -> bool:
+    """Return whether all finite numbers of masks below a floor, and ``fills``, are known to be one number.
+
+    Raised, others would no longer differ, and a row that holds nothing else would be spread evenly.
+    """
+    found = {f for f in fills if f != -inf}
+    for value in values:
+        own = _low(value, floor)
+        if own is None:
+            return False
+        found |= own
+    return len(found) <= 1
+
+
+def _low(value: ir.Value, floor: float) -> set[float] | None:
+    """Return the finite numbers below a floor that a tensor is made of, None when they are not known."""
+    if ir.Module.is_constant(value):
+        array = ir.Module.constant(value)
+        return None if array is None else {float(x) for x in np.unique(array) if -inf < x < floor}
+    if Intervals().of(value).least >= floor:
+        return set()
+    node = producer(value, "Add", "Mul", "Where", *_MOVES)
+    if node is None or (node.op_type == "Mul" and not any(_is_whole(v) for v in node.inputs)):
+        return None
+    operands = node.inputs[:1] if node.op_type in _MOVES else node.inputs
+    found: set[float] = set()
+    for operand in operands:
+        if operand is not None and operand.dtype == value.dtype and not _is_whole(operand):
+            own = _low(operand, floor)
+            if own is None:
+                return None
+            found |= own
+    return found

@@ -14,7 +14,7 @@ from .kinds import KINDS
 from .layers import LAYERS
 from .moves import MOVES
 from .ops import STEPS
-from .splice import operator_sets, splice
+from .splice import operator_sets, opset_of_a_pass, splice
 
 OPSETS = (17, 21, 21, 21, 21, 21, 23, 24)
 FAMILIES = (STEPS, STEPS, MOVES, LAYERS, KINDS, KINDS, CONTROL)
@@ -22,9 +22,10 @@ FAMILIES = (STEPS, STEPS, MOVES, LAYERS, KINDS, KINDS, CONTROL)
 
 def random_graph(rng: random.Random, steps: int = 14) -> onnx.ModelProto:
     """Return a model of about ``steps`` operators; symbols stand for sizes that the caller chooses."""
-    draft = Draft(rng, opset=rng.choice(OPSETS), dtype=FLOATS[rng.randint(0, len(FLOATS) - 1)])
-    _inputs(draft)
     fragments = rng.choice((0, 0, 0, 1, 1, 2, 3))
+    opset = (opset_of_a_pass(rng) if fragments else None) or rng.choice(OPSETS)
+    draft = Draft(rng, opset=opset, dtype=FLOATS[rng.randint(0, len(FLOATS) - 1)])
+    _inputs(draft)
     plan = [splice] * fragments + [None] * rng.randint(0 if fragments else 1, steps)
     rng.shuffle(plan)
     for step in plan:

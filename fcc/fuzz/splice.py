@@ -38,6 +38,21 @@ def model_of(seed: int, opset: int, name: str) -> onnx.ModelProto:
     return corpus()[opset][name][seed].model()
 
 
+@functools.cache
+def places() -> Mapping[str, Sequence[int]]:
+    """Return the passes of the corpus, each with the opsets of its graphs."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for opset, passes in sorted(corpus().items()):
+        for name in passes:
+            found[name].append(opset)
+    return found
+
+
+def opset_of_a_pass(rng: random.Random) -> int | None:
+    """Return an opset at which some pass has graphs, passes equally likely; None without a corpus."""
+    return rng.choice(places()[rng.choice(sorted(places()))]) if places() else None
+
+
 def fragment(rng: random.Random, opset: int) -> onnx.ModelProto | None:
     """Return a seeded instance of a graph of the corpus, half of them varied; passes are equally likely."""
     found = corpus().get(opset)

@@ -425,9 +425,52 @@ def test_tensorrt_takes_the_causal_mask_alone() -> None:
 
 
 def test_tensorrt_takes_masks_of_rank_4() -> None:
-    io = "float[S,T] m"
-    masks(before("u = Add(s, m)", io),
-          after("n0 = Max(m, c) n = Expand(n0, x)", "n", io), target="tensorrt")  # fmt: skip
+    io = "bool[S,T] a"
+    masks(before("m = Where(a, zero, low) u = Add(s, m)", io),
+          after("n0 = Where(a, zero, c) n = Expand(n0, x)", "n", io), target="tensorrt")  # fmt: skip
+
+
+STEPS = "c = Cast<to=1>(w) d = Sub(one, c)"
+
+
+@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
+@pytest.mark.parametrize(
+    ("scores", "inputs"),
+    [
+        ("u = Add(s, m)", "float[B,1,S,T] m"),
+        ("d = Sigmoid(a) m = Mul(d, low) u = Add(s, m)", "float[B,1,S,T] a"),
+        ("m = Where(a, low, far) u = Add(s, m)", "bool[B,1,S,T] a"),
+        ("m = Where(a, zero, low) n = Where(b, zero, far) w = Add(s, m) u = Add(w, n)", "bool[B,1,S,T] a, bool[S,T] b"),
+        ("w = Where(a, s, low) u = Where(b, w, far)", "bool[B,1,S,T] a, bool[S,T] b"),
+        (f"{STEPS} m = Mul(d, low) y = Add(s, m) u = Where(b, y, far)", "int64[B,1,S,T] w, bool[S,T] b"),
+        ("u = Add(s, tb)", ""),
+    ],
+)
+def test_masks_whose_lowest_numbers_differ_stay_where_they_would_become_one(
+    target: str, scores: str, inputs: str
+) -> None:
+    """A row of nothing but -3e38 and -2e38 is that of the second, and would be the mean."""
+    table = np.where(np.tri(4, 3), 0, LOWEST)
+    table[0] = [LOWEST, LOWEST / 2, LOWEST]
+    sizes = {"s": "4", "t": "3"} if "tb" in scores else {}
+    text = before(scores, inputs, constants="float[4,3] tb" if sizes else "", **sizes)
+    masks(text, None, {"far": -2e38, "tb": table}, because="different numbers below -1e+30", target=target)
+
+
+@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
+@pytest.mark.parametrize(
+    ("scores", "mask", "inputs"),
+    [
+        (f"{STEPS} m = Mul(d, low) u = Add(s, m)", f"{STEPS} m = Mul(d, e)", "bool[B,1,S,T] w"),
+        ("m = Where(a, low, zero) u = Add(s, m)", "m = Where(a, e, zero)", "bool[B,1,S,T] a"),
+        ("r = Tanh(b) m = Where(a, r, low) u = Add(s, m)", "r = Tanh(b) m = Where(a, r, e)",
+         "bool[B,1,S,T] a, float[B,1,S,T] b"),
+    ],
+)  # fmt: skip
+def test_masks_with_one_lowest_number_are_raised(target: str, scores: str, mask: str, inputs: str) -> None:
+    sizes = {"B": 3, "S": 4, "T": 2}
+    text = after(mask, "m", inputs)
+    masks(before(scores, inputs), text, target=target, sizes=sizes)
 
 
 # -- rows without keys -----------------------------------------------------------------------------------------------
