@@ -11,6 +11,7 @@ from .lint import borders, missing_kernels, opset_window, static_int8
 from .lower_activations import LowerActivations
 from .lower_borders import LowerBorders
 from .lower_normalization import LowerNormalization
+from .lower_opset import LowerOpset
 from .lower_ranges import LowerRanges
 from .lower_reductions import LowerReductions
 from .lower_shape_chains import LowerShapeChains
@@ -22,6 +23,7 @@ def backend(target: TargetSpec) -> Backend:
     """Return the backend of the cuda target: an op without a CUDA kernel costs two copies and the CUDA graph."""
     lowerings = Pipeline(
         (
+            LowerOpset(),
             ConvertSequences(),
             LowerActivations(),
             LowerReductions(),

@@ -109,8 +109,11 @@ def _poolable(node: ir.Node) -> str | None:
         return "auto_pad SAME_* depends on the size of the input"
     if node.attributes.get_string("auto_pad", "NOTSET") == "VALID" and any(_list(node, "pads", [0])):
         return "it has pads beside auto_pad, which nothing defines"
-    if any(_reach(node, i) > size for i, size in enumerate(ir.known_dims(value)[2:]) if isinstance(size, int)):
+    sizes = ir.known_dims(value)[2:]
+    if any(isinstance(size, int) and _reach(node, i) > size for i, size in enumerate(sizes)):
         return "a window is larger than the input"
+    if any(not isinstance(size, int) and _reach(node, i) > 1 for i, size in enumerate(sizes)):
+        return "a window may be larger than the input, where onnxruntime gives one element and the slices none"
     return "windows above 8 are slower than a copy to the CPU" if max(_list(node, "kernel_shape", [9])) > 8 else None
 
 
@@ -128,7 +131,7 @@ class LowerWindows(Lowering):
     ConvTranspose<pads=[b, e]>(x, w) -> Slice(ConvTranspose<pads=[m, m]>(x, w)),  m = min(b, e)
     MaxPool<k, s>(x) -> per axis: Max(Slice<0::s>(x), ..., Slice<k-1::s>(x)), after Pad with -inf
 
-    Shapes: x [N, C, *spatial], spatial sizes may be symbolic.
+    Shapes: x [N, C, *spatial], of known spatial sizes for MaxPool.
     Source: ONNX ConvTranspose-22, MaxPool-22; the CUDA provider has neither uneven pads nor MaxPool of opset 22.
     """
 

@@ -16,6 +16,7 @@ from .lint_qdq_placement import costly_qdq
 from .lint_tensorrt import data_dependent, missing_profile, uint8_inside, unknown_types
 from .lower_activations import LowerActivations
 from .lower_contrib import LowerContrib, LowerSimplified
+from .lower_opset import LowerOpset
 from .lower_ranges import LowerRanges
 from .profiles import profile
 
@@ -31,5 +32,7 @@ def _options(module: ir.Module, target: TargetSpec, shapes: Shapes) -> Mapping[s
 
 def backend(target: TargetSpec) -> Backend:
     """Return the backend of the tensorrt target: standard ops only, every value typed, a profile for dynamic inputs."""
-    lowerings = Pipeline((ConvertSequences(), LowerContrib(), LowerSimplified(), LowerActivations(), LowerRanges()))
+    lowerings = Pipeline(
+        (LowerOpset(), ConvertSequences(), LowerContrib(), LowerSimplified(), LowerActivations(), LowerRanges())
+    )
     return Backend(target, lowerings, rules=_RULES, complete_info=True, extra_options=_options)

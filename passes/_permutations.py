@@ -159,7 +159,14 @@ def _slice(node: ir.Node, p: Perm) -> Carried | str:
     axes = _axes(node, 3, len(p)) if present(node, 3) else None if starts is None else list(range(len(starts)))
     if axes is None or "starts" in node.attributes:
         return "the axes are not known"
-    return Carried((p, None, None, None, None)[: max(4, len(node.inputs))], (p,), {}, {3: _int64([p[a] for a in axes])})
+    assert node.inputs[1] is not None
+    entries = _like(node.inputs[1], [p[a] for a in axes])
+    return Carried((p, None, None, None, None)[: max(4, len(node.inputs))], (p,), {}, {3: entries})
+
+
+def _like(value: ir.Value, entries: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Return numbers in the type of another operand, which the operator wants for both."""
+    return np.asarray(entries, np.int64 if value.dtype is None else value.dtype.numpy())
 
 
 def _int64(entries: Sequence[int]) -> np.ndarray[Any, Any]:

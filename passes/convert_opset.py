@@ -43,12 +43,12 @@ class ConvertOpset(ModulePass):
         wanted = self._wanted(module, ctx)
         if not wanted:
             return f"nothing in it needs an opset above {module.opset()}"
-        reasons = [_kernels_refusal(module, ctx, version) for version in wanted]
+        reasons = [kernels_refusal(module, ctx, version) for version in wanted]
         return reasons[0] if all(reasons) else None
 
     def run(self, module: ir.Module, ctx: PassContext) -> int:
         for version in self._wanted(module, ctx):
-            reason = _kernels_refusal(module, ctx, version) or raise_to(module, version)
+            reason = kernels_refusal(module, ctx, version) or raise_to(module, version)
             if reason is None:
                 return 1
             ctx.log.refuse(self.name, "", f"opset {module.opset()} is not raised to {version}: {reason}")
@@ -84,7 +84,7 @@ HINTS: Mapping[int, Hint] = MappingProxyType(
 )
 
 
-def _kernels_refusal(module: ir.Module, ctx: PassContext, version: int) -> str | None:
+def kernels_refusal(module: ir.Module, ctx: PassContext, version: int) -> str | None:
     """Return which node the target runs now and would not at the opset."""
     return next((r for n in module.nodes() if (r := _kernel_refusal(n, module, ctx, version)) is not None), None)
 

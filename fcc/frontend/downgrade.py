@@ -9,6 +9,7 @@ from onnx import helper
 
 from fcc import ir
 
+from .adapters import ADAPTERS
 from .compatible import changed_attribute
 from .schema import describe
 from .site import Facts, array_of, attribute
@@ -16,14 +17,19 @@ from .versions import MEANT
 
 
 def lower_opset(module: ir.Module) -> None:
-    """Lower a model above opset 26 to it when every node has the same meaning there; otherwise note which has not.
+    """Lower a model above opset 26 to it when every node has the same meaning there; otherwise note which has not."""
+    opset = module.opset()
+    if opset > MEANT[1] and (kept := lower_to(module, MEANT[1])) is not None:
+        module.notes.append(f"opset {opset} is kept: {kept}")
 
-    A node has when its schema did not change, or when it uses nothing that the newer one added: element types, and
-    attributes other than at their default, which are dropped.
+
+def lower_to(module: ir.Module, goal: int, *, change: bool = True) -> str | None:
+    """Lower a model to an older opset in place, with ``change``; return why not when a node has another meaning there.
+
+    A node has the same when its schema did not change, or when it uses nothing that the newer one added: element types,
+    and attributes other than at their default, which are dropped.
     """
-    opset, goal = module.opset(), MEANT[1]
-    if opset <= goal:
-        return
+    opset = module.opset()
     kept = "the model has functions of its own that are not inlined" if module.model.functions else None
     facts = Facts(module.nodes, dict(module.model.opset_imports))
     surplus: list[tuple[ir.Node, str]] = []
@@ -32,12 +38,11 @@ def lower_opset(module: ir.Module) -> None:
             added, why = _excess(node, opset, goal, facts)
             surplus += [(node, name) for name in added]
             kept = f"{describe(node)} {why}" if why else None
-    if kept is not None:
-        module.notes.append(f"opset {opset} is kept: {kept}")
-        return
-    for node, name in surplus:
-        del node.attributes[name]
-    module.model.opset_imports[""] = goal
+    if kept is None and change:
+        for node, name in surplus:
+            del node.attributes[name]
+        module.model.opset_imports[""] = goal
+    return kept
 
 
 def _excess(node: ir.Node, opset: int, goal: int, facts: Facts) -> tuple[list[str], str | None]:
@@ -51,6 +56,9 @@ def _excess(node: ir.Node, opset: int, goal: int, facts: Facts) -> tuple[list[st
     for name in added:
         if name not in new.attributes or not _is_default(node, new.attributes[name]):
             return [], f"has no attribute {name} before opset {new.since_version}"
+    step = next((s for s in ADAPTERS.get(node.op_type, ()) if goal < s.since <= new.since_version), None)
+    if step is not None:
+        return [], f"means something else before opset {step.since}"
     why = changed_attribute(old.attributes, new.attributes) or _REDEFINED.get(node.op_type, _same)(node, facts)
     return added, why or next(_new_types(node, old, facts), None)
 

@@ -48,12 +48,7 @@ def trim_inputs(module: ir.Module) -> None:
     As many stay as the schema counts: a Loop without bound and condition has two all the same.
     """
     for node in module.nodes():
-        count = len(node.inputs)
-        while count and node.inputs[count - 1] is None:
-            count -= 1
-        if count < len(node.inputs):
-            schema = ir.schema_of(node.op_type, node.domain, module.opset(node.domain))
-            node.resize_inputs(max(count, min(len(node.inputs), schema.min_input if schema is not None else 0)))
+        ir.trim(node, module.opset(node.domain))
 
 
 def drop_repeated_types(module: ir.Module) -> None:

@@ -70,7 +70,11 @@ def replay(paths: Sequence[Path]) -> int:
     wrong = 0
     for path in paths:
         kept = store.read(path)
-        found = judge(kept.model, kept.how, runs(kept.model))
+        answers = runs(kept.model)
+        if not answers:
+            print(f"{path} {kept.how}: the source runs on nothing, or means nothing")
+            continue
+        found = judge(kept.model, kept.how, answers)
         wrong += bool(found.problems)
         for problem in found.problems or ["right"]:
             print(f"{path} {kept.how}: {problem}")

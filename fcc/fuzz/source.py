@@ -62,7 +62,8 @@ def runs(model: onnx.ModelProto) -> list[Run]:
     """Return the runs of a source on feeds of several sizes and distributions; none where it does not load.
 
     Left out are feeds where it fails, leaves the range of its types, or stands at a jump: where the runtime's own
-    optimizations, or a change of the inputs by a few roundings, move the outputs beyond the tolerance.
+    optimizations, or a change of the inputs by a few roundings, move the outputs beyond the tolerance. A source that
+    runs with other defaults or on nothing only, as with an axis that it does not have, means nothing either.
     """
     coarse = coarsest(model)
     try:
@@ -86,7 +87,13 @@ def runs(model: onnx.ModelProto) -> list[Run]:
             continue
         if all(same(outputs, other, coarse, 0.5) for other in again):
             found.append(Run(feeds, outputs))
-    return found
+    return found if any(_plain(run, model) for run in found) else []
+
+
+def _plain(run: Run, model: onnx.ModelProto) -> bool:
+    """Return whether inputs override no default, and are empty only where all are."""
+    full = not any(0 in v.shape for v in run.feeds.values()) or is_empty(model)
+    return full and not {t.name for t in model.graph.initializer} & run.feeds.keys()
 
 
 def _optimized(model: onnx.ModelProto) -> Any:

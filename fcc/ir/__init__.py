@@ -24,7 +24,7 @@ from onnx_ir import (
 from .attributes import attribute, plain, set_attributes
 from .copies import copy_node, copy_value
 from .dims import Dim, as_dim, at_least, dims_of, exact_div, known_dims, numbers, to_shape
-from .infer import infer_types, schema_of, since_version
+from .infer import infer_types, schema_of, since_version, trim
 from .module import GENERATED, Module, Rewrite
 from .uses import detach_nested, erase, is_dead, is_used, operands, producers, sole_user, subgraphs_of
 from .verify import verify, verify_nodes
@@ -73,6 +73,7 @@ __all__ = [
     "subgraphs_of",
     "tensor",
     "to_shape",
+    "trim",
     "verify",
     "verify_nodes",
 ]

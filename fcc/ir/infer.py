@@ -53,6 +53,16 @@ def schema_of(op_type: str, domain: str, version: int) -> Any:
         return None
 
 
+def trim(node: Node, opset: int) -> None:
+    """Drop absent operands at the end of a node down to the number that its schema has at an opset at least."""
+    count = len(node.inputs)
+    while count and node.inputs[count - 1] is None:
+        count -= 1
+    if count < len(node.inputs):
+        schema = schema_of(node.op_type, node.domain, opset)
+        node.resize_inputs(max(count, min(len(node.inputs), schema.min_input if schema is not None else 0)))
+
+
 def since_version(node: Node, opsets: Mapping[str, int]) -> int | None:
     """Return the version of the schema that a node means, or None when there is no schema."""
     schema = schema_of(node.op_type, node.domain, opsets.get(node.domain, 0))

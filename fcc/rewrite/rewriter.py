@@ -58,7 +58,10 @@ class Rewriter(Bodies):
         name: str = "",
         **attributes: Any,
     ) -> Any:
-        """Return the output of a new node (a tuple when ``outputs`` > 1); arrays become constants, None is absent."""
+        """Return the output of a new node (a tuple when ``outputs`` > 1); arrays become constants, None is absent.
+
+        Absent operands at the end are left out: onnxruntime's fusions die of a LayerNormalization with an empty bias.
+        """
         values = [self.const(i) if isinstance(i, np.ndarray) else i for i in inputs]
         base = name or self.anchor.outputs[0].name or op_type
         node = ir.Node(
@@ -69,6 +72,7 @@ class Rewriter(Bodies):
             num_outputs=outputs,
             name=self.module.fresh(base),
         )
+        ir.trim(node, self.module.opset(domain))
         node.meta[ir.GENERATED] = self.anchor.meta.get(ir.GENERATED)
         for out in node.outputs:
             out.name = self.module.fresh(base)
@@ -165,7 +169,7 @@ class Rewriter(Bodies):
                 node.resize_inputs(index + 1)
             node.replace_input_with(index, given)
             if given is None:
-                _trim(node)
+                ir.trim(node, self.module.opset(node.domain))
             self._drop_constant(before)
             touched.append(node)
         for node, attributes in self._attributes:
@@ -369,11 +373,3 @@ def _inherit(node: ir.Node, origin: ir.Node) -> None:
         if key != ORIGIN:
             node.metadata_props.setdefault(key, text)
     node.doc_string = node.doc_string or origin.doc_string
-
-
-def _trim(node: ir.Node) -> None:
-    """Drop absent inputs at the end: leaving them out means the same."""
-    size = len(node.inputs)
-    while size and node.inputs[size - 1] is None:
-        size -= 1
-    node.resize_inputs(size)

@@ -33,6 +33,21 @@ def test_a_pair_cancels_around_an_elementwise_operator() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["int32", "int64"])
+def test_axes_take_the_type_of_the_bounds_of_a_slice(kind: str) -> None:
+    """The operator has one type for all of them; without axes, those that the bounds count are written."""
+    text = f"g (float[N,3,4] x) => (float[n,3,4] y) <{kind}[2] s, {kind}[2] e> {{ a = {T}(x) b = Slice(a, s, e) y = {T}(b) }}"
+    module = check(
+        SinkTranspose(),
+        text,
+        "g (float[N,3,4] x) => (float[n,3,4] y) { y = Slice(x, s, e, w) }",
+        constants={"s": [0, 0], "e": [9, 9]},
+    )
+    axes = ir.Module.constant(next(iter(module.nodes())).inputs[3])
+    assert axes is not None
+    assert (axes.dtype.name, axes.tolist()) == (kind, [0, 2])
+
+
 def test_two_transposed_operands_become_one_transposed_result() -> None:
     check(
         SinkTranspose(),
