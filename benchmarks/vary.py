@@ -12,6 +12,7 @@ Exit code 1 when anything is found.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import json
@@ -27,12 +28,16 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import onnx
 
 from fcc import ir
 from fcc.analysis import shapes
 from fcc.backends import get_backend
+from fcc.errors import LoadError
 from fcc.frontend import read
 from fcc.passes import BY_NAME
 from fcc.rewrite import Log, Pass, PassContext, run_pass
@@ -40,6 +45,7 @@ from fcc.rewrite.pipeline import parse
 from fcc.runtime.protos import nodes
 from fcc.target import get_target
 from fcc.testing import Tally, vary
+from fcc.testing.altered import altered
 from fcc.testing.corpus import Seed, load, save
 from fcc.testing.differential import said
 from fcc.testing.neighbours import foreign, neighbours
@@ -155,19 +161,18 @@ def _suite_child(writer: Connection, seeds: list[Seed]) -> None:
 
 
 def swept(seeds: list[Seed]) -> dict[str, str]:
-    """Return what one pass does on every neighbour of its seeds, by neighbour.
+    """Return what one pass does on every neighbour of its seeds and where one thing is altered, by what it is.
 
     Raises:
         AssertionError: the pass raised, left the graph invalid, or took a foreign operator for its own.
     """
     found: dict[str, str] = {}
     for seed in seeds:
-        p, module = pass_of(seed), read(seed.model())
+        p, model = pass_of(seed), seed.model()
         if p.needs_stats:
             continue
-        shapes.infer(module)
         key = hashlib.sha1(f"{p} {seed.target} {seed.opset} {seed.text}".encode()).hexdigest()[:8]
-        for what, neighbour in neighbours(module):
+        for what, neighbour in chain(neighbours(_known(model)), _altered(model)):
             log, before = Log(strict=True, explain=frozenset({p.name})), foreign(neighbour)
             try:
                 applied = run_pass(p, neighbour, PassContext(get_target(seed.target), log))
@@ -178,6 +183,18 @@ def swept(seeds: list[Seed]) -> dict[str, str]:
             assert kept, f"{p} took a foreign operator for its own: {what} of {seed.text}"
             found[f"{key}:{what}"] = said(neighbour if applied else None, log.refused)
     return found
+
+
+def _altered(model: onnx.ModelProto) -> Iterator[tuple[str, ir.Module]]:
+    for what, made in altered(model):
+        with contextlib.suppress(LoadError):
+            yield what, _known(made)
+
+
+def _known(model: onnx.ModelProto) -> ir.Module:
+    module = read(model)
+    shapes.infer(module)
+    return module
 
 
 def short(did: str) -> str:

@@ -61,6 +61,9 @@ def _stored(p: ConvertQdq, node: ir.Node, ctx: PassContext) -> Change | str | No
         return "scale and zero point are not constant, or the weight is not finite float32"
     if not np.all(parts[0] > 0) or parts[1].dtype not in (np.int8, np.uint8):
         return "the scale is not positive, or the integers have not 8 bits"
+    axis = node.attributes.get_int("axis", 1)
+    if parts[0].ndim and (array.ndim == 0 or parts[0].shape != (array.shape[axis % array.ndim],)):
+        return "the scales do not fit the axis"
     integers: Array = quantized(array, node, *parts)
     return partial(_constant, node, integers)
 

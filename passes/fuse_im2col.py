@@ -44,6 +44,8 @@ class FuseIm2col(PatternPass):
             return "the Add behind the MatMul is its bias and takes part"
         if m["w"].dtype == ir.DataType.BFLOAT16 and m.module.opset() < 22:
             return "a Conv of bfloat16 needs opset 22"
+        if m["w"].dtype == ir.DataType.DOUBLE:
+            return "the CPU provider has no Conv of double"
         if ir.sole_user(m["w"]) is not m.nodes["product"]:
             return "the matrix has other users"
         return None if ir.sole_user(m["v"]) is m.nodes["product"] else "the windows have other users"

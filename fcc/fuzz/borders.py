@@ -46,6 +46,8 @@ def lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto | None:
                 array = None if v is None else numpy_helper.to_array(v)
                 if array is None:
                     continue
+                if i not in operands:
+                    return None
                 if not operands[i]:
                     if array.dtype.kind == "i" and (array != 1).any():
                         return None

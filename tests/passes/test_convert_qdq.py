@@ -62,6 +62,7 @@ def test_a_scalar_scale() -> None:
     [
         (STORED.format("int8"), {"w": np.full((4, 3), np.nan), "s": [1, 1, 1], "z": [0, 0, 0]}, "not finite float32"),
         (STORED.format("int8"), {"s": [1, 0, 1], "z": [0, 0, 0]}, "not positive"),
+        (STORED.format("int8").replace("axis=1", "axis=0"), {"s": [1, 1, 1], "z": [0, 0, 0]}, "do not fit the axis"),
         (STORED.format("int16"), {"s": [1, 1, 1], "z": [0, 0, 0]}, "not 8 bits"),
         (STORED.format("int8").replace("float", "float16"), {"s": [1, 1, 1], "z": [0, 0, 0]}, "not finite float32"),
         (

@@ -208,3 +208,8 @@ def test_bfloat16_needs_a_conv_of_it(opset: int, fuses: bool) -> None:
     after = "c = Conv<kernel_shape=[2,2], strides=[2,2]>(x, w1) t = Transpose<perm=[0,2,3,1]>(c) y = Reshape(t, s)"
     why = "" if fuses else "needs opset 22"
     holds(body, after if fuses else None, "bfloat16[12,5] w", io, opset=opset, because=why)
+
+
+def test_double_has_no_conv() -> None:
+    body = f"{PATCHES.format('1,3,5')} y = MatMul(v, w)"
+    holds(body, None, "double[12,5] w", IO.replace("float", "double"), opset=22, because="no Conv of double")
