@@ -39,6 +39,8 @@ class ParityRow:
     """One output ("(all)": of a user's metric) of one judgement, exact or lossy.
 
     ``error`` is the figure of ``metric``; ``limit`` is what it is held to, None when nothing was asked of it.
+    ``own`` is how far the source moves by itself when the runtime optimizes it, ``sqnr`` in dB, ``agreement`` the share
+    of rows with the same largest element: None where they are not known.
     """
 
     phase: str
@@ -47,6 +49,9 @@ class ParityRow:
     error: float
     limit: float | None
     ok: bool
+    own: float | None = None
+    sqnr: float | None = None
+    agreement: float | None = None
 
     @property
     def strain(self) -> float:
@@ -152,9 +157,10 @@ class Report:
         parts += _table(("", "before", "after"), _size_rows(self.before, self.after))
         parts += _table(("pass", "rewrites", "seconds"), [(p.name, p.applied, f"{p.seconds:.4f}") for p in self.passes])
         rows = [
-            (r.phase, r.output, r.metric, f"{r.error:.3g}", r.limit, "ok" if r.ok else "FAILED") for r in self.parity
+            (r.phase, r.output, r.metric, f"{r.error:.3g}", r.limit, *_beside(r), "ok" if r.ok else "FAILED")
+            for r in self.parity
         ]
-        parts += _table(("phase", "output", "metric", "error", "limit", ""), rows)
+        parts += _table(("phase", "output", "metric", "error", "limit", "own", "SQNR", "argmax", ""), rows)
         parts += [f"Judged on {self.parity_on}.", ""] if self.parity_on else []
         parts += [f"Certified: {self.certainty}.", ""] if self.certified else []
         parts += [f"Parity not run: {self.parity_skipped}", ""] if self.parity_skipped else []
@@ -174,6 +180,14 @@ class Report:
 
 
 _UNIT = {"size": "bytes", "latency": "us"}
+
+
+
+def _beside(row: ParityRow) -> tuple[str, str, str]:
+    """Return what is known beside the figure of a row: own noise, SQNR in dB, agreement."""
+    own = "" if row.own is None else f"{row.own:.2g}"
+    sqnr = "" if row.sqnr is None else f"{row.sqnr:.1f} dB"
+    return own, sqnr, "" if row.agreement is None else f"{row.agreement:.4g}"
 
 
 def _spectra(layers: Sequence[dict[str, Any]]) -> list[str]:

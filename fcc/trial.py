@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -232,7 +232,10 @@ class Trial:
             return False
         if report is not None:
             shown, limit = self._shown(how, verdict.ok)
-            report.parity += [_row(phase, r, shown, limit, verdict.ok) for r in verdict.rows if r.judged]
+            noise = self.judge.noise if phase != "inside" else {}
+            rows = [(r, _row(phase, r, shown, limit, verdict.ok)) for r in verdict.rows if r.judged]
+            beside = ({"own": noise.get(r.name), "sqnr": r.sqnr, "agreement": r.agreement} for r, _ in rows)
+            report.parity += [replace(row, **more) for (_, row), more in zip(rows, beside, strict=True)]
             if shown.per_feed is not None and limit is not None:
                 report.parity.append(ParityRow(phase, "(all)", shown.name, verdict.figure, limit, verdict.ok))
             report.parity_on = f"{verdict.feeds} {'samples' if self.judge.data is not None else 'probes'}"
