@@ -123,6 +123,12 @@ def test_types_without_a_kernel_stay() -> None:
     check(P, before=f'{io} {{ y = Einsum<equation="ij,jk->ik">(a, b) }}', after=None, because="CPU kernel of MatMul")
 
 
+def test_bfloat16_stays() -> None:
+    """From opset 28 on, where the operator is a function that casts."""
+    text = 'g (bfloat16[3,4] a) => (bfloat16[3] y) { y = Einsum<equation="ij->i">(a) }'
+    check(P, before=text, after=None, because="bfloat16", opset=28, target="cuda")
+
+
 @pytest.mark.parametrize(
     ("equation", "shapes"),
     [
