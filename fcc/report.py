@@ -182,7 +182,6 @@ class Report:
 _UNIT = {"size": "bytes", "latency": "us"}
 
 
-
 def _beside(row: ParityRow) -> tuple[str, str, str]:
     """Return what is known beside the figure of a row: own noise, SQNR in dB, agreement."""
     own = "" if row.own is None else f"{row.own:.2g}"

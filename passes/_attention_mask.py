@@ -1,8 +1,8 @@
 """The masks of an attention as the operator takes them: causal, one of bools, or one of numbers that are added.
 
 The operator takes a row that holds nothing but the lowest number (or -inf) for masked and gives 0, where Softmax gives
-the mean (or NaN). So masks of numbers are made to hold nothing between a floor and -inf. The floor absorbs every score
-below 1e22 and has the exponential 0 as well.
+the mean (or NaN). So the lowest numbers of masks are raised, where they are made: to a floor that absorbs every score
+below 1e22 and has the exponential 0 as well, or, when there may be several of them, closer together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fcc.rewrite import Rewriter
 from ._attention import LOW_HALF, Attention, Term, masks, producer
 from ._attention_heads import Past, Sizes
 from ._axes import Size, layouts, number, reshaped, same_size
-from ._raised import Raiser, keeps_apart
+from ._raised import Raiser, several
 from ._rearrange import Rearrangement, counted, rearrangement
 from ._triangle import Triangle, triangle
 from ._views import full_dims
@@ -37,11 +37,13 @@ class Masks:
     """``causal``: keys behind the query are masked. ``terms`` are the other masks, the last one first.
 
     ``bools``: they only choose, with -inf, so that the mask is one of bools.
+    ``apart``: different numbers may mask, and have to stay different.
     """
 
     causal: bool
     terms: tuple[Term, ...]
     bools: bool
+    apart: bool
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,7 @@ def masks_of(found: Attention, sizes: Sizes, past: Past | None, accepts: Accepts
     if not bools and found.q.dtype != ir.DataType.FLOAT and any(_may_be_lowest(t) for t in rest):
         return f"a mask in {found.q.dtype} may hold the lowest number, which Attention reads as masked"
     added, fills = [t.value for t in rest if t.keep is None], {t.fill for t in rest if t.keep is not None}
-    if accepts.floor >= ABSORBING and not bools and not keeps_apart(accepts.floor, added, fills):
-        return f"a mask may hold different numbers below {accepts.floor:g}, which would become one"
-    return Masks(bool(causal), rest, bools)
+    return Masks(bool(causal), rest, bools, not bools and several(accepts.floor, added, fills))
 
 
 def _as_choice(term: Term) -> Term:
@@ -190,10 +190,10 @@ def _split(value: ir.Value, target: tuple[Size, ...]) -> Rearrangement | None:
 # -- writing it ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class MaskWriter:
-    """Writes the mask of an attention. ``floor``: the lowest finite number in it; ``rank``: the least that it has."""
+    """Writes the mask of an attention. ``raiser`` raises the lowest numbers; ``rank``: the least that it has."""
 
     sizes: Sizes
-    floor: float
+    raiser: Raiser
     rank: int
     rw: Rewriter
 
@@ -217,7 +217,7 @@ class MaskWriter:
 
     def chosen(self, made: ir.Value | None, term: Term) -> ir.Value:
         """Return the mask where the term keeps it, and what masks elsewhere."""
-        fill = -inf if term.fill == -inf else max(min(term.fill, ABSORBING), self.floor)
+        fill = -inf if term.fill == -inf else self.raiser.number(min(term.fill, ABSORBING))
         low, zero = (np.asarray(n, np.float32) for n in (fill, 0.0))
         kept = zero if made is None else made
         condition = self.laid_out(term)
@@ -225,15 +225,14 @@ class MaskWriter:
         return chosen
 
     def laid_out(self, term: Term) -> ir.Value:
-        """Return a mask beside [batch, heads, queries, keys]; one that is added is raised to the floor."""
-        raiser = Raiser(self.floor, self.rw)
+        """Return a mask beside [batch, heads, queries, keys]; one that is added is raised."""
         target = _four(term, self.sizes)
         assert target is not None
         if target == full_dims(term.value):
-            return raiser.raised(term.value) if term.keep is None else term.value
+            return self.raiser.raised(term.value) if term.keep is None else term.value
         moved = _split(term.value, target)
         assert moved is not None
-        return moved.emit(self.rw, raiser.raised(moved.source) if term.keep is None else None)
+        return moved.emit(self.rw, self.raiser.raised(moved.source) if term.keep is None else None)
 
     def expanded(self, value: ir.Value, queries: ir.Value) -> ir.Value:
         """Give the last two axes of a mask their full size."""

@@ -1,10 +1,11 @@
-"""The numbers of a mask, raised where they are made so that no finite one is below a floor."""
+"""The lowest numbers of a mask, raised: an operator reads the lowest of all as masked, or overflows on it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 import numpy as np
 
@@ -15,48 +16,67 @@ from fcc.rewrite import Rewriter
 from ._attention import producer
 from ._operands import small_constant
 
-_RAISED = "fcc.raised"  # on a constant: the value that took its place, so that all layers share one
 _MOVES = frozenset({"Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _INTEGRAL = frozenset({"Add", "Mul", "Neg", "Sub", *_MOVES})
 _LARGEST_FACTOR = 1e6
 
 
+_KNEE = -1e38
+"""Below it numbers are drawn together by half: the lowest becomes -2.2e38, and log2(e) times that is finite."""
+
+
 @dataclass(frozen=True)
 class Raiser:
-    """Raises to ``floor``, a number beside which scores are nothing; in constants -inf stays."""
+    """Raises the numbers of masks, beside which scores are nothing; -inf stays.
+
+    To ``floor``, where they are known to be one number below it (``apart`` is false). Else to Max(m, m / 2 - 5e37),
+    which keeps their order, and apart what is: all but neighbouring floats below -1e38.
+    """
 
     floor: float
+    apart: bool
     rw: Rewriter
 
     def raised(self, value: ir.Value) -> ir.Value:
-        """Return a tensor of floats without finite numbers below the floor."""
+        """Return a tensor of floats without finite numbers near the lowest."""
         if ir.Module.is_constant(value):
             return self._constant(value)
-        if Intervals().of(value).least >= self.floor:
+        if Intervals().of(value).least >= (_KNEE if self.apart else self.floor):
             return value
         node = producer(value, "Add", "Mul", "Where", *_MOVES)
-        made: ir.Value
-        if node is not None and node.op_type in ("Add", "Where"):
-            made = self.rw.like(node, *(self.raised(v) if v and v.dtype == value.dtype else v for v in node.inputs))
-        elif node is not None and node.op_type == "Mul" and any(_is_whole(v) for v in node.inputs):
-            made = self.rw.like(node, *(v if v is None or _is_whole(v) else self.raised(v) for v in node.inputs))
-        elif node is not None and node.op_type in _MOVES and node.inputs[0] is not None:
-            made = self.rw.like(node, self.raised(node.inputs[0]), *node.inputs[1:])
-        else:
+        if node is not None and node.op_type in _MOVES and node.inputs[0] is not None:
+            moved: ir.Value = self.rw.like(node, self.raised(node.inputs[0]), *node.inputs[1:])
+            return moved
+        if self.apart:
             assert value.dtype is not None
-            made = self.rw.op("Max", value, np.asarray(self.floor, value.dtype.numpy()))
+            half, shift = (np.asarray(n, value.dtype.numpy()) for n in (0.5, 0.5 * _KNEE))
+            together: ir.Value = self.rw.op("Max", value, self.rw.op("Add", self.rw.op("Mul", value, half), shift))
+            return together
+        assert node is not None
+        own = [v is not None and v.dtype == value.dtype and not _is_whole(v) for v in node.inputs]
+        made: ir.Value = self.rw.like(
+            node, *(self.raised(v) if v and mine else v for v, mine in zip(node.inputs, own, strict=True))
+        )
         return made
 
+    def number(self, value: float) -> float:
+        """Return what becomes of one number."""
+        return float(self._raised(np.asarray(value)))
+
+    def _raised(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        floor = 0.5 * array + 0.5 * _KNEE if self.apart else np.asarray(self.floor, array.dtype)
+        return np.asarray(np.where(array == -inf, array, np.maximum(array, floor)), array.dtype)
+
     def _constant(self, value: ir.Value) -> ir.Value:
-        array, tensor = ir.Module.constant(value), value.const_value
-        if array is None or tensor is None or not ((array < self.floor) & (array != -inf)).any():
+        array, tensor, key = ir.Module.constant(value), value.const_value, f"fcc.raised.{self.apart}"
+        low = _KNEE if self.apart else self.floor
+        if array is None or tensor is None or not ((array < low) & (array != -inf)).any():
             return value
-        before: object = value.meta.get(_RAISED)
+        before: object = value.meta.get(key)  # so that all layers share one
         if isinstance(before, ir.Value) and before.graph is value.graph and ir.Module.is_constant(before):
             return before
-        low = np.asarray(self.floor, array.dtype)
-        made = self.rw.lazy(lambda: np.where((a := tensor.numpy()) == -inf, a, np.maximum(a, low)), like=value)
-        value.meta[_RAISED] = made
+        made = self.rw.lazy(lambda: self._raised(tensor.numpy()), like=value)
+        value.meta[key] = made
         return made
 
 
@@ -77,18 +97,18 @@ def _is_whole(value: ir.Value | None, depth: int = 0) -> bool:
     return all(_is_whole(v, depth + 1) for v in (node.inputs[:1] if node.op_type in _MOVES else node.inputs))
 
 
-def keeps_apart(floor: float, values: Iterable[ir.Value], fills: Iterable[float] = ()) -> bool:
-    """Return whether all finite numbers of masks below a floor, and ``fills``, are known to be one number.
+def several(floor: float, values: Iterable[ir.Value], fills: Iterable[float] = ()) -> bool:
+    """Return whether masks, and ``fills``, may hold different finite numbers below a floor.
 
-    Raised, others would no longer differ, and a row that holds nothing else would be spread evenly.
+    Raised to it they would be one, and a row that holds nothing else would be spread evenly.
     """
     found = {f for f in fills if f != -inf}
     for value in values:
         own = _low(value, floor)
         if own is None:
-            return False
+            return True
         found |= own
-    return len(found) <= 1
+    return len(found) > 1
 
 
 def _low(value: ir.Value, floor: float) -> set[float] | None:

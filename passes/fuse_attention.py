@@ -14,6 +14,7 @@ from ._attention import is_attention_end
 from ._attention_mask import MaskWriter
 from ._attention_plan import ACCEPTS, Fused, fused
 from ._cone import orphans
+from ._raised import Raiser
 from ._views import full_dims
 
 OPSET = 23
@@ -68,7 +69,8 @@ class FuseAttention(SitePass):
         if not accepts.scales and scale != 1.0 and q.dtype is not None:
             q, scale = rw.op("Mul", q, np.asarray(scale, q.dtype.numpy())), 1.0
         counted = laid_out.q.source if sizes.queries in (full_dims(laid_out.q.source) or ()) else plan.found.q
-        masked = MaskWriter(sizes, accepts.floor, 2 if 3 in accepts.ranks else 4, rw).write(plan.masks, counted)
+        raiser = Raiser(accepts.floor, plan.masks.apart, rw)
+        masked = MaskWriter(sizes, raiser, 2 if 3 in accepts.ranks else 4, rw).write(plan.masks, counted)
         heads: dict[str, Any] = {"q_num_heads": sizes.heads, "kv_num_heads": sizes.groups} if laid_out.rank == 3 else {}
         causal: dict[str, Any] = {"is_causal": 1} if plan.masks.causal else {}
         operands = [q, k, v, *((masked,) if masked is not None or past else ()), *(p.before for p in past)]

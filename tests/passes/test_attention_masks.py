@@ -13,6 +13,9 @@ from fcc.testing import check
 
 P = FuseAttention()
 LOWEST = float(np.finfo(np.float32).min)
+# {0} is {1} with the lowest numbers closer together
+TOGETHER = "{0}h = Mul({1}, {0}a) {0}g = Add({0}h, {0}b) {0} = Max({1}, {0}g)"
+NOTHING = TOGETHER.format("n0", "m")
 FLOOR = float(np.nextafter(np.float32(LOWEST), np.float32(0)))
 IO = "g ({kind}[B,2,{s},4] q, {kind}[B,2,{t},4] k, {kind}[B,2,{t},5] v{inputs}) => ({kind}[B,2,{s},5] z)"
 NUMBERS: dict[str, Any] = {"low": LOWEST, "inf": -np.inf, "zero": 0.0, "one": 1.0, "some": -1e4, "far": -1e9, "i0": 0,
@@ -60,8 +63,8 @@ def numbers(module: ir.Module) -> list[float]:
 def test_an_input_is_kept_above_what_attention_reads_as_masked(order: str) -> None:
     """The operator's rows of the lowest number are 0, those of Softmax the mean."""
     io = "float[B,1,S,T] m"
-    module = masks(before(f"u = Add({order})", io), after("n = Max(m, c)", "n", io))
-    assert numbers(module) == [FLOOR]
+    module = masks(before(f"u = Add({order})", io), after(TOGETHER.format("n", "m"), "n", io))
+    assert numbers(module) == [float(np.float32(-5e37)), 0.5]
 
 
 def test_a_row_that_is_masked_entirely_is_the_mean() -> None:
@@ -102,37 +105,44 @@ def test_a_factor_of_whole_numbers_is_raised() -> None:
 def test_a_factor_of_other_numbers_is_not() -> None:
     io = "float[B,1,S,T] a"
     masks(before("d = Sigmoid(a) m = Mul(d, low) u = Add(s, m)", io),
-          after("d = Sigmoid(a) m = Mul(d, low) n = Max(m, c)", "n", io))  # fmt: skip
+          after("d = Sigmoid(a) m = Mul(d, low) " + TOGETHER.format("n", "m"), "n", io))  # fmt: skip
 
 
 def test_parts_of_a_sum_and_what_is_laid_out_are_raised_where_they_are_made() -> None:
     """T5: a bias per head, and a mask per key."""
-    io = "float[1,2,S,T] a, bool[B,S,T] w"
-    old = "c = Cast<to=1>(w) m = Mul(c, low) b = Unsqueeze(m, i11) e = Add(a, b) u = Add(s, e)"
-    new = "c = Cast<to=1>(w) d = Max(a, x) m = Mul(c, x1) b = Unsqueeze(m, i11) n = Add(d, b)"
+    io = "float[1,2,S,T] r, bool[B,S,T] w"
+    old = "a = Tanh(r) c = Cast<to=1>(w) m = Mul(c, low) b = Unsqueeze(m, i11) e = Add(a, b) u = Add(s, e)"
+    new = "a = Tanh(r) c = Cast<to=1>(w) m = Mul(c, x1) b = Unsqueeze(m, i11) n = Add(a, b)"
     masks(before(old, io, constants="int64[1] i11"), after(new, "n", io), {"i11": 1})
 
 
 def test_a_chosen_mask_is_raised_in_its_constants_and_in_its_tensors() -> None:
     io = "bool[B,1,S,T] a, float[B,1,S,T] b"
-    module = masks(before("m = Where(a, b, low) u = Add(s, m)", io), after("d = Max(b, e) n = Where(a, d, f)", "n", io))
-    assert numbers(module) == [FLOOR] * 2
+    module = masks(
+        before("d = Tanh(b) m = Where(a, d, low) u = Add(s, m)", io), after("d = Tanh(b) n = Where(a, d, f)", "n", io)
+    )
+    assert numbers(module) == [FLOOR]
+    masks(
+        before("m = Where(a, b, low) u = Add(s, m)", io),
+        after("m = Where(a, b, low) " + TOGETHER.format("n", "m"), "n", io),
+    )
 
 
 def test_a_mask_of_keys_is_expanded_by_a_size_read_from_an_input() -> None:
     io = "float[B,1,1,T] m"
     masks(before("u = Add(s, m)", io),
-          after("n0 = Max(m, c) x = Shape<start=2, end=3>(q) y = Concat<axis=0>(c1, x, c2) n = Expand(n0, y)", "n", io))  # fmt: skip
+          after(TOGETHER.format("n0", "m") + " x = Shape<start=2, end=3>(q) y = Concat<axis=0>(c1, x, c2) n = Expand(n0, y)", "n", io))  # fmt: skip
 
 
 def test_masks_of_lower_rank() -> None:
     for shape in ("S,T", "1,S,T", "2,S,T"):
         io = f"float[{shape}] m"
-        masks(before("u = Add(s, m)", io), after("n = Max(m, c)", "n", io))
+        masks(before("u = Add(s, m)", io), after(TOGETHER.format("n", "m"), "n", io))
     for shape in ("7", "1,7", "5,1"):
         io = f"float[{shape}] m"
         masks(
-            before("u = Add(s, m)", io, s="5", t="7"), after("n0 = Max(m, c) n = Expand(n0, x)", "n", io, s="5", t="7")
+            before("u = Add(s, m)", io, s="5", t="7"),
+            after(TOGETHER.format("n0", "m") + " n = Expand(n0, x)", "n", io, s="5", t="7"),
         )
 
 
@@ -140,7 +150,7 @@ def test_a_mask_beside_scores_of_rank_3() -> None:
     """ALiBi: [batch * heads, 1, keys] is added while batch and heads are one axis."""
     io = "g (float[6,5,4] q, float[6,4,7] k, float[3,2,7,4] v, float[6,1,7] m) => (float[3,2,5,4] z)"
     check(P, before=f"{io} <int64[4] r> {{ s = MatMul(q, k) t = Add(m, s) u = Reshape(t, r) p = Softmax(u) z = MatMul(p, v) }}",
-          after=f"""{io} {{ a = Reshape(q, c0) b = Transpose<perm=[0,2,1]>(k) d = Reshape(b, c1) e = Max(m, c2)
+          after=f"""{io} {{ a = Reshape(q, c0) b = Transpose<perm=[0,2,1]>(k) d = Reshape(b, c1) {TOGETHER.format("e", "m")}
             f = Reshape(e, c3) n = Expand(f, c4) z = Attention<scale=1.0>(a, d, v, n) }}""",
           constants={"r": [3, 2, 5, 7]}, opset=23)  # fmt: skip
 
@@ -151,7 +161,7 @@ def test_a_mask_whose_batch_and_heads_a_reshape_joined() -> None:
     check(P, before=f"""{io} <int64[3] rq, int64[3] rk, int64[3] rm, int64[4] rs, int64[3] rv, int64[1] i> {{
             q1 = Reshape(q, rq) k1 = Reshape(k, rk) m1 = Reshape(m, rm) s = MatMul(q1, k1) t = Add(m1, s)
             u = Reshape(t, rs) p = Softmax(u) z = MatMul(p, v) }}""",
-          after=f"""{io} {{ b = Transpose<perm=[0,1,3,2]>(k) e = Max(m, c2) d = Reshape(e, c1)
+          after=f"""{io} {{ b = Transpose<perm=[0,1,3,2]>(k) {TOGETHER.format("e", "m")} d = Reshape(e, c1)
             f = Reshape(d, c3) n = Expand(f, c4)
             z = Attention<scale=1.0>(q, b, v, n) }}""",
           constants={"rq": [-1, 5, 4], "rk": [-1, 4, 7], "rm": [-1, 1, 7], "rs": [-1, 2, 5, 7]}, opset=23)  # fmt: skip
@@ -221,9 +231,9 @@ def test_two_masks_of_bools_are_joined() -> None:
 @pytest.mark.parametrize(
     ("scores", "mask"),
     [
-        ("w = Add(s, m) u = Where(a, w, low)", "n0 = Max(m, c) n = Where(a, n0, d)"),
-        ("w = Where(a, s, low) u = Add(w, m)", "n1 = Where(a, d, c) n0 = Max(m, c1) n = Add(n1, n0)"),
-        ("w = Where(a, s, inf) u = Add(w, m)", "n1 = Where(a, d, c) n0 = Max(m, c1) n = Add(n1, n0)"),
+        ("w = Add(s, m) u = Where(a, w, low)", f"{NOTHING} n = Where(a, n0, d)"),
+        ("w = Where(a, s, low) u = Add(w, m)", f"n1 = Where(a, d, c) {NOTHING} n = Add(n1, n0)"),
+        ("w = Where(a, s, inf) u = Add(w, m)", f"n1 = Where(a, d, c) {NOTHING} n = Add(n1, n0)"),
     ],
 )
 def test_choices_and_sums_keep_their_order(scores: str, mask: str) -> None:
@@ -236,7 +246,7 @@ def test_choices_and_sums_keep_their_order(scores: str, mask: str) -> None:
     text = before(scores, s="4", t="3", constants=constants)
     given = before(scores, "float[4,3] m", s="4", t="3", constants="bool[4,3] a")
     masks(given, after(mask, "n", "float[4,3] m", s="4", t="3"), {"a": kept})
-    folded = mask.replace("n0 = Max(m, c) ", "").replace("n0 = Max(m, c1) ", "").replace("n0", "m1")
+    folded = mask.replace(f"{NOTHING} ", "").replace("n0", "m1")
     masks(text, after(folded, "n", s="4", t="3"), {"a": kept, "m": added})
 
 
@@ -391,7 +401,7 @@ def test_causal_beside_a_bias() -> None:
     )
     io = "float[B,1,1,5] b"
     masks(before("w = Add(s, b) u = Add(w, m)", io, s="5", t="5", constants="float[5,5] m"),
-          after("n0 = Max(b, c) n1 = Add(n0, m1) n = Identity(n1)".replace(" n = Identity(n1)", ""), "n1", io, s="5", t="5"), given)  # fmt: skip
+          after(TOGETHER.format("n0", "b") + " n1 = Add(n0, m1)", "n1", io, s="5", t="5"), given)  # fmt: skip
 
 
 def test_causal_beside_a_mask_of_bools() -> None:
@@ -435,26 +445,34 @@ STEPS = "c = Cast<to=1>(w) d = Sub(one, c)"
 
 @pytest.mark.parametrize("target", ["cuda", "tensorrt"])
 @pytest.mark.parametrize(
-    ("scores", "inputs"),
+    ("scores", "inputs", "mask"),
     [
-        ("u = Add(s, m)", "float[B,1,S,T] m"),
-        ("d = Sigmoid(a) m = Mul(d, low) u = Add(s, m)", "float[B,1,S,T] a"),
-        ("m = Where(a, low, far) u = Add(s, m)", "bool[B,1,S,T] a"),
-        ("m = Where(a, zero, low) n = Where(b, zero, far) w = Add(s, m) u = Add(w, n)", "bool[B,1,S,T] a, bool[S,T] b"),
-        ("w = Where(a, s, low) u = Where(b, w, far)", "bool[B,1,S,T] a, bool[S,T] b"),
-        (f"{STEPS} m = Mul(d, low) y = Add(s, m) u = Where(b, y, far)", "int64[B,1,S,T] w, bool[S,T] b"),
-        ("u = Add(s, tb)", ""),
+        ("u = Add(s, m)", "float[B,1,4,3] m", TOGETHER.format("n", "m")),
+        ("d = Sigmoid(a) m = Mul(d, low) u = Add(s, m)", "float[B,1,4,3] a",
+         "d = Sigmoid(a) m = Mul(d, low) " + TOGETHER.format("n", "m")),
+        ("m = Where(a, low, far) u = Add(s, m)", "bool[B,1,4,3] a", "m = Where(a, low, far) " + TOGETHER.format("n", "m")),
+        ("m = Where(a, zero, low) n = Where(b, zero, far) w = Add(s, m) u = Add(w, n)",
+         "bool[B,1,4,3] a, bool[4,3] b", f"m = Where(a, zero, low) m1 = Where(b, zero, far)"
+         f" {TOGETHER.format('t', 'm')} {TOGETHER.format('u', 'm1')} n = Add(t, u)"),
+        ("w = Where(a, s, low) u = Where(b, w, far)", "bool[B,1,4,3] a, bool[4,3] b",
+         "m = Where(a, c0, c1) n = Where(b, m, c2)"),
     ],
-)
-def test_masks_whose_lowest_numbers_differ_stay_where_they_would_become_one(
-    target: str, scores: str, inputs: str
-) -> None:
-    """A row of nothing but -3e38 and -2e38 is that of the second, and would be the mean."""
+)  # fmt: skip
+def test_masks_whose_lowest_numbers_differ_keep_them_apart(target: str, scores: str, inputs: str, mask: str) -> None:
+    """A row of nothing but -3e38 and -2e38 is that of the second; with one number for both it would be the mean."""
+    sizes = {"s": "4", "t": "3"}
+    masks(before(scores, inputs, **sizes), after(mask, "n", inputs, **sizes), {"far": -2e38}, target=target)
+
+
+def test_different_lowest_numbers_of_a_constant_stay_apart() -> None:
     table = np.where(np.tri(4, 3), 0, LOWEST)
-    table[0] = [LOWEST, LOWEST / 2, LOWEST]
-    sizes = {"s": "4", "t": "3"} if "tb" in scores else {}
-    text = before(scores, inputs, constants="float[4,3] tb" if sizes else "", **sizes)
-    masks(text, None, {"far": -2e38, "tb": table}, because="different numbers below -1e+30", target=target)
+    table[0] = [LOWEST, LOWEST / 2, -np.inf]
+    text = before("u = Add(s, m)", s="4", t="3", constants="float[4,3] m")
+    module = masks(text, after("", "n", s="4", t="3"), {"m": table}, target="cuda")
+    found = ir.Module.constant(next(n for n in module.nodes() if n.op_type == "Attention").inputs[3])
+    assert found is not None
+    assert np.allclose(found[0, :2] / np.float32(1e38), [-2.2014, -1.3507], rtol=1e-4)
+    assert found[0, 2] == -np.inf
 
 
 @pytest.mark.parametrize("target", ["cuda", "tensorrt"])
