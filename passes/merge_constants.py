@@ -14,7 +14,7 @@ from fcc.analysis.shapes import static_size
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._affine import Array
-from ._affine_chain import STEPS, Affine, chain_to, composed, numbers_refusal, product_size, step
+from ._affine_chain import STEPS, Affine, chain_to, composed, numbers_refusal, product_size, step, taken
 from ._fused import in_fused_function
 from ._outputs import output_refusal
 
@@ -76,8 +76,7 @@ class MergeConstants(SitePass):
 
 
 def _input(nodes: list[ir.Node]) -> ir.Value:
-    operand, _ = step(nodes[0]) or (0, None)
-    value = nodes[0].inputs[operand]
+    value = nodes[0].inputs[taken(nodes[0])[0]]
     assert value is not None
     return value
 
