@@ -52,7 +52,7 @@ class Raiser:
         if array is None or tensor is None or not ((array < self.floor) & (array != -inf)).any():
             return value
         before: object = value.meta.get(_RAISED)
-        if isinstance(before, ir.Value) and before.graph is value.graph and ir.Module.is_constant(before):
+        if isinstance(before, ir.Value) and before.graph is value.graph:
             return before
         low = np.asarray(self.floor, array.dtype)
         made = self.rw.lazy(lambda: np.where((a := tensor.numpy()) == -inf, a, np.maximum(a, low)), like=value)

@@ -65,7 +65,8 @@ class FuseAttention(SitePass):
         q, k, v = (part.emit(rw) for part in (laid_out.q, laid_out.k, laid_out.v))
         scale = plan.scale
         accepts = ACCEPTS[site.ctx.target.name]
-        if not accepts.scales and scale != 1.0 and q.dtype is not None:
+        assert q.dtype is not None
+        if not accepts.scales and scale != 1.0:
             q, scale = rw.op("Mul", q, np.asarray(scale, q.dtype.numpy())), 1.0
         counted = laid_out.q.source if sizes.queries in (full_dims(laid_out.q.source) or ()) else plan.found.q
         masked = MaskWriter(sizes, accepts.floor, 2 if 3 in accepts.ranks else 4, rw).write(plan.masks, counted)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import reduce
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from fcc import ir
 from fcc.analysis.shape_rules import broadcast
-from fcc.analysis.shapes import static_size
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._affine import Array
@@ -96,6 +96,6 @@ def _shape_refusal(
     if len(known) != len(dims) or reduce(broadcast, known) != ir.dims_of(out):
         return "the constants give the result its shape"
     constants = {v for n in nodes for v in n.inputs if v is not None and ir.Module.is_constant(v)}
-    before = sum(static_size(v) or 0 for v in constants)
+    before = sum(prod(ir.numbers(ir.known_dims(v))) for v in constants)
     after = sum(p.size for p in (scale, shift) if p is not None)
     return f"the constants grow from {before} elements to {after}" if after > before else None
