@@ -53,8 +53,8 @@ def _new_bias(end: End, plan: Plan, group: Mask) -> Array | None:
     alpha, beta = attributes.get_float("alpha", 1.0), attributes.get_float("beta", 1.0)
     old = np.zeros(1) if bias is None or beta == 0 else bias.astype(np.float64)
     total = np.asarray(old + (alpha * added / (beta or 1.0) if node.op_type == "Gemm" else added))
-    own = next((s.ids for s in plan.found.sources if s.layer.node is end.layer.node and group[s.ids].any()), None)
-    if own is not None:  # a row that is new is no operand yet that is cut with the layer's own channels
+    own = next(s.ids for s in plan.found.sources if s.layer.node is end.layer.node)
+    if group[own].any():  # a row that is new is no operand yet that is cut with the layer's own channels
         total = total[..., plan.stays(own)]
     return total.astype(_stored(end.layer.node, 1).dtype)
 

@@ -94,6 +94,8 @@ def test_indices_that_are_no_vector_or_no_constant_stay() -> None:
         ("8,6", "g = Gather<axis=0>(x, v3) y = Squeeze(g, a0)", "y = Gather<axis=0>(x, i)"),
         ("4,8", "g = Slice(x, v3, v4, a2) y = Squeeze(g, a2)", "y = Gather<axis=2>(x, i)"),
         ("4,1,6", "g = Gather<axis=1>(x, i3) y = Unsqueeze(g, a1)", "y = Gather<axis=1>(x, i)"),
+        ("8,6", "g = Gather(x, v3) y = Squeeze(g, a0)", "y = Gather<axis=0>(x, i)"),
+        ("1,8,6", "g = Gather(x, i3) y = Unsqueeze(g, a0)", "y = Gather(x, i)"),
     ],
 )
 def test_one_index(shape: str, body: str, after: str) -> None:
@@ -110,6 +112,8 @@ def test_one_index(shape: str, body: str, after: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "body", "because"),
     [
+        ("4,6", "g = Gather(x, v3) h = Transpose<perm=[1,0,2]>(g) y = Squeeze(h, a1)", "nobody else uses"),
+        ("8,6", "g = Gather(x, a0) y = Squeeze(g, a1)", "not the one of a single constant index"),
         (
             "4,8",
             "g = Slice(x, a0, a1, a2) h = Slice(g, a0, a1, a1) y = Squeeze(h, a2)",
