@@ -144,6 +144,16 @@ def test_one_index_that_stays(shape: str, body: str, because: str) -> None:
     check(P, before=text, after=None, because=because, constants=CONSTANTS)
 
 
+@pytest.mark.parametrize(("kind", "node"), [("1", "Squeeze(g, a1)"), ("2", "Squeeze(g, a1)"), ("", "Unsqueeze(g, a1)")])
+def test_an_index_that_is_computed_or_several_stays(kind: str, node: str) -> None:
+    text = (
+        f"g (float[4,8,6] x, int64[{kind}] i) => (float[A,B] y) <int64[1] a1> {{ g = Gather<axis=1>(x, i) y = {node} }}"
+    )
+    text = text.replace("int64[]", "int64").replace("float[A,B]", "float[A,B,C]" if "Un" in node else "float[A,B]")
+    because = "the new axis is not the one" if "Un" in node else "not the one of a single constant index"
+    check(P, before=text, after=None, because=because, constants=CONSTANTS)
+
+
 def test_an_index_of_an_outer_graph_stays() -> None:
     text = (
         "g (float[4,8] x, bool c) => (float[4] y) <int64[1] i, int64[1] a> { t = Gather<axis=1>(x, i) "
