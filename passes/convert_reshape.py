@@ -47,7 +47,8 @@ def _axes(m: Match) -> tuple[str, list[int]] | None:
     if before is None or after is None or not proves_shape(m.root) or len(before) == len(after):
         return None
     longer, shorter = (after, before) if len(after) > len(before) else (before, after)
-    axes, rest = [], list(shorter)
+    axes: list[int] = []
+    rest = list(shorter)
     for i, d in reversed(list(enumerate(longer))):
         if rest and rest[-1] == d:
             rest.pop()
