@@ -65,9 +65,9 @@ class FuseAttention(SitePass):
         q, k, v = (part.emit(rw) for part in (laid_out.q, laid_out.k, laid_out.v))
         scale = plan.scale
         accepts = ACCEPTS[site.ctx.target.name]
-        assert q.dtype is not None
+        assert plan.found.q.dtype is not None
         if not accepts.scales and scale != 1.0:
-            q, scale = rw.op("Mul", q, np.asarray(scale, q.dtype.numpy())), 1.0
+            q, scale = rw.op("Mul", q, np.asarray(scale, plan.found.q.dtype.numpy())), 1.0
         counted = laid_out.q.source if sizes.queries in (full_dims(laid_out.q.source) or ()) else plan.found.q
         masked = MaskWriter(sizes, accepts.floor, 2 if 3 in accepts.ranks else 4, rw).write(plan.masks, counted)
         heads: dict[str, Any] = {"q_num_heads": sizes.heads, "kv_num_heads": sizes.groups} if laid_out.rank == 3 else {}
