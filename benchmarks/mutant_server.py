@@ -147,7 +147,8 @@ def _changed(old: CodeType, new: CodeType) -> list[tuple[str, CodeType]] | None:
 
 def _nested(code: CodeType) -> list[CodeType]:
     """Return the functions defined in a function: those that it returned at import have their code already."""
-    return [c for c in code.co_consts if isinstance(c, CodeType) and not c.co_name.startswith("<")]
+    found = [c for c in code.co_consts if isinstance(c, CodeType)]
+    return [c for c in found if c.co_name == "<lambda>" or not c.co_name.startswith("<")]
 
 
 class Zygote:

@@ -64,6 +64,13 @@ def step(node: ir.Node) -> tuple[int, Array | None] | None:
     return operand, constant if whole else constant.astype(np.float64)
 
 
+def taken(node: ir.Node) -> tuple[int, Array | None]:
+    """Return what ``step`` does, of a node that is a step."""
+    found = step(node)
+    assert found is not None
+    return found
+
+
 def chain_to(last: ir.Node) -> list[ir.Node]:
     """Return the longest chain of steps that ends in a node, its first step first; values between have one user."""
     nodes: list[ir.Node] = []
@@ -84,14 +91,13 @@ def composed(nodes: list[ir.Node]) -> Affine:
     found = Affine(np.ones((), kind), np.zeros((), kind), np.zeros((), kind))
     with np.errstate(all="ignore"):
         for node in nodes:
-            operand, constant = step(node) or (0, None)
-            found = found.after(node, operand, constant)
+            found = found.after(node, *taken(node))
     return found
 
 
 def product_size(nodes: list[ir.Node]) -> int:
     """Return how many elements the constants of a chain have when they are broadcast to each other."""
-    constants = [c for n in nodes if (c := (step(n) or (0, None))[1]) is not None]
+    constants = [c for n in nodes if (c := taken(n)[1]) is not None]
     return prod(map(max, zip_longest(*(reversed(c.shape) for c in constants), fillvalue=1)))
 
 

@@ -22,8 +22,8 @@ class Interval:
 
     def of(self, outer: Interval) -> Interval:
         """Return what ``outer`` takes of the elements that this interval takes."""
-        stop = OPEN if outer.stop == OPEN else self.start + outer.stop * self.step
-        return Interval(self.start + outer.start * self.step, min(self.stop, stop), self.step * outer.step)
+        start, stop = (self.start + bound * self.step for bound in (outer.start, outer.stop))
+        return Interval(start, min(self.stop, stop), self.step * outer.step)
 
 
 def slice_of(node: ir.Node) -> dict[int, Interval] | str:

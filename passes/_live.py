@@ -14,8 +14,6 @@ def live_values(graph: ir.Graph, roots: Iterable[ir.Value]) -> set[ir.Value]:
     stack = [*roots, *needs(n for n in graph if not n.outputs)]
     while stack:
         value = stack.pop()
-        if value in live:
-            continue
         live.add(value)
         node = value.producer()
         if node is not None and node not in seen:

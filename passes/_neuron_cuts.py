@@ -22,7 +22,7 @@ def new_operands(plan: Plan, group: Mask) -> dict[Operand, Array]:
     for end in plan.found.ends:
         if group[end.ids].any():
             found[end.layer.node, 1] = with_merged(end, plan, _stored(end.layer.node, 1))
-            at, bias = bias_of(end), _new_bias(end, plan)
+            at, bias = bias_of(end), _new_bias(end, plan, group)
             if at is not None and bias is not None:
                 found[at] = bias
     for cut in [*plan.found.cuts, *(end.cut for end in plan.found.ends)]:
@@ -41,7 +41,7 @@ def _stored(node: ir.Node, index: int) -> Array:
     return array
 
 
-def _new_bias(end: End, plan: Plan) -> Array | None:
+def _new_bias(end: End, plan: Plan, group: Mask) -> Array | None:
     """Return the bias of an end with the constants added, None when it stays."""
     added, at = contribution(end, plan), bias_of(end)
     if not added.any() or at is None:
@@ -53,11 +53,9 @@ def _new_bias(end: End, plan: Plan) -> Array | None:
     alpha, beta = attributes.get_float("alpha", 1.0), attributes.get_float("beta", 1.0)
     old = np.zeros(1) if bias is None or beta == 0 else bias.astype(np.float64)
     total = np.asarray(old + (alpha * added / (beta or 1.0) if node.op_type == "Gemm" else added))
-    own = next((s.ids for s in plan.found.sources if s.layer.node is end.layer.node), None)
-    if own is not None and (bias is None or bias.shape[-1:] != total.shape[-1:]):
-        total = total[
-            ..., plan.stays(own)
-        ]  # no operand yet that could be cut as one of the channels of the layer itself
+    own = next(s.ids for s in plan.found.sources if s.layer.node is end.layer.node)
+    if group[own].any():  # a row that is new is no operand yet that is cut with the layer's own channels
+        total = total[..., plan.stays(own)]
     return total.astype(_stored(end.layer.node, 1).dtype)
 
 
@@ -67,7 +65,7 @@ def apply(plan: Plan, group: Mask, rw: Rewriter, operands: Mapping[Operand, Arra
     ``operands`` are what ``new_operands`` returns, or others in their place.
     """
     operands, changes = new_operands(plan, group) if operands is None else operands, _changes(plan, group)
-    biased = {e.layer.node for e in plan.found.ends if group[e.ids].any() and _new_bias(e, plan) is not None}
+    biased = {e.layer.node for e in plan.found.ends if group[e.ids].any() and _new_bias(e, plan, group) is not None}
     nodes = {node for node, _ in operands} | set(changes) | set(_on_the_way(plan, group))
     for node in rw.graph:
         if node not in nodes:

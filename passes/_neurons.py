@@ -110,8 +110,6 @@ def _spare_infinite(found: Channels, roots: Ids, needless: Mask) -> None:
     """A channel computed with NaN or infinity spreads it, even through weights that are zero."""
     for cut in found.cuts:
         at = np.flatnonzero(needless[roots[cut.ids]])
-        if at.size == 0:
-            continue
         finite = np.isfinite(_rows(cut, at).astype(np.float64)).all(axis=1)
         needless[roots[cut.ids[at[~finite]]]] = False
 

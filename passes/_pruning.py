@@ -101,8 +101,8 @@ class Pruning:
             weight, bias = repair.weight, repair.bias
             if reading.blocks is not None:
                 weight = _unmixed(reading, weight, self.gone)
-            own = next((s.ids for s in self.found.sources if s.layer.node is reading.view.node), None)
-            outputs = np.ones(weight.shape[1], bool) if own is None else self.plan.stays(own)
+            own = next(s.ids for s in self.found.sources if s.layer.node is reading.view.node)
+            outputs = self.plan.stays(own)
             dtype = reading.view.weight.dtype
             assert dtype is not None
             made[reading.view.node, 1] = _stored(reading.view, weight[:, outputs]).astype(dtype.numpy())

@@ -61,16 +61,15 @@ def _same(a: tuple[Array, Array], b: tuple[Array, Array]) -> bool:
 
 
 def replace_zero_point(rw: Rewriter, pairs: Pairs, zero_point: Array) -> None:
-    """Write the pairs with another zero point, of the same type or another, integers shifted with it."""
+    """Write the pairs with another zero point, that of the other type of 8 bits where the integers are constant."""
     values = [rw.const(pairs.scale), rw.const(zero_point)]
     if pairs.quantize is not None:
         rw.before(pairs.quantize)
         integers = rw.like(pairs.quantize, pairs.quantize.inputs[0], *values, output_dtype=None)
     else:
         array = np.asarray(ir.Module.constant(pairs.integers))
-        shift = int(zero_point.astype(np.int64).reshape(-1)[0]) - int(pairs.zero_point.astype(np.int64).reshape(-1)[0])
-        shifted = (array.astype(np.int64) + shift).astype(zero_point.dtype)
-        integers = rw.const(shifted, f"{pairs.integers.name}/shifted")
+        shifted = array.view(np.uint8) ^ 0x80  # by 128, up or down
+        integers = rw.const(shifted.view(zero_point.dtype), f"{pairs.integers.name}/shifted")
     for reader in pairs.readers:
         rw.before(reader)
         rw.replace(reader.outputs[0], rw.like(reader, integers, *values))

@@ -103,7 +103,7 @@ class Plan:
             names = {n: None for v in (*node.outputs, *node.inputs) if (n := _name(v)) in quantized}
             merged = list({m: None for n in names for m in shared.get(n, [n])})
             shared |= {m: merged for m in merged}
-        return {n: names for n, names in shared.items() if len(names) > 1}
+        return shared
 
     def require(self, ranges: Ranges) -> None:
         """Refuse the layers whose tensors have no usable range: inputs first, since they decide which results count."""

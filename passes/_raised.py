@@ -73,7 +73,7 @@ class Raiser:
         if array is None or tensor is None or not ((array < low) & (array != -inf)).any():
             return value
         before: object = value.meta.get(key)  # so that all layers share one
-        if isinstance(before, ir.Value) and before.graph is value.graph and ir.Module.is_constant(before):
+        if isinstance(before, ir.Value) and before.graph is value.graph:
             return before
         made = self.rw.lazy(lambda: self._raised(tensor.numpy()), like=value)
         value.meta[key] = made

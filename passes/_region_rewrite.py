@@ -30,7 +30,7 @@ def region_sites(module: ir.Module, ctx: PassContext, movers: Movers) -> Iterato
                 continue
             value = node.outputs[0] if forward else node.inputs[0]
             layout = movers.given(node) if forward else movers.taken(node)
-            if value is None or layout is None or movers.same(value, layout) or not movers.fits(value, layout):
+            if value is None or layout is None or not movers.fits(value, layout):
                 continue
             region = grow(node.graph, movers, value, layout)
             seen.add((node, forward))

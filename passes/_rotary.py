@@ -57,10 +57,11 @@ def _of_whole(node: ir.Node) -> Rotary | str | None:
             return None
         for turned, sine in (b.inputs, tuple(reversed(b.inputs))):
             for x, cosine in (a.inputs, tuple(reversed(a.inputs))):
-                swapped = None if turned is None or x is None else _swapped(turned, x)
+                assert turned is not None
+                assert x is not None
+                swapped = _swapped(turned, x)
                 if swapped is None or swapped[1] != (node.op_type == "Add"):
                     continue
-                assert x is not None
                 return _whole(node, x, cosine, sine, swapped[0])
     return None
 

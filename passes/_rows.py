@@ -61,7 +61,7 @@ def _repeats(value: ir.Value, row_rank: int) -> bool:
 
 def _inside(axis: int, node: ir.Node, lead: int) -> bool:
     rank = _rank(node.inputs[0])  # type: ignore[arg-type]
-    return rank >= 0 and (axis + rank if axis < 0 else axis) >= lead
+    return (axis + rank if axis < 0 else axis) >= lead
 
 
 def _on_axis(node: ir.Node, lead: int, rows: frozenset[ir.Value]) -> bool:

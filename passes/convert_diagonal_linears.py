@@ -106,7 +106,7 @@ def _factors(view: Linear) -> Array | None:
     stored = view.weight.const_value.numpy()
     if stored.size == view.out_features:
         return np.asarray(view.alpha * stored.reshape(-1).astype(np.float64))
-    matrix = stored.reshape(stored.shape[:2])
+    matrix = stored.reshape(len(stored), -1)
     if np.any(matrix[0, 1:]) or np.any(matrix[-1, :-1]) or np.count_nonzero(matrix) > len(matrix):
         return None
     diagonal = np.diagonal(matrix)

@@ -47,12 +47,13 @@ def _axes(m: Match) -> tuple[str, list[int]] | None:
     if before is None or after is None or not proves_shape(m.root) or len(before) == len(after):
         return None
     longer, shorter = (after, before) if len(after) > len(before) else (before, after)
-    axes, rest = [], list(shorter)
-    for i, d in enumerate(longer):
-        if d == 1 and (not rest or rest[0] != 1 or len(longer) - i > len(rest)):
-            axes.append(i)
-        elif rest and rest[0] == d:
-            rest.pop(0)
+    axes: list[int] = []
+    rest = list(shorter)
+    for i, d in reversed(list(enumerate(longer))):
+        if rest and rest[-1] == d:
+            rest.pop()
+        elif d == 1:
+            axes.insert(0, i)
         else:
             return None
     return None if rest else ("Unsqueeze" if longer is after else "Squeeze", axes)

@@ -89,14 +89,15 @@ def _collect(module: ir.Module, graph: ir.Graph, live: set[ir.Value], dead: _Dea
 
 def _is_optional(module: ir.Module, value: ir.Value) -> bool:
     """Return whether a node may leave out this output."""
-    node = value.producer()
+    node, index = value.producer(), value.index()
     assert node is not None
+    assert index is not None
     if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0) != 0:
         return False  # its schema demands all three outputs
     schema = ir.schema_of(node.op_type, node.domain, module.opset(node.domain))
     if schema is None or not schema.outputs:
         return False
-    declared = schema.outputs[min(value.index() or 0, len(schema.outputs) - 1)]
+    declared = schema.outputs[min(index, len(schema.outputs) - 1)]
     return bool(declared.option == type(declared.option).Optional)
 
 

@@ -46,18 +46,14 @@ class FoldConstants(SitePass):
     slow_elements: int = 1 << 20
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        version = -1
+        version: int | None = None
         whole = sum(static_size(v) or 0 for graph in module.graphs() for v in graph.initializers.values())
         while version != module.version:
             version = module.version
             for graph in module.graphs():
                 reasons = self._survey(graph, whole)
                 for node in reversed(list(reasons)):
-                    if (
-                        node.graph is not None
-                        and any(ir.is_used(v) for v in node.outputs)
-                        and not _is_output_form(node)
-                    ):
+                    if any(ir.is_used(v) for v in node.outputs) and not _is_output_form(node):
                         nodes = cone(node.outputs, graph, lambda n, r=reasons: r.get(n, "") is None)  # type: ignore[misc]
                         yield Site(node, module, ctx, _Fold(reasons[node], nodes))
 

@@ -66,8 +66,9 @@ class FuseAttention(SitePass):
         q, k, v = (part.emit(rw) for part in (laid_out.q, laid_out.k, laid_out.v))
         scale = plan.scale
         accepts = ACCEPTS[site.ctx.target.name]
-        if not accepts.scales and scale != 1.0 and q.dtype is not None:
-            q, scale = rw.op("Mul", q, np.asarray(scale, q.dtype.numpy())), 1.0
+        assert plan.found.q.dtype is not None
+        if not accepts.scales and scale != 1.0:
+            q, scale = rw.op("Mul", q, np.asarray(scale, plan.found.q.dtype.numpy())), 1.0
         counted = laid_out.q.source if sizes.queries in (full_dims(laid_out.q.source) or ()) else plan.found.q
         raiser = Raiser(accepts.floor, plan.masks.apart, rw)
         masked = MaskWriter(sizes, raiser, 2 if 3 in accepts.ranks else 4, rw).write(plan.masks, counted)

@@ -25,7 +25,7 @@ class InlineConstantIfs(SitePass):
     name: ClassVar[str] = "inline-constant-ifs"
 
     def sites(self, module: ir.Module, ctx: PassContext) -> Iterator[Site]:
-        version = -1
+        version: int | None = None
         while version != module.version:
             version = module.version
             for node in list(module.nodes()):

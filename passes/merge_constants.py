@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import reduce
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from fcc import ir
 from fcc.analysis.shape_rules import broadcast
-from fcc.analysis.shapes import static_size
 from fcc.rewrite import PassContext, Rewriter, Site, SitePass
 
 from ._affine import Array
-from ._affine_chain import STEPS, Affine, chain_to, composed, numbers_refusal, product_size, step
+from ._affine_chain import STEPS, Affine, chain_to, composed, numbers_refusal, product_size, step, taken
 from ._fused import in_fused_function
 from ._outputs import output_refusal
 
@@ -76,8 +76,7 @@ class MergeConstants(SitePass):
 
 
 def _input(nodes: list[ir.Node]) -> ir.Value:
-    operand, _ = step(nodes[0]) or (0, None)
-    value = nodes[0].inputs[operand]
+    value = nodes[0].inputs[taken(nodes[0])[0]]
     assert value is not None
     return value
 
@@ -97,6 +96,6 @@ def _shape_refusal(
     if len(known) != len(dims) or reduce(broadcast, known) != ir.dims_of(out):
         return "the constants give the result its shape"
     constants = {v for n in nodes for v in n.inputs if v is not None and ir.Module.is_constant(v)}
-    before = sum(static_size(v) or 0 for v in constants)
+    before = sum(prod(ir.numbers(ir.known_dims(v))) for v in constants)
     after = sum(p.size for p in (scale, shift) if p is not None)
     return f"the constants grow from {before} elements to {after}" if after > before else None

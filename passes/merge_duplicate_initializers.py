@@ -86,7 +86,7 @@ def _kind(tensor: ir.TensorProtocol) -> Hashable:
 def _outline(tensor: ir.TensorProtocol) -> Hashable:
     if tensor.dtype == ir.DataType.STRING:
         return None
-    flat = np.ascontiguousarray(tensor.numpy()).reshape(-1)
+    flat = np.ascontiguousarray(tensor.numpy()).ravel()
     at = np.linspace(0, max(flat.size - 1, 0), min(SAMPLES, flat.size)).astype(np.int64)
     return flat[at].tobytes()
 
@@ -94,7 +94,7 @@ def _outline(tensor: ir.TensorProtocol) -> Hashable:
 def _digest(tensor: ir.TensorProtocol) -> Hashable:
     if tensor.dtype == ir.DataType.STRING:
         return tuple(tensor.string_data())  # type: ignore[attr-defined]
-    raw = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
+    raw = np.ascontiguousarray(tensor.numpy()).ravel().view(np.uint8)
     digest = blake2b(digest_size=32)
     for start in range(0, raw.size, CHUNK):
         digest.update(raw[start : start + CHUNK].data)

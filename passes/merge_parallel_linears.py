@@ -212,7 +212,7 @@ def _split_refusal(group: _Group, ctx: PassContext) -> str | None:
 
 # -- the merged layer ----------------------------------------------------------------------------------------------
 def _merged(layers: Sequence[Linear], rw: Rewriter) -> ir.Value:
-    first = layers[0]
+    first, *_ = layers
     weight = rw.lazy(partial(_joined, tuple(layers)), like=_wide(layers))
     biases = [row(layer) for layer in layers]
     parts = [np.zeros(x.out_features) if b is None else b for x, b in zip(layers, biases, strict=True)]
@@ -226,19 +226,19 @@ def _merged(layers: Sequence[Linear], rw: Rewriter) -> ir.Value:
 def _wide(layers: Sequence[Linear]) -> ir.Value:
     """Return a value of the dtype and shape of the merged weight."""
     out = sum(x.out_features for x in layers)
-    dims = ir.numbers(ir.known_dims(layers[0].weight))
-    shape = [out, *dims[1:]] if layers[0].kind == "Conv" else [layers[0].in_features, out]
-    assert layers[0].weight.dtype is not None
-    return ir.Value(type=ir.TensorType(layers[0].weight.dtype), shape=ir.Shape(shape))
+    first, *_ = layers
+    shape = [out, *ir.numbers(ir.known_dims(first.weight))[1:]] if first.kind == "Conv" else [first.in_features, out]
+    assert first.weight.dtype is not None
+    return ir.Value(type=ir.TensorType(first.weight.dtype), shape=ir.Shape(shape))
 
 
 def _joined(layers: Sequence[Linear]) -> Array:
     """Return the merged weight as it is stored: Conv [out, in, *kernel], else [in, out]."""
-    assert layers[0].weight.dtype is not None
-    dtype = layers[0].weight.dtype.numpy()
-    parts = [weights(x).astype(dtype) for x in layers]
+    first, *_ = layers
+    assert first.weight.dtype is not None
+    parts = [weights(x).astype(first.weight.dtype.numpy()) for x in layers]
     joined = np.concatenate(parts, axis=0)
-    return joined if layers[0].kind == "Conv" else np.ascontiguousarray(joined.T)
+    return joined if first.kind == "Conv" else np.ascontiguousarray(joined.T)
 
 
 def _gemm(layer: Linear, weight: ir.Value, added: list[ir.Value], rw: Rewriter) -> Any:

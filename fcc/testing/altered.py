@@ -76,7 +76,8 @@ def constant(model: onnx.ModelProto, k: int) -> bool:
     if array.size == 0 or array.dtype.kind not in "fiub" or tensor.data_type == onnx.TensorProto.STRING:
         return False
     last = np.unravel_index(array.size - 1, array.shape)
-    array[last] = not array[last] if array.dtype.kind == "b" else array[last] + array.dtype.type(1)
+    with np.errstate(over="ignore"):  # the largest integer goes on with the smallest
+        array[last] = not array[last] if array.dtype.kind == "b" else array[last] + array.dtype.type(1)
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     return True
 

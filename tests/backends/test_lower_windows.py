@@ -101,6 +101,14 @@ def test_what_stays(node: str, opset: int, because: str) -> None:
     check(LowerWindows(), before=text, after=None, because=because, opset=opset, target="cuda")
 
 
+@pytest.mark.parametrize("pads", ['auto_pad="VALID"', "pads=[1,2,1,2]", 'auto_pad="NOTSET"'])
+def test_a_type_without_a_kernel_is_no_matter_of_pads(pads: str) -> None:
+    text = (
+        f"g (bfloat16[1,3,9,9] x) => (bfloat16[a,b,c,d] y) <bfloat16[3,2,2,2] w> {{ y = ConvTranspose<{pads}>(x, w) }}"
+    )
+    check(LowerWindows(), before=text, after=None, because="symmetric", opset=22, target="cuda")
+
+
 def test_a_size_that_may_be_smaller_than_the_window() -> None:
     """Of 1 element onnxruntime makes one window of 2."""
     text = "g (float[1,3,9,W] x) => (float[a,b,c,d] y) { y = MaxPool<kernel_shape=[2,2],strides=[2,2]>(x) }"

@@ -79,6 +79,19 @@ def test_trigonometry_is_within_four_ulp(op: str, opset: int) -> None:
     assert np.all(np.abs(found[finite] - wanted[finite]) <= 4 * np.spacing(np.abs(wanted[finite])))
 
 
+@pytest.mark.parametrize("op", ["Sinh", "Cosh", "Asinh", "Acosh", "Atanh"])
+def test_hyperbolic_functions_of_doubles(op: str) -> None:
+    exact, points = TRIGONOMETRY[op]
+    x = np.array([*points, *(-p for p in points), 1e200, -1e200, 0.0, np.nan])
+    _, after, _ = lowered(f"g (double[N] x) => (double[N] y) {{ y = {op}(x) }}", LowerTrigonometry(), "cuda", 22)
+    with np.errstate(all="ignore"):
+        wanted = exact(x)
+    (found,) = run(after, {"x": x})
+    finite = np.isfinite(wanted)
+    assert np.array_equal(found[~finite], wanted[~finite], equal_nan=True)
+    np.testing.assert_allclose(found[finite], wanted[finite], rtol=1e-14)
+
+
 def test_trigonometry_keeps_double_where_the_polynomial_is_too_short() -> None:
     check(
         LowerTrigonometry(),
@@ -188,6 +201,8 @@ def test_mean_is_a_sum_over_broadcast_operands() -> None:
         ("LpPool<kernel_shape=[2,2], ceil_mode=1>", "ceil_mode"),
         ('LpPool<kernel_shape=[2,2], auto_pad="SAME_UPPER">', "SAME_"),
         ("LpPool<kernel_shape=[2,2], dilations=[2,2]>", "dilations"),
+        ("LpPool<kernel_shape=[2,2], p=0>", "p is below 1"),
+        ("GlobalLpPool<p=0>", "p is below 1"),
     ],
 )
 def test_pools_that_average_cannot_express_stay(node: str, because: str) -> None:

@@ -94,6 +94,8 @@ def test_indices_that_are_no_vector_or_no_constant_stay() -> None:
         ("8,6", "g = Gather<axis=0>(x, v3) y = Squeeze(g, a0)", "y = Gather<axis=0>(x, i)"),
         ("4,8", "g = Slice(x, v3, v4, a2) y = Squeeze(g, a2)", "y = Gather<axis=2>(x, i)"),
         ("4,1,6", "g = Gather<axis=1>(x, i3) y = Unsqueeze(g, a1)", "y = Gather<axis=1>(x, i)"),
+        ("8,6", "g = Gather(x, v3) y = Squeeze(g, a0)", "y = Gather<axis=0>(x, i)"),
+        ("1,8,6", "g = Gather(x, i3) y = Unsqueeze(g, a0)", "y = Gather(x, i)"),
     ],
 )
 def test_one_index(shape: str, body: str, after: str) -> None:
@@ -110,6 +112,8 @@ def test_one_index(shape: str, body: str, after: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "body", "because"),
     [
+        ("4,6", "g = Gather(x, v3) h = Transpose<perm=[1,0,2]>(g) y = Squeeze(h, a1)", "nobody else uses"),
+        ("8,6", "g = Gather(x, a0) y = Squeeze(g, a1)", "not the one of a single constant index"),
         (
             "4,8",
             "g = Slice(x, a0, a1, a2) h = Slice(g, a0, a1, a1) y = Squeeze(h, a2)",
@@ -137,6 +141,16 @@ def test_one_index(shape: str, body: str, after: str) -> None:
 )
 def test_one_index_that_stays(shape: str, body: str, because: str) -> None:
     text = f"{IO.format('A,B,C')} {DECLARED.format(1)} {{ {body} }}"
+    check(P, before=text, after=None, because=because, constants=CONSTANTS)
+
+
+@pytest.mark.parametrize(("kind", "node"), [("1", "Squeeze(g, a1)"), ("2", "Squeeze(g, a1)"), ("", "Unsqueeze(g, a1)")])
+def test_an_index_that_is_computed_or_several_stays(kind: str, node: str) -> None:
+    text = (
+        f"g (float[4,8,6] x, int64[{kind}] i) => (float[A,B] y) <int64[1] a1> {{ g = Gather<axis=1>(x, i) y = {node} }}"
+    )
+    text = text.replace("int64[]", "int64").replace("float[A,B]", "float[A,B,C]" if "Un" in node else "float[A,B]")
+    because = "the new axis is not the one" if "Un" in node else "not the one of a single constant index"
     check(P, before=text, after=None, because=because, constants=CONSTANTS)
 
 

@@ -16,6 +16,8 @@ SHAPE = "<int64[1] one, int64[1] z, int64[1] t, int64[1] m> { n = Shape<start=0,
         ("g (float[N,S,1] x) => (float[N,S] y)", "n, s", "y = Squeeze(x, [2])"),
         ("g (float[N,S,1,1] x) => (float[N,S,1] y)", "n, s, one", "y = Squeeze(x, [2])"),
         ("g (float[N,S,1] x) => (float[N,1,S,1] y)", "n, one, s, one", "y = Unsqueeze(x, [1])"),
+        ("g (float[N,S,1,2,1] x) => (float[N,S,1,2] y)", "n, s, one, t", "y = Squeeze(x, [4])"),
+        ("g (float[N,S,1,2] x) => (float[N,S,1,1,2,1] y)", "n, s, one, one, t, one", "y = Unsqueeze(x, [2, 5])"),
     ],
 )
 def test_axes_of_size_1(io: str, entries: str, after: str) -> None:

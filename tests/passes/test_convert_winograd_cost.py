@@ -55,6 +55,13 @@ def test_layers_that_save_too_little_of_the_model() -> None:
     assert refusals(text.format(m=1024), ConvertWinograd(min_gain=0)) == []
 
 
+def test_a_layer_that_cannot_stays_beside_one_that_pays() -> None:
+    text = """g (float[1,64,56,56] x) => (float[1,64,56,56] y, float[1,64,56,56] z) <float[64,64,3,3] w, float[64,32,3,3] v> {
+        y = Conv<pads = [1,1,1,1]>(x, w) z = Conv<pads = [1,1,1,1], group = 2>(x, v) }"""
+    (reason,) = refusals(text, ConvertWinograd(min_gain=0.1))
+    assert "group" in reason
+
+
 def test_symbols_are_estimated_at_the_sizes_given() -> None:
     text = LAYER.format(n="N", h=28).replace("float[N,64,28,28]", "float[N,64,28,W]")
     text = text.replace("N,", "1,")

@@ -55,6 +55,15 @@ def test_layers_that_are_added_lose_channels_together() -> None:
     assert found == {"s": [(4, 5), (5,)], "t": [(5, 5), (5,)], "y": [(5, 3), (3,)]}
 
 
+@pytest.mark.parametrize("bias", ["", ", one"])
+def test_a_reader_in_its_own_group_gets_a_bias(bias: str) -> None:
+    u, v, a = weight(4, 6, zero=[1, 4]), weight(6, 6, zero=[1, 2]), weight(6, seed=1)
+    a[[1, 4]] = [0.5, 0.25]
+    before = RESIDUAL.replace("float[6] b", "float[1] one").replace("(r, v, b)", f"(r, v{bias})")
+    found = rewritten(before, RESIDUAL_AFTER, u=u, v=v, a=a, one=[2])
+    assert found == {"s": [(4, 5), (5,)], "t": [(5, 5), (5,)], "y": [(5, 3), (3,)]}
+
+
 def test_ignored_by_all_readers_of_the_group() -> None:
     v, w = weight(6, 6, zero=[0, 3], axis=0), weight(6, 3, zero=[3, 5], axis=0)
     assert rewritten(RESIDUAL, RESIDUAL_AFTER, v=v, w=w)["s"] == [(4, 5), (5,)]

@@ -65,6 +65,20 @@ def test_outputs_of_lstm_become_absent() -> None:
     assert run(module) == 0
 
 
+def test_required_output_stays_though_nobody_uses_it() -> None:
+    head = "g (float[1,2,4,4] x) => (int64[1,2,3,3] i)"
+    check(P, before=f"{head} {{ y, i = MaxPool<kernel_shape=[2,2]>(x) }}", after=None, because="is used")
+
+
+@pytest.mark.parametrize("attribute", ["", "<training_mode=0>"])
+def test_batchnorm_that_does_not_train_keeps_one_output(attribute: str) -> None:
+    module = parse(
+        f"g (float[2,3,4] x, float[3] s) => (float[2,3,4] y) {{ y, m, v = BatchNormalization{attribute}(x, s, s, s, s) }}"
+    )
+    assert run(module) == 2
+    assert [v.name for v in module.graph[0].outputs] == ["y"]
+
+
 def test_training_batchnorm_keeps_its_outputs() -> None:
     module = parse(
         "g (float[2,3,4] x, float[3] s) => (float[2,3,4] y)"
@@ -142,6 +156,12 @@ def test_long_chain_is_linear() -> None:
     module = parse(f"g (float[4] x) => (float[4] y) {{ v0 = Abs(x) {nodes} y = Relu(x) }}")
     shapes.infer(module)
     assert run(module) == 10_000
+
+
+def test_a_value_with_many_ways_to_it_is_seen_once() -> None:
+    nodes = " ".join(f"v{i} = Add(v{i - 1}, v{i - 1})" for i in range(1, 64))
+    module = parse(f"g (float[4] x) => (float[4] y) {{ v0 = Abs(x) {nodes} y = Relu(v63) z = Neg(v63) }}")
+    assert run(module) == 1
 
 
 def test_outputs_of_unknown_operators_keep_their_names() -> None:

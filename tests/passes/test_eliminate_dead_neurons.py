@@ -439,6 +439,18 @@ def test_every_reader_must_agree() -> None:
     assert removed(text, v=v, u=u) == {"h": [(4, 4)], "y": [(4, 3)], "z": [(4, 2)]}
 
 
+@pytest.mark.parametrize("bias", ["", "one"])
+def test_a_reader_that_loses_channels_itself_gets_a_bias(bias: str) -> None:
+    u, a, v, w = weight((4, 5)), weight((5,), 1), weight((5, 6), 3), weight((6, 3), 2)
+    u[:, 1] = w[2] = 0
+    a[1] = 0.5
+    body = "h = Gemm(x, u, a) p = Relu(h) t = Gemm(p, v, {}) q = Relu(t) y = Gemm(q, w)"
+    declared = " <float[4,5] u, float[5] a, float[5,6] v, float[1] one, float[6,3] w> "
+    before = HEAD + declared + "{ " + body.format(bias).replace(", )", ")") + " }"
+    found = removed(before, HEAD + "{ " + body.format("b") + " }", u=u, a=a, v=v, w=w)
+    assert found == {"h": [(4, 4), (4,)], "t": [(4, 5), (5,)], "y": [(5, 3)]}
+
+
 def test_removal_travels_back_and_forth() -> None:
     text = (
         HEAD

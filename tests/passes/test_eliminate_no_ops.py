@@ -10,7 +10,7 @@ from fcc.testing import check, model_from
 CONSTANTS = """int64[4] pad0 = {0, 0, 0, 0}, int64[4] pad1 = {0, 1, 0, 0}, int64[2] one2 = {1, 1}, int64[0] none = {},
     int64[1] a0 = {0}, int64[1] a1 = {1}, int64[1] m1 = {-1}, int64[1] m4 = {-4}, int64[1] three = {3}, int64[1] four = {4},
     int64[1] max = {9223372036854775807}, int64[1] min = {-9223372036854775808}, int64[2] keep = {0, -1},
-    int64[2] same = {-1, 4}, int64[2] ex = {1, 4}, int64[3] ex3 = {1, 1, 4}, int64 e1 = {1}, float ratio = {0.5},
+    int64[2] same = {-1, 4}, int64[2] ex = {1, 4}, int64[3] ex3 = {1, 1, 4}, int64[2] tall = {3, 1}, int64 e1 = {1}, float ratio = {0.5},
     bool no = {0}, bool yes = {1}, bool[4] yes4 = {1, 1, 1, 1}, float f0 = {0.0}, float n0 = {-0.0}, float f1 = {1.0},
     float[4] ones = {1, 1, 1, 1}, float[2, 1] ones2 = {1, 1}, float[3, 1, 1] ones3 = {1, 1, 1},
     float[2] up1 = {1, 1}, float[2] up2 = {1, 2}"""
@@ -46,6 +46,7 @@ def before(body: str, more: str = "") -> str:
         "Expand(r, ex)",
         "Expand(r, a1)",
         "Expand(r, four)",
+        "Expand(r, one2)",
         "Tile(r, one2)",
         "Concat<axis=0>(r)",
         "Split<axis=0, num_outputs=1>(r)",
@@ -88,6 +89,7 @@ def test_removed(node: str) -> None:
         ("Unsqueeze(r, a0)", "adds dimensions"),
         ("Squeeze(r)", "is 1, or may be"),
         ("Expand(r, ex3)", "repeats"),
+        ("Expand(r, tall)", "repeats"),
         ("Tile(r, tiles)", "not known"),
         ("Concat<axis=1>(r, z)", "joins"),
         ("Where(b, r, z)", "not constant"),
@@ -320,6 +322,13 @@ def test_reductions_over_axes_of_size_1(kind: str) -> None:
     assert axes.const_value.numpy().tolist() == [1, 3]
     text = f"g (float[N,1,3,1] x) => (float[N,1] y) {body.format(0)}"
     check(EliminateNoOps(), before=text, after=None, because="it reduces", constants={"axes": [2, 1]})
+
+
+def test_a_reduction_whose_axes_are_an_attribute_stays_where_it_drops_them() -> None:
+    text = "g (float[N,1,3] x) => (float[{}] y) {{ r = ReduceMax<axes=[1], keepdims={}>(x) y = Sin(r) }}"
+    check(EliminateNoOps(), text.format("N,3", 0), None, because="takes its axes as the node does", opset=11)
+    kept = text.format("N,1,3", 1)
+    check(EliminateNoOps(), kept, kept.split("{")[0] + "{ y = Sin(x) }", opset=11)
 
 
 def test_a_reduction_of_everything_that_is_one_element() -> None:

@@ -80,6 +80,12 @@ def test_an_overridable_initializer_is_no_constant() -> None:
     assert _run(module) == (0, [])
 
 
+def test_a_result_of_another_shape_than_declared_stays() -> None:
+    text = "g () => (int64[1,5] y) <float[4] w> { y = NonZero(w) }"
+    because = "the evaluator gives int64[1, 3] for 'y', inference INT64[1,5]"
+    check(FoldConstants(), text, None, because=because, constants={"w": [1, 0, 2, 3]})
+
+
 @pytest.mark.parametrize(
     ("text", "because"),
     [

@@ -49,6 +49,14 @@ def test_operators_that_cannot_fail_leave_a_loop_that_may_not_run() -> None:
     )
 
 
+def test_an_absent_operand_cannot_fail() -> None:
+    check(
+        HoistInvariants(),
+        loop("e = Clip(w, , top) t = Add(s, e)", more=", float top"),
+        loop("t = Add(s, e)", before="e = Clip(w, , top)", more=", float top"),
+    )
+
+
 FAILING = {
     "an integer division": ("e = Div(k, k) f = Cast<to = 1>(e) t = Add(s, f)", ""),
     "an integer remainder": ("e = Mod(k, k) f = Cast<to = 1>(e) t = Add(s, f)", ""),

@@ -152,6 +152,15 @@ def test_copied_dimensions_mean_those_in_between() -> None:
     )
 
 
+def test_a_zero_that_copies_nothing_is_a_size() -> None:
+    text = """g (float[2,N,3] x) => (float[A,B] y) <int64[2] flat = {6, 0}, int64[2] shape = {0, 4}> {
+        a = Reshape<allowzero=1>(x, flat) b = Reshape<allowzero=1>(a, shape) y = Neg(b) }"""
+    after = "g (float[2,N,3] x) => (float[A,B] y) { b = Reshape<allowzero=1>(x, c) y = Neg(b) }"
+    check(MergeChains(), text, after, sizes={"N": 0})
+    copied = text.replace("{0, 4}", "{6, 0}").replace("Reshape<allowzero=1>(a", "Reshape(a")
+    check(MergeChains(), copied, None, because="a dimension is 0")
+
+
 def test_reshapes_that_a_constant_cannot_write_stay() -> None:
     check(
         MergeChains(),

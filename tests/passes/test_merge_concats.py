@@ -157,6 +157,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize(("cut", "shape"), [(0, "0,2,4"), (1, "3,2,0")])
+def test_a_stack_of_nothing_stays(cut: int, shape: str) -> None:
+    text = f"""g (float[3,4] x, float[3,4] z) => (float[{shape}] y) <int64[1] none, int64[1] cut, int64[1] ax> {{
+        a = Slice(x, none, none, cut) b = Slice(z, none, none, cut) p = Unsqueeze(a, ax) q = Unsqueeze(b, ax)
+        y = Concat<axis=1>(p, q) }}"""
+    check(MergeConcats(), text, None, because="a size is not known, or 0", constants={"none": 0, "cut": cut, "ax": 1})
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_stays(name: str) -> None:
     text, constants = REFUSED[name]

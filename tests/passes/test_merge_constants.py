@@ -81,6 +81,29 @@ def test_chains_that_stay(body: str, because: str) -> None:
     rewritten(body, None, because)
 
 
+FUSED = ["Sqrt(h)", "Reciprocal(h)", "Pow(h, six)", "Pow(six, h)", "Add(h, x)", "Sub(x, h)", "Mul(h, h)", "Div(x, h)"]
+
+
+@pytest.mark.parametrize("function", FUSED)
+@pytest.mark.parametrize("heart", ["ReduceMean", "Erf", "Tanh"])
+def test_functions_that_runtimes_fuse_stay(function: str, heart: str) -> None:
+    body = f"h = {heart}(x) f = {function} s = Mul(f, a) y = Mul(s, b)"
+    rewritten(body, None, "runtimes fuse", "g (float[N,3] x) => (float[A,B] y)")
+
+
+def test_what_follows_another_operator_belongs_to_no_such_function() -> None:
+    rewritten("h = Tanh(x) f = Max(h, x) s = Mul(f, a) y = Mul(s, b)", "h = Tanh(x) f = Max(h, x) y = Mul(f, k)")
+
+
+@pytest.mark.parametrize(("steps", "stays"), [(5, True), (6, False)])
+def test_only_what_is_near_such_a_function_belongs_to_it(steps: int, stays: bool) -> None:
+    roots = "".join(f"r{i + 1} = Sqrt(r{i}) " for i in range(steps))
+    head = f"r0 = Tanh(x) {roots}"
+    rewritten(
+        f"{head} s = Mul(r{steps}, a) y = Mul(s, b)", None if stays else f"{head} y = Mul(r{steps}, k)", "runtimes fuse"
+    )
+
+
 def test_no_chain() -> None:
     rewritten("s = Add(x, x) y = Add(s, a)", None)
     rewritten("s = Div(a, x) y = Div(s, b)", None)

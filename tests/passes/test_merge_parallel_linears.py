@@ -35,6 +35,16 @@ def test_gate_and_up_with_their_activations() -> None:
     )
 
 
+def test_layers_of_several_inputs_are_merged_input_by_input() -> None:
+    io = "g (float[N,4] x, float[N,4] z) => (float[N,3] p, float[N,5] q, float[N,2] r, float[N,6] s)"
+    declared = "float[4,3] t, float[4,5] u, float[4,2] v, float[4,6] w, float[3] a, float[5] b, float[2] c, float[6] d"
+    check(
+        P,
+        before=f"{io} <{declared}> {{ p = Gemm(x, t, a) r = Gemm(z, v, c) q = Gemm(x, u, b) s = Gemm(z, w, d) }}",
+        after=f"{io} {{ m = Gemm(x, g, e) p, q = Split<axis=1>(m, l) n = Gemm(z, h, f) r, s = Split<axis=1>(n, k) }}",
+    )
+
+
 def test_different_activations_stay_behind_the_split() -> None:
     check(
         P,

@@ -57,6 +57,20 @@ def test_an_axis_of_unknown_size_goes_forward_only() -> None:
     check(MergeSlices(), text, None, because="from the end", constants={**START, "d": -1})
 
 
+@pytest.mark.parametrize("end", [2**31 - 1, 2**63 - 1])
+def test_an_end_beyond_any_axis_is_the_end(end: int) -> None:
+    text = f"g (float[N,M] x) => (float[N,K] y) {BOUNDS} {TWO}"
+    for first, second, stop in ((end, end, 2**63 - 1), (100, end, 100), (end, 4, 5)):
+        module = check(
+            MergeSlices(),
+            text,
+            "g (float[N,M] x) => (float[N,K] y) { y = Slice(x, a, b, ax) }",
+            constants={**START, "b": first, "d": second},
+            sizes={"M": 12},
+        )
+        assert bounds_of(module) == [[3], [stop], [1]]
+
+
 REFUSED = {
     "it goes backwards": "g (float[6,9] x) => (float[6,K] y) <int64[1] a, int64[1] b, int64[1] ax, int64[1] s> "
     "{ t = Slice(x, a, b, ax) y = Slice(t, b, a, ax, s) }",

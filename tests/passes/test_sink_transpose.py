@@ -20,7 +20,7 @@ from fcc.passes.sink_reshape import SinkReshape
 from fcc.passes.sink_transpose import SinkTranspose
 from fcc.rewrite import Log, Pass, PassContext, run_pass
 from fcc.target import get_target
-from fcc.testing import check, same_outputs
+from fcc.testing import check, model_from, same_outputs
 
 T = "Transpose<perm=[0,2,1]>"
 
@@ -375,6 +375,16 @@ def judge(p: Pass, model: onnx.ModelProto) -> None:
 
 def ir_bytes(module: ir.Module) -> onnx.ModelProto:
     return serde.serialize_model(module.model)
+
+
+def test_a_region_with_several_transposes_is_refused_once() -> None:
+    text = """g (float[2,3,4] x, float[2,3,4] z) => (float[4,3,2] a, float[4,3,2] b, float[4,3,2] y) {
+        a = Transpose(x) b = Transpose(z) s = Add(a, b) y = Exp(s) }"""
+    module = read(model_from(text))
+    shapes.infer(module)
+    log = Log(strict=True)
+    run_pass(SinkTranspose(), module, PassContext(get_target("cpu"), log))
+    assert len(log.refused) == 1
 
 
 def test_a_permutation_of_another_rank_is_no_border() -> None:

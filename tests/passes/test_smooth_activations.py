@@ -58,6 +58,26 @@ def test_between_convolutions(bias: str, between: str) -> None:
     assert any(np.array_equal(a, v * scale[None, :, None, None].astype(np.float32)) for a in found)
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        *("PRelu(t, slope)", "Identity(t)", "AveragePool<kernel_shape=[3,3]>(t)", "MaxPool<kernel_shape=[3,3]>(t)"),
+        *("GlobalMaxPool(t)", "GlobalAveragePool(t)"),
+    ],
+)
+def test_what_scales_with_its_input_may_stand_between(between: str) -> None:
+    text = (
+        "g (float[N,3,8,8] x) => (float[N,5,A,B] y) <float[4,3,3,3] w, float[5,4,1,1] v, float[4,1,1] slope>"
+        f" {{ t = Conv(x, w) u = {between} y = Conv(u, v) }}"
+    )
+    module = check(text, text.replace("float[4,3,3,3] w", "float[4,3,3,3] p").replace("(x, w)", "(x, p)"), axis=1)
+    source = ir.Module.constant(read(testing.model_from(text, 21, {}, 0)).graph.initializers["w"])
+    scaled = ir.Module.constant(module.graph[0].inputs[1])
+    assert source is not None
+    assert scaled is not None
+    assert not np.array_equal(source, scaled)
+
+
 def expected(x: Any, w: Any, alpha: float) -> Any:
     raw = alpha * np.log2(x) - (1 - alpha) * np.log2(w)
     return np.exp2(np.rint(raw - raw.mean()))

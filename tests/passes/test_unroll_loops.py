@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fcc import testing
+from fcc import ir, testing
 from fcc.analysis import shapes
 from fcc.frontend import read
 from fcc.passes.unroll_loops import UnrollLoops
@@ -261,6 +261,22 @@ def test_two_results_that_are_the_same_value() -> None:
 )
 def test_stays(how: dict[str, str], because: str) -> None:
     check(UnrollLoops(), loop(**({"body": "d = Identity(c) t = Mul(s, w)"} | how)), None, because=because)
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(0, "0,3,2"), (1, "3,0,2"), (-1, "3,2,0")])
+def test_a_scan_of_nothing_stacks_nothing(axis: int, shape: str) -> None:
+    """By its shape alone: onnxruntime refuses to scan a tensor without elements."""
+    text = f"""g (float[3,2] x) => (float[{shape}] y) <int64[1] zero = {{0}}> {{ e = Slice(x, zero, zero, zero)
+        z = Scan(e) <num_scan_inputs = 1, scan_output_axes = [{axis}], body = b (float[2] s) => (float[3,2] f) {{
+            u = Unsqueeze(s, zero) f = Concat<axis = 0>(u, u, u) }}> y = Abs(z) }}"""
+    module = read(testing.model_from(text))
+    shapes.infer(module)
+    assert run_pass(UnrollLoops(), module, PassContext(get_target("cpu"), Log(strict=True))) == 1
+    ir.verify(module)
+    (made,) = [n.inputs[0] for n in module.nodes() if n.op_type == "Abs"]
+    array = ir.Module.constant(made)
+    assert array is not None
+    assert ",".join(map(str, array.shape)) == shape
 
 
 def test_no_trip_stacks_nothing_of_unknown_shape() -> None:
