@@ -10,9 +10,12 @@ from collections.abc import Sequence
 
 import click
 
+from fcc.errors import LimitError
+
 from .command import SUBCOMMANDS
 from .failure import explain, report
 from .signals import Interruptions
+from .supervise import since_start
 
 
 def run(argv: Sequence[str]) -> int:
@@ -29,7 +32,10 @@ def run(argv: Sequence[str]) -> int:
             return 0
         except BaseException as error:
             failure = explain(KeyboardInterrupt() if interruptions.seen else error)
-            return report(failure, error if debug else None)
+            code = report(failure, error if debug else None)
+            if isinstance(error, LimitError) and since_start() is not None:
+                os._exit(code)  # a runtime's threads may go on, and who supervises this process would speak as well
+            return code
 
 
 def _dispatch(words: list[str], interruptions: Interruptions) -> int:
