@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import hostile_files as f
 import hostile_models as m
+import hostile_names as names
 import numpy as np
 from hostile_models import Build, ints, scalar, unfolds, writes
 
@@ -162,21 +163,21 @@ AMOUNTS = (
 )
 
 NAMES = (
-    Case("names with escapes", writes(m.terminal_names), words=("-v", "--explain", "eliminate-identity")),
-    Case("operator with escapes", writes(m.terminal_interface), words=("-v",)),
-    Case("names that are paths", writes(m.path_names), words=("-v",)),
-    Case("names of 1 MB", writes(m.megabyte_name), words=("-v",)),
-    refused("missing name of 1 MB", writes(m.megabyte_name_missing), "nothing produces"),
-    refused("missing name like 4000", writes(m.near_names), "nothing produces"),
-    refused("value defined twice", writes(m.duplicate_values), "twice"),
-    Case("initializer given twice", writes(m.duplicate_initializers)),
-    refused("input listed twice", writes(m.duplicate_inputs), "twice"),
-    Case("output listed twice", writes(m.duplicate_outputs), (0, LOAD)),
-    Case("attribute given twice", writes(m.duplicate_attributes), (0, LOAD)),
-    refused("function given twice", writes(m.duplicate_functions), "twice"),
-    Case("opset given twice", writes(m.duplicate_imports), (0, LOAD)),
-    Case("node names given twice", writes(m.duplicate_node_names), (0, LOAD)),
-    refused("initializer that a node defines", writes(m.shadowed_by_initializer), "twice"),
+    Case("names with escapes", writes(names.terminal_names), words=("-v", "--explain", "eliminate-identity")),
+    Case("operator with escapes", writes(names.terminal_interface), words=("-v",)),
+    Case("names that are paths", writes(names.path_names), words=("-v",)),
+    Case("names of 1 MB", writes(names.megabyte_name), words=("-v",)),
+    refused("missing name of 1 MB", writes(names.megabyte_name_missing), "nothing produces"),
+    refused("missing name like 4000", writes(names.near_names), "nothing produces"),
+    refused("value defined twice", writes(names.duplicate_values), "twice"),
+    Case("initializer given twice", writes(names.duplicate_initializers)),
+    refused("input listed twice", writes(names.duplicate_inputs), "twice"),
+    Case("output listed twice", writes(names.duplicate_outputs), (0, LOAD)),
+    Case("attribute given twice", writes(names.duplicate_attributes), (0, LOAD)),
+    refused("function given twice", writes(names.duplicate_functions), "twice"),
+    Case("opset given twice", writes(names.duplicate_imports), (0, LOAD)),
+    Case("node names given twice", writes(names.duplicate_node_names), (0, LOAD)),
+    refused("initializer that a node defines", writes(names.shadowed_by_initializer), "twice"),
 )
 
 MODELS = (

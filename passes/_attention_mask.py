@@ -229,7 +229,9 @@ class MaskWriter:
         target = _four(term, self.sizes)
         assert target is not None
         if target == full_dims(term.value):
-            return self.raiser.raised(term.value) if term.keep is None else term.value
+            made = self.raiser.raised(term.value) if term.keep is None else term.value
+            made.shape = made.shape if full_dims(made) is not None else term.value.shape
+            return made
         moved = _split(term.value, target)
         assert moved is not None
         return moved.emit(self.rw, self.raiser.raised(moved.source) if term.keep is None else None)
