@@ -12,7 +12,7 @@ import onnx
 from fcc.runtime.protos import dims, nodes
 from fcc.testing.differential import DEADLY
 from fcc.testing.oracle import Array, Evaluator, Feeds, difference
-from fcc.testing.sources import SPECIAL, fits, is_empty
+from fcc.testing.sources import SPECIAL, fits, infers, is_empty
 
 TOLERANCE = {"float64": 1e-7, "float32": 2e-4, "float16": 3e-2, "bfloat16": 1e-1}
 RANGE = {"float64": 1e6, "float32": 1e6, "float16": 1e3, "bfloat16": 1e3}
@@ -76,8 +76,9 @@ def runs(model: onnx.ModelProto) -> list[Run]:
         return []
     found = []
     for feeds in all_feeds(model):
-        if deadly and any(0 in np.shape(v) for v in feeds.values()):
-            continue
+        empty = any(0 in np.shape(v) for v in feeds.values())
+        if empty and (deadly or not infers(model, feeds)):
+            continue  # a Concat passes over what is empty, of whatever size, and leaves its part of the result open
         try:
             outputs = plain.run(feeds)
             if not all(map(_tame, outputs)) or not fits(model, feeds, outputs):
