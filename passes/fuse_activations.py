@@ -16,6 +16,8 @@ from ._attention import producer
 from ._gates import TOLERANCE, gates, multiples, polynomial, scalar, users_first
 from ._operands import small_constant
 
+# its fusion of Relu and Clip reads the bounds in these types, and throws at others; no one counts on a Relu of double
+_LOADED_BEFORE_CLIP = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _SINCE = {"HardSwish": 14, "Mish": 18}
 _SINCE_BFLOAT16 = {"HardSigmoid": 22, "HardSwish": 22, "Mish": 22}
 _AS_FAST_EXPANDED = {
@@ -76,6 +78,8 @@ class FuseActivations(SitePass):
             return "x holds no floats"
         if ir.dims_of(found.x) is None or ir.dims_of(found.x) != ir.dims_of(found.top):
             return "the shape changes, or is not known"
+        if found.op_type == "Relu" and found.x.dtype not in _LOADED_BEFORE_CLIP:
+            return f"onnxruntime does not load a Relu of {found.x.dtype} in front of a Clip"
         since, target = _SINCE.get(found.op_type, 1), site.ctx.target
         if found.x.dtype == ir.DataType.BFLOAT16:
             since = max(since, _SINCE_BFLOAT16.get(found.op_type, 1))

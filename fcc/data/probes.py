@@ -187,8 +187,8 @@ def _other_branches(maker: _Maker, first: Probe, run: Callable[[Feeds], Outputs]
         array = first.get(spec.name)
         if array is None or array.size != 1 or array.dtype.kind not in "iu" or not choices:
             continue
-        top = max(choices)
-        for value in dict.fromkeys((int(top) // 2, int(top) + 1)):
+        top = int(max(choices))
+        for value in dict.fromkeys((top // 2, min(top + 1, int(np.iinfo(array.dtype).max)))):
             probe = {**first, spec.name: np.full(array.shape, value, array.dtype)}
             if value not in choices and _runs(probe, run):
                 found.append(probe)

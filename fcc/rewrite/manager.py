@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .. import ir, limits
 from ..errors import FccError, PassError, VerifyError
-from .base import ModulePass, Pass, PassContext
+from .base import ModulePass, Pass, PassContext, SitePass
 from .engine import run_pass
 from .pipeline import Fixpoint, Pipeline, Step
 
@@ -77,7 +77,8 @@ class Manager:
         if self._settled.get(step) == module.version:
             return 0
         changed = self._repeat(step, module, ctx) if isinstance(step, Fixpoint) else self._run(step, module, ctx)
-        self._settled[step] = module.version
+        if not (changed and isinstance(step, SitePass)):  # one sweep over its sites may make others
+            self._settled[step] = module.version
         return changed
 
     def _repeat(self, fixpoint: Fixpoint, module: ir.Module, ctx: PassContext) -> int:
