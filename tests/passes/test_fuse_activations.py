@@ -48,9 +48,9 @@ def test_relu(body: str) -> None:
 
 
 @pytest.mark.parametrize("dims", ["0", "1", "N", "2,0,3", "N,M"])
-@pytest.mark.parametrize("kind", ["float", "float16"])
-def test_relu_of_any_shape(dims: str, kind: str) -> None:
-    becomes("y = Max(x, zero)", "Relu(x)", dims=dims, kind=kind)
+@pytest.mark.parametrize(("kind", "target"), [("float", "cpu"), ("float16", "cuda")])
+def test_relu_of_any_shape(dims: str, kind: str, target: str) -> None:
+    becomes("y = Max(x, zero)", "Relu(x)", dims=dims, kind=kind, target=target)
 
 
 @pytest.mark.parametrize("product", ["Mul(x, a)", "Mul(a, x)"])
