@@ -246,7 +246,7 @@ class MaskWriter:
             return value
         shape: Any = np.asarray([0 if isinstance(d, ir.Dim) else d for d in target], np.int64)
         if isinstance(target[-2], ir.Dim):
-            entry = counted(target[-2], value if target[-2] in dims else queries, self.rw)
+            entry = counted(target[-2], queries, self.rw)
             parts: list[Any] = [*([shape[:-2]] if len(target) > 2 else []), entry, shape[-1:]]
             shape = self.rw.op("Concat", *parts, axis=0)
         wide: ir.Value = self.rw.op("Expand", value, shape)

@@ -124,7 +124,7 @@ def differences(model: onnx.ModelProto, emitted: bytes, runs: Sequence[Run], how
     made = onnx.ModelProto.FromString(emitted)
     fussy = any(n.op_type in NEVER_EMPTY for n in nodes(made))
     for optimize in (False, True):
-        if optimize and requantizes(made):
+        if optimize and approximated(made):
             return
         try:
             session = open_session(emitted, optimize=optimize)
@@ -147,13 +147,23 @@ def differences(model: onnx.ModelProto, emitted: bytes, runs: Sequence[Run], how
                 break
 
 
-def requantizes(model: onnx.ModelProto) -> bool:
-    """Return whether Q -> DQ -> Q stands anywhere: onnxruntime makes one pair of it, with a scale of its own.
+def approximated(model: onnx.ModelProto) -> bool:
+    """Return whether onnxruntime's optimizations approximate a part that has no other user than the next one.
 
-    Its DoubleQDQPairsRemover asks for no other user of what is between, which dead code may have been.
+    It makes one pair of Q -> DQ -> Q, with a scale of its own, and MatMulNBits, which quantizes activations, of a MatMul
+    by a dequantized weight. What else read that may have been dead code, or a repeated computation.
     """
-    dequantized = {n.output[0] for n in nodes(model) if n.op_type == "DequantizeLinear"}
-    return any(n.op_type == "QuantizeLinear" and n.input[0] in dequantized for n in nodes(model))
+    made = {n.output[0]: n for n in nodes(model) if n.op_type in ("DequantizeLinear", "QuantizeLinear")}
+    known = {t.name for t in model.graph.initializer}
+    for n in nodes(model):
+        place = {"QuantizeLinear": 0, "MatMul": 1}.get(n.op_type)
+        read = None if place is None else made.get(n.input[place])
+        if read is None or read.op_type != "DequantizeLinear":
+            continue
+        source = made.get(read.input[0])
+        if n.op_type == "QuantizeLinear" or read.input[0] in known or (source is not None and source.input[0] in known):
+            return True
+    return False
 
 
 def node_count(graph: onnx.GraphProto) -> int:
