@@ -150,8 +150,8 @@ def differences(model: onnx.ModelProto, emitted: bytes, runs: Sequence[Run], how
 def approximated(model: onnx.ModelProto) -> bool:
     """Return whether onnxruntime's optimizations approximate a part that has no other user than the next one.
 
-    It makes one pair of Q -> DQ -> Q, with a scale of its own, and MatMulNBits, which quantizes activations, of a MatMul
-    by a dequantized weight. What else read that may have been dead code, or a repeated computation.
+    It makes one pair of Q -> DQ -> Q, with a scale of its own, and of a product with a dequantized weight MatMulNBits,
+    which quantizes activations. What else read that may have been dead code, or a repeated computation.
     """
     made = {n.output[0]: n for n in nodes(model) if n.op_type in ("DequantizeLinear", "QuantizeLinear")}
     known = {t.name for t in model.graph.initializer}
