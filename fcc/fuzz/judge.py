@@ -138,7 +138,7 @@ def differences(model: onnx.ModelProto, emitted: bytes, runs: Sequence[Run], how
             try:
                 answers = session.run(dict(run.feeds))
             except Exception as error:
-                if optimize and "Fusion/'" in str(error):  # a node that onnxruntime fused, of sizes that it does not take
+                if optimize and "Fusion/'" in str(error):  # a node of its own, of sizes that it does not take
                     continue
                 yield f"run: (optimizations {optimize}) {str(error)[:400]}"
                 break
