@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from onnx_ir import Graph, Node, Value
 
 from ..errors import VerifyError
+from .infer import schema_of
 from .module import Module
 from .uses import is_used, subgraphs_of
 
@@ -15,13 +16,17 @@ def verify(module: Module) -> None:
     """Check the whole module.
 
     Rules: every value is produced once, before its uses, in the graph of its user or one around it; names are
-    present and unique; a value's use list and its users agree; initializers hold tensors; graph outputs exist.
+    present and unique; a value's use list and its users agree; initializers hold tensors; graph outputs exist; no
+    operand is absent that the operator requires.
 
     Raises:
         VerifyError: the first broken rule, with the nodes around it.
     """
     names: dict[str, Value] = {}
     _check_graph(module.graph, set(), names)
+    for node in module.nodes():
+        if None in node.inputs:
+            _check_absent(node, module.opset(node.domain))
 
 
 def verify_nodes(nodes: Iterable[Node]) -> None:
@@ -74,6 +79,14 @@ def _check_graph(graph: Graph, seen: set[Value], names: dict[str, Value]) -> Non
             raise VerifyError(f"graph output {value.name!r} is not produced")
     verify_nodes(graph)
     seen.difference_update(own)
+
+
+def _check_absent(node: Node, opset: int) -> None:
+    schema = schema_of(node.op_type, node.domain, opset)
+    formals = [] if schema is None else schema.inputs[: schema.min_input]
+    for formal, value in zip(formals, node.inputs, strict=False):
+        if value is None and formal.option == type(formal.option).Single:
+            raise _broken(node, f"{node.op_type} lacks its operand {formal.name}")
 
 
 def _sources(graph: Graph) -> Iterator[Value]:

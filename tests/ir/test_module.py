@@ -132,3 +132,11 @@ def test_canonical_ignores_internal_names_only() -> None:
 def test_diff_shows_the_change() -> None:
     assert diff(parse(GRAPH), parse(GRAPH)) == ""
     assert "Abs" in diff(parse(GRAPH), parse(GRAPH.replace("Relu", "Abs")))
+
+
+def test_verify_refuses_an_absent_operand_that_is_required() -> None:
+    module = parse("g (float[2] x, float[2] lo) => (float[2] y) { y = Clip(x, , lo) }")
+    ir.verify(module)
+    next(iter(module.graph)).replace_input_with(0, None)
+    with pytest.raises(VerifyError, match="Clip lacks its operand input"):
+        ir.verify(module)
