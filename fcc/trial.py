@@ -219,9 +219,9 @@ class Trial:
         return (how["metric"], how["budget"]) if asked else (metric(self.options.metric), None)
 
     def _judge(self, emitted: Emitted, report: Report | None, phase: str, how: dict[str, Any]) -> bool:
-        if self.skipped:
-            if report is not None:
-                report.parity_skipped = self.skipped
+        if report is not None and self.skipped:
+            report.parity_skipped = self.skipped
+        if self.judge is None:
             return True
         try:
             with Runnable(emitted) as model:
@@ -230,7 +230,7 @@ class Trial:
             if report is not None:
                 report.notes.append(error.message)
             return False
-        if report is not None:
+        if report is not None and verdict.ran:
             shown, limit = self._shown(how, verdict.ok)
             noise = self.judge.noise if phase != "inside" else {}
             rows = [(r, _row(phase, r, shown, limit, verdict.ok)) for r in verdict.rows if r.judged]
@@ -241,8 +241,8 @@ class Trial:
             report.parity_on = f"{verdict.feeds} {'samples' if self.judge.data is not None else 'probes'}"
             said = f"{how['metric'].name} " if "metric" in how else None  # the rows have the figure
             report.notes += [n for n in verdict.notes if n not in report.notes and not (said and n.startswith(said))]
-            if verdict.failure:
-                report.notes.append(verdict.failure)
+        if report is not None and verdict.failure:
+            report.notes.append(verdict.failure)
         return bool(verdict.ok)
 
 

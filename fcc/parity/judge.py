@@ -71,6 +71,7 @@ class Judge:
     folder: str | None = None
     bfloat16: bool = False
     _state: _Prepared | str | None = field(default=None, init=False, repr=False)
+    _loads: bool = field(default=False, init=False, repr=False)
 
     @cached_property
     def _arbiter(self) -> Arbiter:
@@ -177,7 +178,8 @@ class Judge:
         """
         prepared = self._prepared()
         if isinstance(prepared, str):
-            return Verdict(True, skipped_reason=prepared)
+            failure = self._fails_to_load(emitted) if self._loads else ""
+            return Verdict(not failure, skipped_reason=prepared, failure=failure)
         try:
             parity, own = self._compare(prepared, emitted, {}, {}, floor, limit, metric)
             rows = list(parity.rows)
@@ -198,6 +200,14 @@ class Judge:
         if metric is not None and budget is not None:
             ok = metric.within(value, budget) and all(np.isfinite(r.error) for r in rows if r.judged)
         return Verdict(ok, tuple(rows), parity.feeds, tuple(notes), figure=value)
+
+    def _fails_to_load(self, emitted: Source) -> str:
+        """Return why a model does not load, which its source does though nothing was found that it runs on."""
+        try:
+            self._open(emitted, optimize=False)
+        except FccError as error:
+            return f"the emitted model does not run: {error.message}"
+        return ""
 
     def _compare(
         self,
@@ -268,6 +278,7 @@ class Judge:
             session = self._open(self.source, optimize=False, provider=CPU, folder=self.folder)
         except FccError as e:
             return e.message
+        self._loads = True
         run: Run = session.run if self.data is not None else Memory(session.run).run
         found = self._feeds(session, run, notes)
         if isinstance(found, str):

@@ -145,6 +145,13 @@ def test_a_source_that_cannot_be_compared_is_skipped(text: str, reason: str) -> 
     assert found.feeds() is None
 
 
+def test_a_model_that_does_not_load_is_wrong_though_its_source_runs_on_nothing() -> None:
+    source = HEAD + "(float[n] x) => (y) <int64[1] i = {99999}> { y = Gather(x, i) }"
+    verdict = judge_of(source).judge(model(source.replace("Gather(x, i)", "Gather(x, x)")))
+    assert not verdict.ok
+    assert "does not run: onnxruntime cannot load" in verdict.failure
+
+
 def test_unknown_op_is_skipped_with_its_name() -> None:
     text = GOOD.replace("Relu(t)", "mine.Odd(t)").replace('["": 17]', '["": 17, "mine": 1]')
     assert "Odd" in judge_of(text).skipped_reason
