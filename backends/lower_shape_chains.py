@@ -96,8 +96,8 @@ def _range_size(node: ir.Node) -> ir.Dim | None:
         return None
     if node.outputs[0].dtype not in (ir.DataType.INT64, ir.DataType.INT32):
         return None
-    size = limit.reshape(-1)[0]
-    plain = start.reshape(-1)[0] == 0 and delta.reshape(-1)[0] == 1
+    size = limit.flat[0]
+    plain = start.flat[0] == 0 and delta.flat[0] == 1
     return size if plain and isinstance(size, ir.Dim) else None
 
 

@@ -45,3 +45,10 @@ def test_range_up_to_a_runtime_size() -> None:
 def test_chains_that_stay(before: str, opset: int, because: str) -> None:
     constants = {**CONSTANTS, "s": [3, 4]}
     check(LowerShapeChains(), before=before, after=None, because=because, opset=opset, constants=constants)
+
+
+@pytest.mark.parametrize("operands", ["one, b, one", "zero, b, two", "b, b, one", "zero, b, b"])
+def test_ranges_that_do_not_count_up_from_zero_stay(operands: str) -> None:
+    before = f"""g (float[batch,4] x) => (int64[n] y) <int64 zero, int64 one, int64 two> {{
+        s = Shape(x) b = Gather(s, zero) y = Range({operands}) }}"""
+    check(LowerShapeChains(), before=before, after=None, constants={"zero": 0, "one": 1, "two": 2})
