@@ -96,8 +96,8 @@ def _range_size(node: ir.Node) -> ir.Dim | None:
         return None
     if node.outputs[0].dtype not in (ir.DataType.INT64, ir.DataType.INT32):
         return None
-    size = limit.reshape(-1)[0]
-    plain = start.reshape(-1)[0] == 0 and delta.reshape(-1)[0] == 1
+    size = limit.flat[0]
+    plain = start.flat[0] == 0 and delta.flat[0] == 1
     return size if plain and isinstance(size, ir.Dim) else None
 
 
@@ -116,16 +116,17 @@ def _expanded(node: ir.Node) -> tuple[int, ir.Dim] | None:
 def _ancestors(node: ir.Node) -> list[ir.Node]:
     """Return the nodes that compute the control inputs of a node, users first."""
     found: dict[ir.Node, None] = {}
-    stack = [v for v in node.inputs[1 if node.op_type == "Expand" else 0 :] if v is not None]
+    stack = list(node.inputs)
     while stack:
-        producer = stack.pop(0).producer()
+        value = stack.pop(0)
+        producer = None if value is None else value.producer()
         if producer is None or not all(v.dtype in _CONTROL_TYPES for v in producer.outputs):
             continue
         found.pop(producer, None)
         found[producer] = None
         if len(found) > 200:
             break
-        stack.extend(v for v in producer.inputs if v is not None)
+        stack.extend(producer.inputs)
     return list(found)
 
 

@@ -43,7 +43,7 @@ def _reduce(node: ir.Node) -> Found:
         return first(node)
     if isinstance(axes, str) or dims is None or any(dims[a] != 1 for a in axes):
         return "it reduces"
-    keeps: int = node.attributes.get_int("keepdims", 1)
+    keeps: int = node.attributes.get_int("keepdims", True)
     if keeps:
         return first(node)
     if "axes" in node.attributes:

@@ -74,7 +74,7 @@ def _transpose(node: ir.Node) -> Found:
 
 def _reshape(node: ir.Node) -> Found:
     source, target = ir.dims_of(first(node)), elements(node.inputs[1])
-    if source is None or target is None or None in source:
+    if source is None or target is None:
         return "the shapes are not known"
     same = reshape_dims(node, [source, None], [None, target]) == source
     return first(node) if same else "it changes the shape, or may"

@@ -136,7 +136,7 @@ class Plan:
     def _passes(self, node: ir.Node) -> bool:
         since = self.scheme.pass_through.get(node.op_type)
         usable = since is not None and node.domain == "" and self.module.opset() >= since
-        return usable and node.graph is self.module.graph and not any(ir.is_used(v) for v in node.outputs[1:])
+        return usable and not any(ir.is_used(v) for v in node.outputs[1:])
 
 
 def make(module: ir.Module, scheme: QdqScheme, excluded: Callable[[ir.Node], bool], symbols: Symbols) -> Plan:

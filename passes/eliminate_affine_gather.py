@@ -28,7 +28,7 @@ class EliminateAffineGather(PatternPass):
 
     def check(self, m: Match) -> str | None:
         x, axis, indices = ir.dims_of(m["x"]), m.root.attributes.get_int("axis", 0), ir.dims_of(m["indices"])
-        if x is None or indices is None or not x:
+        if not x or indices is None:
             return "a rank is not known"
         found = index_of(m["indices"])
         if found is None:

@@ -115,7 +115,7 @@ def _expand(node: ir.Node, target: list[Any]) -> list[int] | str:
 
 
 def _slice(node: ir.Node, ends: list[Any]) -> list[int] | str:
-    operands = list(node.inputs) + [None] * (5 - len(node.inputs))
+    operands = (*node.inputs, None, None)
     axes = list(range(len(ends))) if operands[3] is None else _list(operands[3])
     steps = [1] * len(ends) if operands[4] is None else _list(operands[4])
     if axes is None or steps is None or any(isinstance(x, ir.Dim) for x in (*axes, *steps)):

@@ -87,7 +87,7 @@ def _outline(tensor: ir.TensorProtocol) -> Hashable:
     if tensor.dtype == ir.DataType.STRING:
         return None
     flat = np.ascontiguousarray(tensor.numpy()).ravel()
-    at = np.linspace(0, max(flat.size - 1, 0), min(SAMPLES, flat.size)).astype(np.int64)
+    at = np.linspace(0, flat.size - 1, min(SAMPLES, flat.size)).astype(np.int64)
     return flat[at].tobytes()
 
 

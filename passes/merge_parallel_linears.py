@@ -178,7 +178,7 @@ def _runs(concat: ir.Node, by_value: dict[int, Any]) -> Iterator[list[Any]]:
     for value in [*concat.inputs, None]:
         alone = value is not None and concat.inputs.count(value) == 1 and ir.sole_user(value) is concat
         found = by_value.get(id(value)) if alone else None
-        if run and (found is None or _op(run[-1][1]) != _op(found[1])):
+        if run and (found is None or _op(run[0][1]) != _op(found[1])):
             if len(run) > 1:
                 yield run
             run = []

@@ -365,3 +365,12 @@ def test_scale_and_bias_of_one_number_stay() -> None:
 def test_group_normalization_of_mixed_types_stays() -> None:
     text = "g (float16[2,6,5] x, float[6] s) => (float16[2,6,5] y) { y = GroupNormalization<num_groups=2>(x, s, s) }"
     check(LowerNormalization(), text, None, because="another element type", target="cuda")
+
+
+def test_inputs_of_unknown_type_stay() -> None:
+    text = "g (float[N,4] x) => (float[N,4] y) { u = com.example.Unknown(x) y = Mish(u) }"
+    module = read(onnx.parser.parse_model(HEADER.format(opset=21).replace("]>", ', "com.example": 1]>') + text))
+    shapes.infer(module)
+    ctx = PassContext(target=get_target("cpu"), log=Log(strict=True))
+    assert run_pass(LowerActivations(), module, ctx) == 0
+    assert [r.reason for r in ctx.log.refused] == ["the element type of the input is not known"]

@@ -99,6 +99,10 @@ def test_overridable_statistics_stay() -> None:
     )
 
 
+def test_integers_which_onnx_does_not_allow_stay() -> None:
+    check(ConvertBatchNorm(always=True), before=text("int64"), after=None, because="INT64 is not converted")
+
+
 def test_vector_stays() -> None:
     check(ConvertBatchNorm(always=True), before=text("float", "4", 1), after=None, because="below 2")
 

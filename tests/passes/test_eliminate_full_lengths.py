@@ -34,6 +34,8 @@ FILLED = "s = Shape(x) t = Gather(s, zero) u = Gather(s, one) v = Unsqueeze(u, n
         "f = Expand(t, v) n = Cast<to = 6>(f)",
         "f = Cast<to = 6>(t) q = Expand(f, v) p = Cast<to = 7>(q) n = Cast<to = 6>(p)",
         "q = Unsqueeze(t, none) p = Tile(q, v) n = Cast<to = 6>(p)",
+        "q = Expand(t, v) p = Reshape(q, v) n = Cast<to = 6>(p)",
+        "q = Expand(t, v) p = Unsqueeze(q, none) o = Squeeze(p, none) i = Identity(o) n = Cast<to = 6>(i)",
     ],
 )
 def test_a_symbol_repeated_for_every_row(fill: str) -> None:

@@ -337,3 +337,27 @@ def test_a_reduction_of_everything_that_is_one_element() -> None:
         before="g (float[1,1] x) => (float[1,1] y) { r = ReduceMax(x) y = Sin(r) }",
         after="g (float[1,1] x) => (float[1,1] y) { y = Sin(x) }",
     )
+
+
+UNKNOWN = "g (float[N,4,2] x, bool[N] c) => (float[M,4,2] y) <int64[{}] s> {{{{ u = Compress<axis=0>(x, c) {{}} }}}}"
+
+
+@pytest.mark.parametrize("shape", [[0, -1, 2], [-1, 0, 0], [-1, 4, 2], [0, 0, 0]])
+def test_a_size_that_nothing_is_known_of_is_copied_or_what_is_left(shape: list[int]) -> None:
+    text = UNKNOWN.format(3)
+    before, after = text.format("r = Reshape(u, s) y = Neg(r)"), text.format("y = Neg(u)")
+    check(EliminateNoOps(), before, after, constants={"s": shape})
+
+
+@pytest.mark.parametrize("shape", [[-1, 2, 4], [3, 4, 2], [0, 4, -1, 1], [4, -1, 2], [-1, 2]])
+def test_a_size_that_nothing_is_known_of_is_not_another_one(shape: list[int]) -> None:
+    text = UNKNOWN.format(len(shape)).replace("float[M,4,2] y", "float y").format("r = Reshape(u, s) y = Neg(r)")
+    check(EliminateNoOps(), text, None, because="changes the shape, or may", constants={"s": shape})
+
+
+@pytest.mark.parametrize("keepdims", ["", "<keepdims=0>"])
+def test_a_reduction_over_axes_that_are_sizes_of_the_input_stays(keepdims: str) -> None:
+    text = f"""g (float[N,1,3] x) => (float[A,B,C] y) <int64[1] z0 = {{0}}, int64[1] z1 = {{1}}>
+    {{ s = Shape<start=0, end=1>(x) r = ReduceMax{keepdims}(x, s) y = Sin(r) }}"""
+    text = text if not keepdims else text.replace("A,B,C", "A,B")
+    check(EliminateNoOps(), text, None, because="it reduces", sizes={"N": 1})

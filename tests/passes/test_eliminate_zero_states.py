@@ -85,3 +85,25 @@ def test_layers_without_states_are_no_sites() -> None:
 def test_what_is_moved_and_not_zero_stays(body: str) -> None:
     text = LSTM.format(more=", float[1,2,4] h", body=body).replace("float[1,2,4] z", "float[1,2,4] z, int64[3] k2")
     check(EliminateZeroStates(), text, None, constants={"z": [[[0, 0, 0, 0], [0, 0, 1, 0]]], "k2": [1, 2, 4]})
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        "t = Transpose<perm=[0,2,1]>(c)",
+        "u = Unsqueeze(c, i0) s = Squeeze(u, i0) v = Reshape(s, k) t = Identity(v)",
+        "a = Slice(c, i0, i1, i0) t = Expand(a, k)",
+        "a = Gather<axis=0>(c, i0) f = Flatten<axis=2>(a) u = Unsqueeze(f, i0) d = Cast<to=11>(u) t = Cast<to=1>(d)",
+        "t = Tile(c, ones)",
+    ],
+)
+def test_zeros_that_are_moved_go_with_what_moves_them(moves: str) -> None:
+    shape = "{1,4,2}" if "Transpose" in moves else "{1,2,4}"
+    more = "int64[1] i0 = {0}, int64[1] i1 = {1}, int64[3] ones = {1,1,1}, int64[3] m = " + shape
+    text = LSTM.format(more="", body=f"c = ConstantOfShape(m) {moves} y = LSTM<hidden_size=4>(x, w, r, b, , t)")
+    check(
+        EliminateZeroStates(),
+        text.replace("float[1,2,4] z>", f"{more}>"),
+        LSTM.format(more="", body="y = LSTM<hidden_size=4>(x, w, r, b)"),
+        sizes={"B": 2},
+    )

@@ -369,3 +369,12 @@ def test_a_region_of_many_nodes() -> None:
         before=f"g (int64[N] i) => (float[N,4] v256) <float[5,4] t> {{ v0 = Gather(t, i) {chain} }}",
         after="g (int64[N] i) => (float[N,4] v256) { v256 = Gather<axis = 0>(u, i) }",
     )
+
+
+def test_a_new_table_is_named_after_the_last_operator_that_it_takes_in() -> None:
+    module = check(
+        ROOMY,
+        before="g (int64[N] i) => (float[N,4] y) <float[5,4] t> { x = Gather(t, i) a = Tanh(x) y = Abs(a) }",
+        after="g (int64[N] i) => (float[N,4] y) { y = Gather<axis = 0>(u, i) }",
+    )
+    assert list(module.graph.initializers) == ["y/c"]

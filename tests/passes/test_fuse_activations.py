@@ -11,7 +11,7 @@ from fcc.testing import check
 
 NUMBERS: dict[str, Any] = {
     "zero": 0.0, "one": 1.0, "three": 3.0, "six": 6.0, "sixth": 1 / 6, "half": 0.5, "a": 0.2, "big": 1.5, "minus": -1.0,
-    "two": 2.0, "inf": float("inf"), "twenty": 20.0, "five": 5.0,
+    "two": 2.0, "inf": float("inf"), "twenty": 20.0, "five": 5.0, "forty": 40.0, "nan": float("nan"),
 }  # fmt: skip
 DECLARED = ", ".join(f"float[] {name}" for name in NUMBERS)
 
@@ -249,6 +249,7 @@ def test_softplus_that_is_linear_where_it_rounds_to_x(switch: str) -> None:
     ("body", "kind"),
     [
         ("c = Greater(x, five) s = Softplus(x) y = Where(c, x, s)", "float"),
+        ("c = LessOrEqual(x, nan) s = Softplus(x) y = Where(c, s, x)", "float"),
         ("c = Greater(x, twenty) s = Softplus(x) y = Where(c, x, s)", "double"),
         ("c = Greater(x, minus) s = Softplus(x) y = Where(c, x, s)", "float"),
         ("c = Greater(x, twenty) s = Softplus(x) y = Where(c, s, x)", "float"),
@@ -259,6 +260,15 @@ def test_softplus_that_is_linear_where_it_rounds_to_x(switch: str) -> None:
 )
 def test_other_switches_stay(body: str, kind: str) -> None:
     becomes(body, None, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "fused"),
+    [("double", "forty", True), ("double", "twenty", False), ("float16", "six", True), ("float16", "five", False)],
+)
+def test_where_softplus_rounds_to_x_depends_on_the_type(kind: str, number: str, fused: bool) -> None:
+    body = f"c = Greater(x, {number}) s = Softplus(x) y = Where(c, x, s)"
+    becomes(body, "Softplus(x)" if fused else None, kind=kind, target="cuda")
 
 
 def test_integers_stay() -> None:

@@ -119,6 +119,7 @@ def test_products_of_pairs() -> None:
     cuts = {
         "Split": "a1, b1 = Split<axis=-1>(w, o) a = Squeeze(a1, m1) b = Squeeze(b1, m1)",
         "Gather": "a = Gather<axis=-1>(w, z0) b = Gather<axis=4>(w, z1)",
+        "Gather of a list": "a1 = Gather<axis=-1>(w, i0) b1 = Gather<axis=-1>(w, i1) a = Squeeze(a1, m1) b = Squeeze(b1, m1)",
         "Slice": "a1 = Slice(w, i0, i1, m1) b1 = Slice(w, i1, big, m1) a = Squeeze(a1, m1) b = Squeeze(b1, m1)",
     }
     body = """w = Reshape(x, v) {0} cc = Unsqueeze(c, i1) ss = Unsqueeze(s, i1) ac = Mul(a, cc) bs = Mul(b, ss) u0 = Sub(ac, bs)

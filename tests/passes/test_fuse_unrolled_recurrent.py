@@ -252,3 +252,18 @@ def test_two_layers_one_on_the_other(executed: Executed) -> None:
         (g,) = step(upper, w, h, [g])
     module = executed(FuseUnrolledRecurrent(), finished(w, X, {g: [2, 4]}), applications=2)
     assert [k for k in kinds(module) if k in GATES] == ["GRU", "GRU"]
+
+
+@pytest.mark.parametrize(("inputs", "joined"), [(3, True), (30, False)])
+def test_a_narrow_projection_stays_in_front_of_the_layer(inputs: int, joined: bool, executed: Executed) -> None:
+    """Two columns made of thirty: with the projection inside, the layer would multiply by more numbers."""
+    w, rng = Writer(), np.random.default_rng(0)
+    p, k, r = (w.weight(n, rng.standard_normal(s).astype(np.float32)) for n, s in
+               (("p", (inputs, 2)), ("k", (2, 4)), ("r", (4, 4))))  # fmt: skip
+    xp, h = w("MatMul", "x", p), "h0"
+    for t in range(4):
+        row = w("Gather", xp, w.number(t), axis=0)
+        h = w("Tanh", w("Add", w("MatMul", row, k), w("MatMul", h, r)))
+    module = executed(FuseUnrolledRecurrent(), finished(w, X | {"x": [4, 2, inputs]}, {h: [2, 4]}))
+    run_pass(EliminateDeadCode(), module, PassContext(get_target("cpu")))
+    assert ("MatMul" in kinds(module)) is not joined

@@ -145,3 +145,8 @@ def test_an_overridable_condition_stays() -> None:
         None,
         because="depends on the inputs",
     )
+
+
+def test_an_if_that_nothing_reads_stays() -> None:
+    """Dead code elimination takes it away whole."""
+    check(InlineConstantIfs(), IF.replace("VALUE", "1").replace("y = Abs(k)", "y = Abs(r)"), None)

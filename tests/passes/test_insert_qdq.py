@@ -237,3 +237,11 @@ def test_pair_safe_by_certificate_and_full_range_where_it_can_be(quantize: Any) 
     arm = quantize(text, isa="arm")
     assert arm.array("x/zero_point").dtype == arm.array("y/zero_point").dtype == np.int8
     assert arm.error() < 0.02
+
+
+def test_a_node_without_inputs(quantize: Any) -> None:
+    q = quantize(
+        "g (float[N,16] x) => (float[N,4] y) <float[16,4] w>"
+        " { t = MatMul(x, w) r = RandomNormal<shape=[1,4], scale=0.0>() y = Sub(t, r) }"
+    )
+    assert q.applied == 1

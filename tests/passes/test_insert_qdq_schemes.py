@@ -59,6 +59,17 @@ def test_without_an_axis_of_known_size_a_bias_keeps_its_layer_float(quantize: An
     assert [r.reason for r in log.refused] == ["no axis has a known size"]
 
 
+@pytest.mark.parametrize(("precision", "node"), [("int16", "Gemm(s, w)"), ("int8", "Gemm(s, w, b)")])
+def test_where_no_bias_is_quantized_no_axis_of_known_size_is_needed(quantize: Any, precision: str, node: str) -> None:
+    text = f"g (float[N,M] x) => (float[N,8] y) <float[16,8] w, float[8] b> {{ s = Relu(x) y = {node} }}"
+    module = read(quantize.source(text))
+    shapes.infer(module)
+    stats = CalibrationStats()
+    stats.update({"s": np.ones(3, np.float32), "y": np.ones(3, np.float32)})
+    ctx = PassContext(get_target("cpu").quantizing(precision, None), Log(strict=True), stats=stats)
+    assert run_pass(InsertQdq(), module, ctx) == 1
+
+
 def test_a_convolution_of_16_bits(quantize: Any) -> None:
     q = quantize(CONV + " { t = Conv<pads=[1,1,1,1]>(x, w, b) y = Relu(t) }", precision="int16", gptq=True)
     assert q.chain() == [Q, DQ, DQ, "Conv", "Relu"]

@@ -340,3 +340,9 @@ def test_gptq_rounds_for_the_outputs(trt: Any) -> None:
 def test_one_scale_per_weight(trt: Any) -> None:
     q = trt(PRODUCT, per_tensor="MatMul")
     assert q.array("w/scale").shape == ()
+
+
+def test_a_gemm_that_transposes_its_input_stays_float(trt: Any) -> None:
+    q = trt("g (float[32,8] x) => (float[8,24] y) <float[32,24] w> { y = Gemm<transA=1>(x, w) }")
+    assert q.applied == 0
+    assert q.reasons == ["transA is set"]

@@ -161,3 +161,14 @@ def test_any_chain(steps: list[str], numbers: list[float], vectors: list[bool]) 
     run_pass(P, module, PassContext(target=get_target("cpu"), log=Log(strict=True)))
     same_outputs(before, serde.serialize_model(module.model), tolerance=0.0)
     assert len(list(module.nodes())) <= len(steps) + 1
+
+
+def test_a_clamp_that_a_branch_goes_on_with_ends_the_row() -> None:
+    io = "g (float[N,3] x, bool d) => (float[N,3] y)"
+    branch = """<then_branch = p () => (float[N,3] m) { m = Max(t, a) }, else_branch = q () => (float[N,3] n) { n = Exp(x) }>"""
+    check(
+        P,
+        before=f"{io} <float a, float b, float c> {{ s = Max(x, b) t = Min(s, c) y = If (d) {branch} }}",
+        after=f"{io} <float a> {{ t = Clip(x, l, h) y = If (d) {branch} }}",
+        constants=CONSTANTS,
+    )

@@ -101,3 +101,8 @@ def test_types_without_a_kernel_stay() -> None:
 def test_indices_of_one_window_stay() -> None:
     text = "g (float[1,3,6,8] x) => (float[1,3,1,1] y, int64[1,3,1,1] i) { y, i = MaxPool<kernel_shape=[6,8]>(x) }"
     check(P, before=text, after=None, because="used")
+
+
+def test_indices_that_nothing_reads_do_not_matter() -> None:
+    text = "g (float[1,3,6,8] x) => (float[1,3,1,1] y) { y, i = MaxPool<kernel_shape=[6,8]>(x) }"
+    check(P, before=text, after="g (float[1,3,6,8] x) => (float[1,3,1,1] y) { y = GlobalMaxPool(x) }")

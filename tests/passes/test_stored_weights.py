@@ -238,6 +238,7 @@ def test_the_report_says_what_was_stored(p: Any, text: str, what: str) -> None:
     module, ctx = start(text), PassContext(get_target("cpu"), Log(strict=True))
     assert run_pass(p, module, ctx) == 1
     (row,) = ctx.log.layers
+    assert row["name"] == ("y" if text == TABLE else "w")
     assert row["what"].startswith(what)
 
 

@@ -209,3 +209,17 @@ def test_a_step_has_a_largest_size() -> None:
 def test_absent_operands_are_nothing() -> None:
     found, _ = reader("y = Neg(h)")
     assert found.read(None) is None
+
+
+def test_what_an_outer_graph_computes_is_rows_of_its_own() -> None:
+    body = "a = MatMul(x, w) y = If(one_of) <then_branch = t () => (float[2,4] p) { p = Add(a, b) }, else_branch = e () => (float[2,4] q) { q = Neg(a) }>"
+    module = read(
+        model_from(
+            TEXT.replace("float[N,4] n)", "float[N,4] n, bool one_of)").format(body=body, out="float[2,4]"), 21, {}, 0
+        )
+    )
+    shapes.infer(module)
+    branch = module.graph[-1].attributes["then_branch"].as_graph()
+    found = Reader(branch, (), lambda value: False, eager=True).read(branch.outputs[0])
+    assert found is not None
+    assert list(found.sources()) == [module.graph[0].outputs[0]]
