@@ -95,9 +95,8 @@ def _groupable(node: ir.Node) -> str | None:
     channels, groups = dims[1], node.attributes.get_int("num_groups", 0)
     if groups < 1 or (isinstance(channels, int) and channels % groups):
         return "the channels are no groups"
-    counts = [d for v in node.inputs[1:3] for d in ir.dims_of(v) or () if isinstance(d, int)]
-    if any(n not in (groups, channels) for n in counts):
-        return "scale and bias are not one number a group or channel"
+    if any(ir.dims_of(v) not in ((groups,), (channels,)) for v in node.inputs[1:3]):
+        return "scale and bias are not known to be one number a group or channel"
     unknown = sum(not isinstance(d, int) for d in dims[1:])
     same = {v.dtype for v in node.inputs if v is not None}
     if len(same) != 1:

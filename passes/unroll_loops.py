@@ -52,7 +52,9 @@ class UnrollLoops(SitePass):
         reason = _unfit(loop)
         if reason is None and count == 0:
             reason = next((r for s in loop.stacked if ir.is_used(s.result) and (r := _unknown(s.given))), None)
-        return reason or (self._excess(loop, count) if count > 1 else None)
+        if reason is None and count > 1:
+            reason = _unjoined(loop, site.module.opset()) or self._excess(loop, count)
+        return reason
 
     def _excess(self, loop: Looped, count: int) -> str | None:
         nodes = list(_nodes(loop.body))
@@ -102,6 +104,12 @@ def _differs(state: Carried) -> bool:
         return False
     known = [(a, b) for a, b in zip(given, declared, strict=False) if isinstance(a, int) and isinstance(b, int)]
     return any(a != b for a, b in known)
+
+
+def _unjoined(loop: Looped, opset: int) -> str | None:
+    takes = ir.schema_of("Concat", "", opset).inputs[0].types
+    kinds = [s.given.dtype for s in loop.stacked if ir.is_used(s.result) and s.given.dtype is not None]
+    return next((f"Concat takes no {k}" for k in kinds if f"tensor({k.name.lower()})" not in takes), None)
 
 
 def _unknown(value: ir.Value) -> str | None:

@@ -359,7 +359,7 @@ def test_scale_and_bias_of_one_number_stay() -> None:
     """onnxruntime's function spreads it over the groups, which InstanceNormalization does not."""
     io = "g (float[2,6,5] x, float[3] s, float[1] b) => (float[2,6,5] y)"
     text = f"{io} {{ y = GroupNormalization<num_groups=3>(x, s, b) }}"
-    check(LowerNormalization(), text, None, because="not one number a group", target="cuda", opset=18)
+    check(LowerNormalization(), text, None, because="not known to be one number a group", target="cuda", opset=18)
 
 
 def test_group_normalization_of_mixed_types_stays() -> None:

@@ -403,3 +403,13 @@ def test_a_body_that_declares_another_shape_than_it_is_given() -> None:
         None,
         because="another shape",
     )
+
+
+def test_rows_of_a_type_that_concat_lacks_stay() -> None:
+    text = """g () => (float8e4m3fn[2,3] p) <float8e4m3fn[3] a, int64 two = {2}, bool go = {1}> {
+        p = Loop(two, go) <body = b (int64 i, bool c) => (bool d, float8e4m3fn[3] q) { d = Identity(c) q = Identity(a) }> }"""
+    module = read(testing.model_from(text, 21, {"a": [1, 1, 1]}, 0))
+    shapes.infer(module)
+    log = Log(strict=True)
+    assert run_pass(UnrollLoops(), module, PassContext(get_target("cpu"), log)) == 0
+    assert log.refused[-1].reason == "Concat takes no FLOAT8E4M3FN"
