@@ -146,7 +146,8 @@ def all_feeds(model: onnx.ModelProto) -> Iterator[dict[str, Array]]:
     draws: list[tuple[Mapping[str, int], str]] = [(usual, "usual"), (usual, "special")]
     if symbols:
         draws += [(dict.fromkeys(symbols, 1), "usual"), ({s: n + 1 for s, n in usual.items()}, "usual")]
-        draws += [(dict.fromkeys(symbols, 0), "usual")]
+        # a size that is not known stood for one that the rest of the graph counts on
+        draws += [({s: n if s.startswith("unk__") else 0 for s, n in usual.items()}, "usual")]
     for k, (sizes, kind) in enumerate(draws):
         rng = np.random.default_rng(k)
         feeds = {v.name: _feed(v, sizes, rng, kind) for v in model.graph.input}
