@@ -144,12 +144,18 @@ def _better_dims(node: ir.Node, is_open: bool) -> Sequence[tuple[ir.Dim | int | 
 
 
 def _refine(value: ir.Value, dims: tuple[ir.Dim | int | None, ...] | None) -> None:
-    """Set the shape of a value; an axis that ``dims`` leaves open keeps what was known of it."""
+    """Set the shape of a value; an axis that ``dims`` leaves open keeps what was known of it.
+
+    So does one of an output of a graph that is a size without a name: a Loop of no trips gives its body's declaration.
+    """
     if dims is None:
         return
-    known = ir.dims_of(value)
+    known, declared = ir.dims_of(value), value.is_graph_output()
     if known is not None and len(known) == len(dims):
-        dims = tuple(old if new is None else new for old, new in zip(known, dims, strict=True))
+        dims = tuple(
+            old if new is None or (declared and isinstance(old, int) and _is_unnamed(new)) else new
+            for old, new in zip(known, dims, strict=True)
+        )
     value.shape = ir.to_shape(dims)
 
 
@@ -179,6 +185,11 @@ def _name_unknown(value: ir.Value) -> None:
         value.shape = ir.to_shape(
             ir.Dim.symbol(f"{_safe(value.name or '')}:{i}") if d is None else d for i, d in enumerate(dims)
         )
+
+
+def _is_unnamed(dim: ir.Dim | int | None) -> bool:
+    """Return whether a size is nothing but what ``_name_unknown`` calls it."""
+    return isinstance(dim, ir.Dim) and re.fullmatch(r"[\w.:~]+(/[\w.:~]+)*:\d+", str(dim)) is not None
 
 
 @lru_cache(maxsize=1 << 14)

@@ -139,3 +139,14 @@ def test_inference_again_takes_nothing_back() -> None:
 def test_a_node_that_stops_inference_is_told_once() -> None:
     module = parse(LOOP.format(inputs="", init="x", inner="[]", body="t = Concat<axis = 0>(s, s) e = MatMul(w, w)"))
     assert [node.op_type for node, _ in shapes.infer(module)] == ["MatMul"]
+
+
+def test_a_declared_size_of_a_body_stays_where_inference_finds_none() -> None:
+    """A Loop that runs no trip gives an empty tensor of what its body declares."""
+    text = """g (float[A,3] x, bool[A] m, int64 n, bool go) => (float[T,1,3] y) {
+        c = Compress<axis=0>(x, m)
+        y = Loop(n, go) <body = b (int64 i, bool k) => (bool d, float[1,3] e) { d = Identity(k) e = Neg(c) }> }"""
+    module = parse(text)
+    shapes.infer(module)
+    body = next(g for g in module.graphs() if g is not module.graph)
+    assert ir.dims_of(body.outputs[1]) == (1, 3)
