@@ -35,6 +35,7 @@ def run(argv: Sequence[str]) -> int:
             code = report(failure, error if debug else None)
             if isinstance(error, LimitError) and since_start() is not None:
                 os._exit(code)  # a runtime's threads may go on, and who supervises this process would speak as well
+            _give_up_stdout()
             return code
 
 
@@ -56,6 +57,14 @@ def _tolerant_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+
+
+def _give_up_stdout() -> None:
+    """Drop what stdout cannot take: the interpreter would try again at exit, and end with a code of its own."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _mute_stdout()
 
 
 def _mute_stdout() -> None:

@@ -59,9 +59,11 @@ def test_closed_pipe_is_quiet(model: str) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_full_disk_for_stdout_is_said() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk_for_stdout_is_said(unbuffered: str) -> None:
+    command, env = [*FCC, "targets"], {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        run = subprocess.run([*FCC, "targets"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
     assert run.returncode == 7
     assert run.stderr.count("\n") == 1
     assert "No space left" in run.stderr
